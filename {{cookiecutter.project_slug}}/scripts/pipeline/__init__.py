@@ -1,0 +1,1 @@
+"""Settings, steps, errors and files: what every other room uses."""
