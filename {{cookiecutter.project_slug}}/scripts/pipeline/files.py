@@ -40,7 +40,7 @@ def replacing(final: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> bool:
-    """Write `data` to `path`, parents created. Return False, with the file untouched, if it already held exactly that."""
+    """Write `data` to `path`, parents created. Return False, the file untouched, if it already held exactly that."""
     try:
         if path.stat().st_size == len(data) and path.read_bytes() == data:
             return False
@@ -57,7 +57,10 @@ def write_text(path: Path, text: str) -> bool:
 
 
 def write_json(path: Path, value: Any) -> bool:
-    """Write `value` as JSON: keys sorted, indent 1, accents readable, a line feed at the end. As `write_bytes` otherwise."""
+    """Write `value` as JSON: keys sorted, indent 1, accents readable, a line feed at the end; then as `write_bytes`.
+
+    Raises ValueError for NaN and infinity, which JSON does not have: an undefined figure is None.
+    """
     return write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 

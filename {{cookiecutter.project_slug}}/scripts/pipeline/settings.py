@@ -1,0 +1,158 @@
+"""detector.toml, with `INVOKE_<TABLE>_<KEY>` of the environment on top, checked once into frozen dataclasses.
+
+`load_settings(root)` is the only way in. Every refusal is one line: what, where, what to type instead.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.pipeline.environment import apply_environment
+from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.rules import Rule, fit, toml
+from scripts.pipeline.source_text import FILE, line_of, parse_text, read_text
+from scripts.pipeline.tables import Check, Demo, Evaluate, Export, Model, Runtime, Source, Split, Tflite, Train
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of the project. `overrides` maps dotted keys of the Model Garden experiment to values."""
+
+    source: Source
+    demo: Demo
+    split: Split
+    check: Check
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    export: Export
+    tflite: Tflite
+    runtime: Runtime
+    overrides: dict[str, Any]
+
+    def value(self, name: str) -> Any:
+        """Return the setting of a dotted name, `train.minutes`. Raises KeyError for a name that does not exist."""
+        return self.subset([name])[name]
+
+    def subset(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return dotted name -> value for table names (`source`) and dotted names (`split.seed`), lists as lists.
+
+        Raises KeyError for a name that does not exist.
+        """
+        everything = self._flat()
+        chosen = {}
+        for name in names:
+            found = {key: value for key, value in everything.items() if key == name or key.startswith(name + ".")}
+            if not found and name != "overrides":
+                raise KeyError(f"no setting and no table is named {name!r}")
+            chosen |= found
+        return chosen
+
+    def _flat(self) -> dict[str, Any]:
+        flat = {}
+        for table in fields(self):
+            part = getattr(self, table.name)
+            items = part.items() if isinstance(part, dict) else ((f.name, getattr(part, f.name)) for f in fields(part))
+            for key, value in items:
+                flat[f"{table.name}.{key}"] = list(value) if isinstance(value, tuple) else value
+        return flat
+
+
+TABLES: dict[str, type] = {table.name: table.type for table in fields(Settings) if is_dataclass(table.type)}
+
+
+def load_settings(root: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read `root/detector.toml`, lay the environment over it and check every value.
+
+    Raises DetectorError at the first thing that is wrong, with its line or the name of its variable.
+    """
+    text = read_text(root / FILE)
+    raw = parse_text(text)
+    _refuse_unknown(raw, text)
+    origins = apply_environment(raw, TABLES, environ)
+    parts = {name: _build(name, kind, raw.get(name, {}), text, origins) for name, kind in TABLES.items()}
+    settings = Settings(**parts, overrides=_dotted(raw.get("overrides", {})))
+    _cross_check(settings, text, origins)
+    return settings
+
+
+def _refuse_unknown(raw: Mapping[str, Any], text: str) -> None:
+    tables = [*TABLES, "overrides"]
+    for table, content in raw.items():
+        line = line_of(text, table, None) if isinstance(content, dict) else line_of(text, "", table)
+        if table not in tables or not isinstance(content, dict):
+            raise DetectorError(f"unknown table [{table}]: {FILE}{line}: {_nearest(table, tables, '[{}]')}")
+        known = [field.name for field in fields(TABLES[table])] if table in TABLES else list(content)
+        for key in content:
+            if key not in known:
+                where = f"{FILE}{line_of(text, table, key)}"
+                raise DetectorError(f"unknown setting {table}.{key}: {where}: {_nearest(key, known, '{}')}")
+
+
+def _nearest(name: str, known: list[str], form: str) -> str:
+    import difflib  # only on the way to a refusal: it would slow down every start
+
+    close = difflib.get_close_matches(name, known, 1, 0.6)
+    if close:
+        return f"did you mean {form.format(close[0])}?"
+    return "known are " + ", ".join(form.format(each) for each in known)
+
+
+def _build(name: str, kind: type, content: Mapping[str, Any], text: str, origins: Mapping[str, str]) -> Any:
+    """Return the dataclass of one table. Raises DetectorError for what is missing and for the first wrong value."""
+    missing = [field for field in fields(kind) if field.name not in content]
+    if missing:
+        lines = ", ".join(f"`{field.name} = {toml(field.metadata['rule'].example)}`" for field in missing)
+        where = f"{FILE}{line_of(text, name, None)}"
+        raise DetectorError(f"missing {name}.{missing[0].name}: {where}: add under [{name}], a line each: {lines}")
+    values = {}
+    for field in fields(kind):
+        value, rule = content[field.name], field.metadata["rule"]
+        try:
+            values[field.name] = fit(value, field.type, rule)
+        except ValueError as error:
+            where = _where(f"{name}.{field.name}", text, origins)
+            hint = _hint(value, field.name, rule)
+            raise DetectorError(f"{name}.{field.name} = {toml(value)}: {where}: wanted {error}{hint}") from error
+    return kind(**values)
+
+
+def _where(dotted: str, text: str, origins: Mapping[str, str]) -> str:
+    if dotted in origins:
+        return f"environment variable {origins[dotted]}"
+    return FILE + line_of(text, *dotted.split(".", 1))
+
+
+def _hint(value: Any, key: str, rule: Rule) -> str:
+    import difflib  # only on the way to a refusal: it would slow down every start
+
+    close = difflib.get_close_matches(value, rule.choices, 1) if isinstance(value, str) else []
+    return f"; did you mean {toml(close[0])}?" if close else f", such as {key} = {toml(rule.example)}"
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested tables: `task.losses.x = 1` without quotes means the same as with them."""
+    flat = {}
+    for key, value in table.items():
+        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
+    return flat
+
+
+def _cross_check(settings: Settings, text: str, origins: Mapping[str, str]) -> None:
+    """Refuse values that are fine alone and not together."""
+
+    def refuse(dotted: str, what: str, advice: str) -> None:
+        raise DetectorError(f"{what}: {_where(dotted, text, origins)}: {advice}")
+
+    train, split, tflite = settings.train, settings.split, settings.tflite
+    if (train.epochs > 0) == (train.minutes > 0):
+        what = f"train.epochs = {train.epochs} and train.minutes = {train.minutes}"
+        refuse("train.epochs", what, "set exactly one of them above 0 and the other to 0")
+    if split.validation + split.test >= 1:
+        what = f"split.validation {split.validation} + split.test {split.test} leaves nothing to train on"
+        refuse("split.validation", what, "keep the sum under 1, such as 0.15 and 0.15")
+    if tflite.ship not in tflite.variants:
+        what = f"tflite.ship = {toml(tflite.ship)} is not among the variants"
+        refuse("tflite.ship", what, f"ship one of {toml(tflite.variants)}, or add it to tflite.variants")

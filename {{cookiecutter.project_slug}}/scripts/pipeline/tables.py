@@ -1,0 +1,107 @@
+"""The tables of detector.toml as frozen dataclasses. Meanings and units stand there, on the line of each setting."""
+
+from dataclasses import dataclass
+
+from scripts.pipeline.rules import setting
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where labelled pictures come from, and what to do with those that need a decision."""
+
+    kind: str = setting("demo", choices=("demo", "folder"))
+    path: str = setting("")
+    format: str = setting("auto", choices=("auto", "voc"))
+    labels: tuple[str, ...] = setting([])
+    unlabelled: str = setting("error", choices=("error", "negative", "skip"))
+    exif: str = setting("error", choices=("error", "displayed", "stored"))
+    merge_validation: bool = setting(False)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The pictures that the project draws itself."""
+
+    pictures: int = setting(320, least=1)
+    size_px: int = setting(384, least=64, most=4096)
+    seed: int = setting(7, least=0)
+
+
+@dataclass(frozen=True)
+class Split:
+    """How pictures are dealt to train, validation and test; the two shares are fractions of all."""
+
+    mode: str = setting("auto", choices=("auto", "source", "hash"))
+    validation: float = setting(0.15, least=0, most=1, open_ends=True)
+    test: float = setting(0.15, least=0, most=1, open_ends=True)
+    seed: int = setting(7, least=0)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `invoke check` lets pass."""
+
+    accept: tuple[str, ...] = setting([])
+    min_box_px: float = setting(1, least=0)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    id: str = setting("lite0-256", form=".+")
+
+
+@dataclass(frozen=True)
+class Train:
+    """The length and the manner of training; exactly one of `epochs` and `minutes` is above 0."""
+
+    epochs: int = setting(0, least=0)
+    minutes: float = setting(4.0, least=0)
+    batch_size: int = setting(8, least=1)
+    learning_rate: float = setting(0.0015, least=0, open_ends=True)
+    patience: int = setting(0, least=0)
+    augment: str = setting("flip_scale", choices=("none", "flip", "flip_scale"))
+    seed: int = setting(7, least=0)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Which detections are scored."""
+
+    score_threshold: float = setting(0.01, least=0, most=1)
+    # 100 is also the number of slots that the exported models have.
+    max_detections: int = setting(100, least=1, most=100)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Which checkpoint leaves the house: best, last, or the number of a training step."""
+
+    checkpoint: str = setting("best", form="best|last|[0-9]+")
+
+
+VARIANTS = ("float32", "float16", "int8")
+
+
+@dataclass(frozen=True)
+class Tflite:
+    """The files for phones and the gate that one of them has to pass."""
+
+    variants: tuple[str, ...] = setting(list(VARIANTS), choices=VARIANTS)
+    ship: str = setting("int8", choices=VARIANTS)
+    max_ap_drop: float = setting(0.01, least=0, most=1)
+    calibration_pictures: int = setting(200, least=1)
+    threads: int = setting(2, least=1)
+
+
+STRATEGIES = ("one_device", "mirrored", "multi_worker_mirrored", "off")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The machines that train."""
+
+    distribution_strategy: str = setting("one_device", choices=STRATEGIES)
+    worker_hosts: str = setting("")
+    task_index: int = setting(0, least=0)
