@@ -1,0 +1,142 @@
+"""One picture file: is it whole, what is it really, how is it turned; re-encoded only when it must be."""
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+EXIF_ORIENTATION = 0x0112
+# Kept byte for byte. TensorFlow decodes grey, CMYK, palette, RGBA and 16 bit versions of both (tried with 2.20).
+_KEPT = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
+# Lossy originals become JPEG (a PNG of a photo is five times as large), all others PNG.
+_LOSSY = {"WEBP", "AVIF", "JPEG2000"}
+_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+EXTENSIONS = {"jpeg": ".jpg", "png": ".png"}
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What one reading of a picture file found.
+
+    `sha256` is that of the file; `format` (`jpeg`, `png`) and the sizes are those of the copy in `images/`;
+    `orientation` is the EXIF tag (1: upright); `staged` is the file with the re-encoded bytes ("": bytes are
+    kept); `error` says why the picture cannot be used ("": it can).
+    """
+
+    sha256: str = ""
+    source_format: str = ""
+    format: str = ""
+    width_px: int = 0
+    height_px: int = 0
+    orientation: int = 1
+    staged: str = ""
+    staged_sha256: str = ""
+    error: str = ""
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8. A malformed tag counts as 1: no viewer turns such a picture."""
+    try:
+        value = int(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:  # Pillow raises many kinds (SyntaxError, struct.error, TypeError) on real phone files.
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def swaps_sides(orientation: int) -> bool:
+    """Whether the upright view has width and height exchanged."""
+    return orientation >= 5
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        # convert("RGB") would clip 16 bit values at 255.
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    return image.convert("RGB")
+
+
+def _encode(image: Image.Image, picture_format: str) -> bytes:
+    buffer = io.BytesIO()
+    profile = image.info.get("icc_profile")
+    if picture_format == "jpeg":
+        _to_rgb(image).save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=profile)
+    else:
+        _to_rgb(image).save(buffer, "PNG", icc_profile=profile)
+    return buffer.getvalue()
+
+
+def _open(data: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about EXIF and size; what matters is a finding.
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    return image
+
+
+def _why_not(data: bytes, error: Exception) -> str:
+    if not data:
+        return "the file is empty"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return "it is a HEIC picture (iPhone), which is not read here: export it as JPEG"
+    reason = " ".join(str(error).split())
+    if "cannot identify" in reason:
+        return "its content is no picture"
+    return reason or type(error).__name__
+
+
+def inspect_bytes(data: bytes, exif: str = "stored") -> tuple[PictureFacts, bytes | None]:
+    """Facts of a picture, and its new bytes when it has to be re-encoded (else None).
+
+    `exif` is `source.exif`: only "displayed" turns pixels. The picture is decoded fully.
+    """
+    facts = PictureFacts(sha256=hashlib.sha256(data).hexdigest())
+    try:
+        image = _open(data)
+    except Exception as error:  # Pillow's plugins raise whatever their format makes them.
+        return replace(facts, error=_why_not(data, error)), None
+    source_format = image.format or ""
+    turn = exif_orientation(image)
+    picture_format = _KEPT.get(source_format) or ("jpeg" if source_format in _LOSSY else "png")
+    upright = exif == "displayed" and turn != 1
+    if upright:
+        profile = image.info.get("icc_profile")
+        image = image.transpose(_UPRIGHT[turn])
+        image.info["icc_profile"] = profile
+    facts = replace(
+        facts,
+        source_format=source_format,
+        format=picture_format,
+        orientation=turn,
+        width_px=image.width,
+        height_px=image.height,
+    )
+    kept = source_format in _KEPT and not upright
+    return facts, None if kept else _encode(image, picture_format)
+
+
+def inspect_picture(task: tuple[str, str, str]) -> PictureFacts:
+    """`inspect_bytes` of a file, for a process pool: `task` is (path, exif, folder for re-encoded bytes or "")."""
+    path, exif, staging = task
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        return PictureFacts(error=f"cannot be opened: {error.strerror}")
+    facts, encoded = inspect_bytes(data, exif)
+    if encoded is None or not staging:
+        return facts
+    digest = hashlib.sha256(encoded).hexdigest()
+    target = Path(staging) / digest
+    target.write_bytes(encoded)
+    return replace(facts, staged=str(target), staged_sha256=digest)

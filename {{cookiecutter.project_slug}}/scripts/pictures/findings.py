@@ -1,0 +1,100 @@
+"""The catalogue of everything that can be wrong with labelled pictures: one code each, never reused.
+
+E codes stop the pipeline unless `check.accept` names them, W codes do not stop it, R codes are what
+`organize` has repaired without loss. A finding points to the file and line that a person would correct.
+"""
+
+from dataclasses import asdict, dataclass
+
+SEVERITIES = {"E": "error", "W": "warning", "R": "repaired"}
+
+
+@dataclass(frozen=True)
+class Code:
+    """One kind of finding: its code, what it is in a few words, and what to do about it."""
+
+    code: str
+    title: str
+    fix: str
+
+    @property
+    def severity(self) -> str:
+        """`error`, `warning` or `repaired`, from the letter of the code."""
+        return SEVERITIES[self.code[0]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One place where something is wrong.
+
+    `line` 0: no line; `picture` is the file name in `images/` that it is about ("": none).
+    """
+
+    code: str
+    severity: str
+    file: str
+    line: int
+    class_name: str
+    message: str
+    fix: str
+    picture: str = ""
+
+    def as_json(self) -> dict:
+        """The form of `annotations/check.json`, where `class_name` is called `class`."""
+        values = asdict(self)
+        values["class"] = values.pop("class_name")
+        del values["picture"]
+        return {key: values[key] for key in ("code", "severity", "file", "line", "class", "message", "fix")}
+
+
+_CODES = (
+    Code("E001", "class is not in source.labels", "correct the name, or add it to source.labels"),
+    Code("E002", "class without boxes in a split", "label more pictures of it, or move some between the splits"),
+    Code("E003", "box is inverted", "swap its corners in the label file"),
+    Code("E004", "box is smaller than check.min_box_px", "delete the box or draw it anew"),
+    Code("E005", "box is outside the picture", "draw it anew; the size or the EXIF turn of the picture may be wrong"),
+    Code("E006", "size in the label file is not the picture's", "correct <size>; look whether the boxes fit"),
+    Code(
+        "E007",
+        "picture carries an EXIF turn",
+        'set source.exif = "displayed" if the boxes were drawn on the upright view, "stored" if on the file as it is',
+    ),
+    Code("E008", "coordinate is not a number", "correct the number or delete the box"),
+    Code("E009", "label file without a picture", "add the picture or delete the label file"),
+    Code("E010", "picture cannot be read", "replace the picture or delete it"),
+    Code("E011", "same picture in two splits", "delete it from one of them: its score would be a memory, not a test"),
+    Code(
+        "E012",
+        "picture without a label file",
+        'label it, or set source.unlabelled = "negative" (it shows none of the classes) or "skip"',
+    ),
+    Code("E019", "label file cannot be read", "correct or delete the label file"),
+    Code("E020", "several files fit one name", "keep one of them"),
+    Code("E021", "box without a class", "write its <name>"),
+    Code("W107", "same picture twice with different boxes", "merge the boxes into the first one, delete the second"),
+    Code("W108", "class names that differ only by case or spaces", "write the name in one way"),
+    Code(
+        "W109", "declared size contradicts source.exif", "look at the picture with its boxes, then choose source.exif"
+    ),
+    Code(
+        "W110",
+        "picture is in another split than its folder says",
+        "split.csv remembers the first split; delete its line there and the picture in images/ to assign it anew",
+    ),
+    Code("W111", "xml file is no label file", "nothing, if it is not meant to be one"),
+    Code("R201", "size was missing or 0", "nothing: taken from the picture"),
+    Code("R202", "size was wrong", "nothing, if the boxes fit: taken from the picture"),
+    Code("R203", "extension did not match the content", "nothing: the copy in images/ has the right one"),
+    Code("R204", "picture was re-encoded", "nothing: TensorFlow reads neither the format nor the name of the original"),
+    Code("R205", "picture was turned upright", "nothing: the copy in images/ has no EXIF turn"),
+    Code("R206", "decimal comma", "nothing: read as a point"),
+    Code("R207", "same picture twice with the same boxes", "nothing: kept once"),
+    Code("R208", "<filename> named another file", "nothing: paired by the name of the label file"),
+)
+CATALOGUE = {code.code: code for code in _CODES}
+
+
+def finding(code: str, file: str, message: str, line: int = 0, class_name: str = "", picture: str = "") -> Finding:
+    """A finding of the catalogue. `file` is the path as the user knows it; unknown codes are a KeyError."""
+    entry = CATALOGUE[code]
+    return Finding(code, entry.severity, file, line, class_name, message, entry.fix, picture)

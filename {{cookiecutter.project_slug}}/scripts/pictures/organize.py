@@ -1,0 +1,222 @@
+"""From a source of labelled pictures to `images/{train,validation,test}`: the step `organize`."""
+
+import tempfile
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scripts.pictures.findings import Finding, finding
+from scripts.pictures.ledger import LEDGER, ImagesFolder, read_ledger, stored_pictures
+from scripts.pictures.naming import give_names
+from scripts.pictures.reading import Item, SourceReader, drop_twins
+from scripts.pictures.source import SourceFiles, respects_folders, scan_source
+from scripts.pictures.split import SPLITS, Group, assign, read_split, write_split
+from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.files import write_json
+
+_CLEAR = "move or delete images/train, images/validation and images/test, then run `invoke organize`"
+
+
+@dataclass(frozen=True)
+class OrganizeCounts:
+    """What lies in `images/` now (pictures by split, boxes), what happened to it, and the readers' findings."""
+
+    splits: dict[str, int]
+    boxes: int
+    changes: dict[str, int]
+    errors: int = 0
+    warnings: int = 0
+    repaired: int = 0
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
+        texts = [f"{sum(self.splits.values()):,} pictures ({parts})", f"{self.boxes:,} boxes"]
+        words = {
+            "new": "new",
+            "updated": "updated from the source",
+            "edited": "edited here, kept",
+            "deleted": "deleted here, left out",
+            "gone": "no longer in the source, kept",
+            "removed": "no longer drawn, removed",
+            "renamed": "renamed",
+            "twins": "identical, kept once",
+            "skipped": "without a label file, left out",
+            "reencoded": "re-encoded",
+        }
+        texts += [f"{self.changes[key]:,} {text}" for key, text in words.items() if self.changes.get(key)]
+        findings = {"errors": self.errors, "warnings": self.warnings, "repaired": self.repaired}
+        return ", ".join(texts + [f"{count:,} {text}" for text, count in findings.items() if count])
+
+
+def _open_source(root: Path, source, demo) -> SourceFiles:
+    if source.kind == "demo":
+        from scripts.pictures.demo import draw_demo
+
+        folder = root / "images" / "source" / "demo"
+        draw_demo(folder, demo.pictures, demo.size_px, demo.seed)
+        return scan_source(folder, "images/source/demo")
+    if source.format not in ("auto", "voc"):
+        raise DetectorError(f"source.format '{source.format}' is not read yet: detector.toml: write \"auto\"")
+    if not source.path.strip():
+        raise DetectorError(
+            'source.path is empty: detector.toml: set it to the folder with your pictures, path = "../pictures"'
+        )
+    folder = root / Path(source.path).expanduser()
+    ours, real = (root / "images").resolve(), folder.resolve()
+    if real == ours or real in ours.parents or real in [ours / split for split in SPLITS]:
+        raise DetectorError(
+            f"source.path '{source.path}' holds images/ itself, where organize writes: detector.toml: "
+            "set it to a folder beside it, or to one below images/source/"
+        )
+    return scan_source(folder, Path(source.path).as_posix())
+
+
+def _refuse_other_source(root: Path, ledger: dict, source) -> None:
+    before, now = ledger["source"], {"kind": source.kind, "path": source.path if source.kind == "folder" else ""}
+    pictures = stored_pictures(root)
+    if not before or not pictures or before["kind"] == now["kind"] and _same_folder(root, before["path"], now["path"]):
+        return
+    was = f"'{before['path']}'" if before["path"] else before["kind"]
+    new = f"'{now['path']}'" if now["path"] else now["kind"]
+    raise DetectorError(
+        f"images/ holds {len(pictures):,} pictures of the source {was}, detector.toml now says {new}: images/: {_CLEAR}"
+    )
+
+
+def _same_folder(root: Path, one: str, other: str) -> bool:
+    return one == other or (root / Path(one).expanduser()).resolve() == (root / Path(other).expanduser()).resolve()
+
+
+def _wanted_splits(items: list[Item], source, split, shown: str) -> list[Item]:
+    """Items whose `picture.split` is what the source decides: a split, or "" where ours is free to choose."""
+    found = Counter(item.picture.split for item in items)
+    if source.merge_validation:
+        found["train"] += found.pop("validation", 0)
+    if not respects_folders(found, split.mode, shown):
+        return [_with_split(item, "") for item in items]
+    # What the source lacks is carved out of its train pictures; a folder without a split's name counts as train.
+    free = not found["validation"] or not found["test"]
+    pool = "" if free else "train"
+    fixed = {"test": "test", "validation": pool if source.merge_validation else "validation"}
+    return [_with_split(item, fixed.get(item.picture.split, pool)) for item in items]
+
+
+def _with_split(item: Item, split: str) -> Item:
+    return replace(item, picture=replace(item.picture, split=split))
+
+
+def _assign(
+    items: list[Item], images: ImagesFolder, known: dict[str, list[str]], split
+) -> tuple[list[Item], list[Finding]]:
+    """Give every item its split: where it lies, else what split.csv remembers, else the source's, else by balance."""
+    findings, groups = [], {}
+    respected = {item.picture.split for item in items} - {""}
+    decided = []
+    for item in items:
+        wanted, remembered = item.picture.split, known.get(item.facts.sha256, [])
+        earlier = wanted if wanted in remembered else (remembered or [""])[0]
+        final = images.split_of(item) or earlier or wanted
+        if wanted and final != wanted:
+            findings.append(finding("W110", item.shown, f"lies in {final}, its folder says {wanted}"))
+        decided.append(_with_split(item, final))
+        group = groups.setdefault((item.facts.sha256, final), Group(item.facts.sha256, pictures=0, split=final))
+        group.pictures += 1
+        group.classes.update(box.class_name for box in item.picture.boxes)
+    validation = 0.0 if "validation" in respected else split.validation
+    test = 0.0 if "test" in respected else split.test
+    free = [group for group in groups.values() if not respected or group.split not in respected]
+    assign(free, validation, test, split.seed)
+    chosen = {group.key: group.split for group in free}
+    return [item if item.picture.split else _with_split(item, chosen[item.facts.sha256]) for item in decided], findings
+
+
+def _remember(known: dict[str, list[str]], entries: list[dict]) -> None:
+    now = defaultdict(set)
+    for entry in entries:
+        now[entry["sha256"]].add(entry["split"])
+    known.update({sha256: sorted(splits, key=SPLITS.index) for sha256, splits in now.items()})
+
+
+def _link_findings(findings: list[Finding], items: list[Item]) -> list[Finding]:
+    """Name the file in `images/` that each finding is about, so that `check` can drop it once that file was edited."""
+    names = {shown: item.file_name for item in items for shown in (item.shown, item.label_shown) if shown}
+    linked = [replace(found, picture=names.get(found.picture or found.file, "")) for found in findings]
+    return sorted(linked, key=lambda found: (found.code, found.file, found.line, found.message))
+
+
+def organize(root: Path, source, demo, split) -> OrganizeCounts:
+    """Bring the pictures of a source into `images/` and write `annotations/organize.json` and `split.csv`.
+
+    `source`, `demo` and `split` are the tables of detector.toml. Defects become findings for `check`;
+    DetectorError only when there is no usable source, or `images/` holds another one.
+    """
+    ledger = read_ledger(root)
+    _refuse_other_source(root, ledger, source)
+    files = _open_source(root, source, demo)
+    known = read_split(root / "annotations" / "split.csv")
+    images = ImagesFolder(root, ledger["pictures"] if stored_pictures(root) else [])
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=_made(root / "images")) as staging:
+        reader = SourceReader(files, source.exif, source.unlabelled, Path(staging))
+        read = reader.read()
+        if not read:
+            raise _nothing_usable(files, reader.findings)
+        items, twins = drop_twins(_wanted_splits(read, source, split, files.shown))
+        images.adopt_moved_sources(items)
+        items, moved = _assign(items, images, known, split)
+        items, renamed = give_names(items, {shown: entry["name"] for shown, entry in images.by_source.items()})
+        entries = [images.put(item) for item in items]
+    entries += images.keep_the_rest(remove_unedited=source.kind == "demo")
+    _remember(known, entries)
+    findings = _link_findings(reader.findings + twins + moved, items)
+    extra = {
+        "renamed": renamed,
+        "twins": len(twins),
+        "skipped": reader.skipped,
+        "reencoded": sum(bool(item.facts.staged) for item in items),
+    }
+    counts = _count(entries, findings, {**images.counts, **extra})
+    _write(root, source, known, entries, findings, counts)
+    return counts
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _nothing_usable(files: SourceFiles, findings: list[Finding]) -> DetectorError:
+    first = findings[0]
+    return DetectorError(
+        f"none of {len(files.pictures):,} pictures can be used, the first because '{first.message}': "
+        f"{first.file}: {first.fix}"
+    )
+
+
+def _count(entries: list[dict], findings: list[Finding], changes: dict[str, int]) -> OrganizeCounts:
+    there = [entry for entry in entries if not entry.get("deleted")]
+    splits = Counter(entry["split"] for entry in there)
+    severities = Counter(found.severity for found in findings)
+    return OrganizeCounts(
+        {name: splits[name] for name in SPLITS},
+        sum(len(entry["lines"]) for entry in there),
+        changes,
+        severities["error"],
+        severities["warning"],
+        severities["repaired"],
+    )
+
+
+def _write(
+    root: Path, source, known: dict, entries: list[dict], findings: list[Finding], counts: OrganizeCounts
+) -> None:
+    write_split(root / "annotations" / "split.csv", known)
+    write_json(
+        root / LEDGER,
+        {
+            "schema": 1,
+            "source": {"kind": source.kind, "path": source.path if source.kind == "folder" else ""},
+            "counts": {"pictures": sum(counts.splits.values()), "boxes": counts.boxes, **counts.splits},
+            "pictures": sorted(entries, key=lambda entry: (entry["split"], entry["name"])),
+            "findings": [{**found.as_json(), "picture": found.picture} for found in findings],
+        },
+    )

@@ -1,0 +1,133 @@
+"""Pascal VOC label files: read by tag name, written in one canonical form.
+
+What real files get wrong is passed on, not corrected: boxes as they stand (`nan` where there is no number),
+and notes on everything else. Who reads them decides.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxml import etree
+
+from scripts.pictures.dataset import Box
+
+FLAGS = ("truncated", "difficult", "occluded", "group_of", "is_crowd")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_TRUE = {"1", "1.0", "true", "yes"}
+
+
+class VocError(ValueError):
+    """The file is no Pascal VOC label file; the text says why, `line` where (0: unknown)."""
+
+    def __init__(self, message: str, line: int = 0):
+        super().__init__(message)
+        self.line = line
+
+
+class NotALabelError(VocError):
+    """Well-formed xml of another kind: its root is not `<annotation>`."""
+
+
+@dataclass(frozen=True)
+class VocFile:
+    """What a label file says: boxes in file order, declared size (0: missing) and `<filename>`.
+
+    `comma_lines` are the lines of boxes that were written with decimal commas.
+    """
+
+    boxes: tuple[Box, ...]
+    width_px: int
+    height_px: int
+    filename: str
+    size_line: int = 0
+    comma_lines: tuple[int, ...] = ()
+
+
+def _parser() -> etree.XMLParser:
+    # Label files come from strangers: no network, no entities, no huge trees.
+    return etree.XMLParser(
+        no_network=True, resolve_entities=False, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
+    )
+
+
+def _text(element, tag: str) -> str:
+    child = element.find(tag) if element is not None else None
+    return (child.text or "").strip() if child is not None else ""
+
+
+def parse_number(text: str) -> tuple[float, bool]:
+    """A coordinate and whether it was written with a decimal comma; `nan` when it is not a number."""
+    comma = text.count(",") == 1 and "." not in text
+    try:
+        value = float(text.replace(",", ".") if comma else text)
+    except ValueError:
+        return math.nan, False
+    return (value, comma) if math.isfinite(value) else (math.nan, False)
+
+
+def _side_px(text: str) -> int:
+    value, _ = parse_number(text)
+    return int(value) if value > 0 else 0
+
+
+def _box(element) -> tuple[Box, bool]:
+    corners = [parse_number(_text(element.find("bndbox"), tag)) for tag in _CORNERS]
+    flags = {flag: _text(element, flag).lower() in _TRUE for flag in FLAGS}
+    flags["is_crowd"] |= _text(element, "iscrowd").lower() in _TRUE
+    box = Box(_text(element, "name"), tuple(value for value, _ in corners), line=element.sourceline or 0, **flags)
+    return box, any(comma for _, comma in corners)
+
+
+def read_voc(path: Path) -> VocFile:
+    """Read a label file by tag name: any order, extra children, decimal values. VocError when it is none."""
+    try:
+        root = etree.fromstring(path.read_bytes(), _parser())
+    except etree.XMLSyntaxError as error:
+        raise VocError(f"not well-formed xml: {error.msg or 'the file is empty'}", error.lineno or 0) from None
+    except OSError as error:
+        raise VocError(f"cannot be opened: {error.strerror}") from None
+    if root.tag != "annotation":
+        raise NotALabelError(f"the root is <{root.tag}>, not <annotation>", root.sourceline or 0)
+    pairs = [_box(element) for element in root.findall("object")]
+    size = root.find("size")
+    return VocFile(
+        boxes=tuple(box for box, _ in pairs),
+        width_px=_side_px(_text(size, "width")),
+        height_px=_side_px(_text(size, "height")),
+        filename=_text(root, "filename"),
+        size_line=size.sourceline or 0 if size is not None else 0,
+        comma_lines=tuple(box.line for box, comma in pairs if comma),
+    )
+
+
+def format_number(value: float) -> str:
+    """The shortest text that reads back as the same number: `12`, `12.5`, `nan`."""
+    return str(int(value)) if math.isfinite(value) and value == int(value) else repr(float(value))
+
+
+def _add(parent, tag: str, text: object = "") -> "etree._Element":
+    child = etree.SubElement(parent, tag)
+    if text != "":
+        child.text = str(text)
+    return child
+
+
+def voc_xml(folder: str, filename: str, width_px: int, height_px: int, boxes: tuple[Box, ...]) -> bytes:
+    """The canonical label file of one picture; the same input always gives the same bytes."""
+    root = etree.Element("annotation")
+    _add(root, "folder", folder)
+    _add(root, "filename", filename)
+    size = _add(root, "size")
+    for tag, value in (("width", width_px), ("height", height_px), ("depth", 3)):
+        _add(size, tag, value)
+    for box in boxes:
+        element = _add(root, "object")
+        _add(element, "name", box.class_name)
+        for flag in FLAGS:
+            _add(element, flag, int(getattr(box, flag)))
+        corners = _add(element, "bndbox")
+        for tag, value in zip(_CORNERS, box.xyxy_px, strict=True):
+            _add(corners, tag, format_number(value))
+    etree.indent(root)
+    return etree.tostring(root, encoding="UTF-8", xml_declaration=True) + b"\n"
