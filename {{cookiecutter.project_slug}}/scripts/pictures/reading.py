@@ -49,7 +49,7 @@ def _exif_findings(
     if exif == "displayed":
         found.append(finding("R205", shown, f"EXIF orientation {facts.orientation}: turned upright, without the tag"))
     if drawn_on and drawn_on != exif:
-        text = f"source.exif is '{exif}', but the label file says {declared[0]}x{declared[1]}, the size of the {drawn_on} view"
+        text = f"source.exif is '{exif}'{hint}"
         found.append(finding("W109", label_shown, text, label.size_line))
     return found
 

@@ -1,0 +1,95 @@
+"""What lies in `images/{train,validation,test}` now: each picture read once, with its label file."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.pictures.decode import PictureFacts, inspect_bytes
+from scripts.pictures.ledger import read_ledger, stored_pictures
+from scripts.pictures.pool import map_items
+from scripts.pictures.split import SPLITS
+from scripts.pictures.voc import VocError, VocFile, read_voc
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One picture of `images/`. `label` is None when there is no readable label file; `label_error` says why.
+
+    `entry` is organize's entry for it (None: the user's own); `edited` tells that picture or label file differ from
+    what organize wrote. `shown` and `label_shown` are the files and `lines` the lines to point a person to:
+    those of the source as long as the label file is as it was written.
+    """
+
+    split: str
+    path: Path
+    facts: PictureFacts
+    label: VocFile | None
+    label_error: str
+    label_error_line: int
+    entry: dict | None
+    edited: bool
+    shown: str
+    label_shown: str
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Task:
+    root: str
+    split: str
+    path: str
+    entry: dict | None
+
+
+def _facts(path: Path, entry: dict | None) -> PictureFacts:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return PictureFacts(error=f"cannot be opened: {error.strerror}")
+    digest = hashlib.sha256(data).hexdigest()
+    if entry and digest == entry.get("picture_sha256"):
+        # organize has decoded these bytes and reported what is to be said about them.
+        return PictureFacts(digest, entry["format"], entry["format"], entry["width"], entry["height"])
+    return inspect_bytes(data)[0]
+
+
+def _read(task: _Task) -> Stored:
+    root, path, entry = Path(task.root), Path(task.path), task.entry
+    facts, label_path = _facts(path, entry), path.with_suffix(".xml")
+    label, label_error, error_line, label_sha256 = None, "", 0, ""
+    if label_path.exists():
+        label_sha256 = hashlib.sha256(label_path.read_bytes()).hexdigest()
+        try:
+            label = read_voc(label_path)
+        except VocError as error:
+            label_error, error_line = str(error), error.line
+    as_written = bool(entry) and label_sha256 == entry.get("xml_sha256")
+    shown = path.relative_to(root).as_posix()
+    lines = tuple(box.line for box in label.boxes) if label else ()
+    return Stored(
+        split=task.split,
+        path=path,
+        facts=facts,
+        label=label,
+        label_error=label_error,
+        label_error_line=error_line,
+        entry=entry,
+        edited=bool(entry) and not (as_written and facts.sha256 == entry.get("picture_sha256")),
+        shown=entry["source"] if as_written else shown,
+        label_shown=(entry["label"] or entry["source"]) if as_written else label_path.relative_to(root).as_posix(),
+        lines=tuple(entry["lines"]) if as_written else lines,
+    )
+
+
+def read_stored(root: Path, name: str) -> list[Stored]:
+    """All pictures of `images/`, by split and file name; `name` stands before the progress bar."""
+    entries = {entry["name"]: entry for entry in read_ledger(root)["pictures"]}
+    tasks = [
+        _Task(str(root), path.parent.name, str(path), entries.get(path.stem)) for path in stored_pictures(root).values()
+    ]
+    return list(map_items(_read, tasks, name))
+
+
+def stored_labels(root: Path) -> list[Path]:
+    """All label files of `images/`, in order."""
+    return [path for split in SPLITS for path in sorted((root / "images" / split).glob("*.xml"))]

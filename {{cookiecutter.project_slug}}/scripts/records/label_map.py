@@ -1,0 +1,131 @@
+"""`annotations/label_map.pbtxt`: which number stands for which class, from 1; numbers never change hands."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.pictures.stored import stored_labels
+from scripts.pictures.voc import VocError, read_voc
+from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.files import write_text
+from scripts.records.text_format import Field, TextFormatError, parse_text_format
+
+LABEL_MAP = "annotations/label_map.pbtxt"
+_ESCAPES = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+@dataclass(frozen=True)
+class LabelMapCounts:
+    """Classes in the map, how many of them are new in it, and how many have no box in `images/`."""
+
+    classes: int
+    new: int
+    without_boxes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        texts = [f"{self.classes:,} classes"] + [f"{self.new:,} new"] * bool(self.new)
+        if self.without_boxes:
+            names = ", ".join(self.without_boxes[:3]) + ", ..." * (len(self.without_boxes) > 3)
+            texts.append(
+                f"{len(self.without_boxes):,} without boxes, kept ({names}; delete {LABEL_MAP} to number anew)"
+            )
+        return ", ".join(texts)
+
+
+def _number(field: Field) -> int:
+    try:
+        return int(field.value, 0) if field.kind == "word" else 0
+    except ValueError:
+        return 0
+
+
+def _item(item: Field) -> tuple[int, str]:
+    """Id and name of one item, each given exactly once."""
+    found = {}
+    for key in ("id", "name"):
+        fields = [field for field in item.value if field.name == key]
+        if len(fields) != 1:
+            line = fields[1].line if fields else item.line
+            raise TextFormatError(f"item has {len(fields) or 'no'} '{key}', it needs exactly one", line)
+        found[key] = fields[0]
+    number, name = _number(found["id"]), found["name"]
+    if number < 1:
+        raise TextFormatError(
+            f"id '{found['id'].value}' is not a number from 1 (0 is the background)", found["id"].line
+        )
+    if name.kind != "string" or not name.value:
+        raise TextFormatError("name is not a text in quotes", name.line)
+    return number, name.value
+
+
+def parse_label_map(text: str) -> dict[int, str]:
+    """Names by id, in the order of ids. TextFormatError with the line for everything that TensorFlow would garble."""
+    ids, names = {}, {}
+    for item in parse_text_format(text.removeprefix("\ufeff")):
+        if item.name != "item":
+            continue
+        if item.kind != "message":
+            raise TextFormatError("'item' is not followed by '{'", item.line)
+        number, name = _item(item)
+        if number in ids:
+            raise TextFormatError(f"id {number} is already that of '{ids[number]}'", item.line)
+        if name in names:
+            raise TextFormatError(f"name '{name}' already has id {names[name]}", item.line)
+        ids[number], names[name] = name, number
+    return dict(sorted(ids.items()))
+
+
+def read_label_map(path: Path) -> dict[int, str]:
+    """`parse_label_map` of a file. DetectorError when it is missing, broken or empty."""
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        ids = parse_label_map(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise DetectorError(f"label map is missing: {where}: run `invoke labelmap`") from None
+    except UnicodeDecodeError:
+        raise DetectorError(f"label map is not UTF-8: {where}: save it as UTF-8") from None
+    except TextFormatError as error:
+        raise DetectorError(
+            f"{error}: {where}:{error.line}: correct the line, or delete the file and run `invoke labelmap`"
+        ) from None
+    if not ids:
+        raise DetectorError(f"label map has no item: {where}: delete it, then run `invoke labelmap`")
+    return ids
+
+
+def write_label_map(path: Path, ids: dict[int, str]) -> None:
+    """Write names by id. `display_name` is always there: readers of TensorFlow look a class up in both."""
+    items = []
+    for number, name in sorted(ids.items()):
+        quoted = "".join(_ESCAPES.get(letter, letter) for letter in name)
+        items.append(f"item {{\n  id: {number}\n  name: '{quoted}'\n  display_name: '{quoted}'\n}}\n")
+    write_text(path, "\n".join(items))
+
+
+def class_boxes(root: Path) -> Counter:
+    """Boxes by class name over all label files of `images/`; unreadable ones are the business of `check`."""
+    boxes = Counter()
+    for path in stored_labels(root):
+        try:
+            boxes.update(box.class_name for box in read_voc(path).boxes if box.class_name)
+        except VocError:
+            continue
+    return boxes
+
+
+def build_label_map(root: Path, labels: list[str]) -> LabelMapCounts:
+    """Write the label map: an existing one keeps its ids, new classes are appended.
+
+    New classes come in the order of `labels`, or sorted by name from `images/` when `labels` is empty.
+    """
+    path, boxes = root / LABEL_MAP, class_boxes(root)
+    ids = read_label_map(path) if path.exists() else {}
+    wanted = list(labels) or sorted(boxes)
+    if not wanted and not ids:
+        raise DetectorError("no box has a class: images/: label some pictures, then `invoke labelmap`")
+    new = [name for name in wanted if name not in set(ids.values())]
+    start = max(ids, default=0) + 1
+    merged = {**ids, **{start + index: name for index, name in enumerate(new)}}
+    if merged != ids:  # the user's own layout and comments stay as long as nothing is new
+        write_label_map(path, merged)
+    return LabelMapCounts(len(merged), len(new), tuple(name for name in merged.values() if not boxes[name]))

@@ -1,0 +1,150 @@
+"""`annotations/{split}_labels.csv`: one row a box, in the columns of TensorFlow's tutorial and five more."""
+
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scripts.pictures.dataset import Box, Picture
+from scripts.pictures.split import SPLITS
+from scripts.pictures.stored import Stored, read_stored
+from scripts.pictures.voc import format_number
+from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.files import write_json, write_text
+from scripts.records.label_map import LABEL_MAP, read_label_map
+
+FLAGS = ("difficult", "truncated", "occluded", "group_of", "is_crowd")
+COLUMNS = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax", *FLAGS)
+CHANGES = "annotations/csv.json"
+
+
+@dataclass(frozen=True)
+class TableCounts:
+    """Pictures and boxes written, and each change or omission: {"what", "file", "line", "class"}."""
+
+    pictures: int
+    boxes: int
+    changes: list[dict] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        texts = [f"{self.pictures:,} pictures", f"{self.boxes:,} boxes"]
+        for what, count in sorted(Counter(change["what"] for change in self.changes).items()):
+            places = [f"{change['file']}:{change['line']}" for change in self.changes if change["what"] == what]
+            names = ", ".join(places[:3]) + (f", ... see {CHANGES}" if count > 3 else "")
+            texts.append(f"{count:,} {what} ({names})")
+        return ", ".join(texts)
+
+
+def table_path(root: Path, split: str) -> Path:
+    """The CSV file of a split."""
+    return root / "annotations" / f"{split}_labels.csv"
+
+
+def usable_box(box: Box, width_px: int, height_px: int, classes: set[str]) -> tuple[Box | None, str]:
+    """The box as it goes into the CSV (None: it does not), and what was done to it ("" for nothing)."""
+    xmin, ymin, xmax, ymax = box.xyxy_px
+    if any(value != value for value in box.xyxy_px):
+        return None, "boxes without numbers dropped"
+    if box.class_name not in classes:
+        return None, "boxes of unknown classes dropped"
+    if xmin > xmax or ymin > ymax:
+        return None, "inverted boxes dropped"
+    inside = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width_px)), min(ymax, float(height_px)))
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        return None, "boxes without area dropped"
+    return replace(box, xyxy_px=inside), "" if inside == box.xyxy_px else "boxes clipped"
+
+
+class _Builder:
+    """Rows of the pictures of one split, and what was changed on the way."""
+
+    def __init__(self, classes: set[str]):
+        self.classes = classes
+        self.rows: list[list] = []
+        self.changes: list[dict] = []
+        self.pictures = self.boxes = 0
+
+    def add(self, stored: Stored) -> None:
+        """Rows of one picture; a picture without boxes is one row too."""
+        if stored.facts.error or stored.label is None:
+            what = (
+                "unreadable pictures left out"
+                if stored.facts.error
+                else "pictures without a readable label file left out"
+            )
+            self._note(what, stored.shown, 0, "")
+            return
+        self.pictures += 1
+        start = [stored.path.name, stored.facts.width_px, stored.facts.height_px]
+        boxes = []
+        for box, line in zip(stored.label.boxes, stored.lines, strict=True):
+            usable, what = usable_box(box, stored.facts.width_px, stored.facts.height_px, self.classes)
+            if what:
+                self._note(what, stored.label_shown, line, box.class_name)
+            boxes += [usable] if usable else []
+        self.boxes += len(boxes)
+        self.rows += [[*start, *_box_cells(box)] for box in boxes] or [start + [""] * (len(COLUMNS) - len(start))]
+
+    def _note(self, what: str, file: str, line: int, class_name: str) -> None:
+        self.changes.append({"what": what, "file": file, "line": line, "class": class_name})
+
+
+def _box_cells(box: Box) -> list:
+    return [box.class_name, *map(format_number, box.xyxy_px), *(int(getattr(box, flag)) for flag in FLAGS)]
+
+
+def _csv_text(rows: list[list]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def write_tables(root: Path) -> TableCounts:
+    """Write the three CSV files from `images/`, and `annotations/csv.json` with what could not go in as it was.
+
+    Boxes that `check` was told to accept are clipped to the picture or dropped; nothing happens without a count.
+    """
+    classes = set(read_label_map(root / LABEL_MAP).values())
+    builders = {split: _Builder(classes) for split in SPLITS}
+    for stored in read_stored(root, "csv"):
+        builders[stored.split].add(stored)
+    for split, builder in builders.items():
+        write_text(table_path(root, split), _csv_text(builder.rows))
+    changes = [change for builder in builders.values() for change in builder.changes]
+    write_json(root / CHANGES, {"schema": 1, "changes": changes})
+    parts = builders.values()
+    return TableCounts(sum(part.pictures for part in parts), sum(part.boxes for part in parts), changes)
+
+
+def _row_box(row: dict, line: int) -> Box:
+    flags = {flag: (row.get(flag) or "0") not in ("0", "") for flag in FLAGS}
+    return Box(row["class"], tuple(float(row[key]) for key in COLUMNS[4:8]), line=line, **flags)
+
+
+def read_table(path: Path) -> list[Picture]:
+    """Pictures of a CSV file in their order, boxes in theirs; `path` of each is that in `images/{split}/`.
+
+    DetectorError for a missing file or column, or a cell that is not a number, with the line.
+    """
+    split = path.name.removesuffix("_labels.csv")
+    where = f"{path.parent.name}/{path.name}"
+    if not path.exists():
+        raise DetectorError(f"table is missing: {where}: run `invoke csv`")
+    reader = csv.DictReader(io.StringIO(path.read_text("utf-8-sig"), newline=""))
+    missing = [column for column in COLUMNS[:8] if column not in (reader.fieldnames or [])]
+    if missing:
+        raise DetectorError(f"column '{missing[0]}' is missing: {where}:1: run `invoke forget csv`, then `invoke csv`")
+    found: dict[str, Picture] = {}
+    for row in reader:
+        try:
+            boxes = (_row_box(row, reader.line_num),) if row["class"] else ()
+            size = int(row["width"]), int(row["height"])
+        except (TypeError, ValueError) as error:
+            raise DetectorError(f"{error}: {where}:{reader.line_num}: correct the line") from None
+        file = path.parent.parent / "images" / split / row["filename"]
+        before = found.get(row["filename"]) or Picture(file, *size, split=split)
+        found[row["filename"]] = replace(before, boxes=before.boxes + boxes)
+    return list(found.values())
