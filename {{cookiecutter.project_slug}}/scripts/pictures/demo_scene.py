@@ -56,7 +56,7 @@ class _Table:
         self.fruit: list[_Placed] = []
 
     def stamp(self, kind: tuple, radius_px: float) -> Stamp:
-        """Draws one object of a kind (how to draw it, its reach): two of three nearly upright, the others at any angle."""
+        """Draws one object of a kind (how to draw it, its reach): two of three nearly upright, others at any angle."""
         turn = self.rng.uniform(-0.7, 0.7) if self.rng.random() < 0.65 else self.rng.uniform(-math.pi, math.pi)
         stamp = Stamp(radius_px, kind[1], turn, self.light, self.rng)
         kind[0](stamp)
