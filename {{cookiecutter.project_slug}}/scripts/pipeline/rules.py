@@ -1,5 +1,6 @@
 """What a setting may be: its type, its range or its choices. Pure functions of a value, no files and no environment."""
 
+import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -88,7 +89,7 @@ def toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(value, ensure_ascii=False)  # the same escapes, line feeds included
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(toml(item) for item in value) + "]"
     return str(value)

@@ -1,0 +1,195 @@
+"""`Step`: an invoke task that runs only when what it reads, was told or wrote is not as it left it.
+
+The one place of `scripts/` that knows invoke. In tasks.py:
+
+    settings = open_project(ROOT)
+
+    @task(klass=Step, pre=[organize], inputs=["images/**/*.xml"], settings=["source.labels"],
+          outputs=["annotations/*_labels.csv"], room="records")
+    def csv(c):
+        ...
+"""
+
+import inspect
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from invoke.exceptions import Exit
+from invoke.tasks import Task
+
+from scripts.pipeline import lock, record
+from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.settings import Settings, load_settings
+from scripts.pipeline.tree import Digests, Tree
+
+STATE = ".steps"
+
+Inputs = str | Callable[[Path, Settings], Sequence[Path]]
+
+
+@dataclass(frozen=True)
+class Project:
+    """The project that this process works in."""
+
+    root: Path
+    settings: Settings
+    tree: Tree
+    digests: Digests
+
+    def look(self, patterns: Sequence[str | Path]) -> dict[str, str]:
+        """Return label -> digest of the files that `patterns` name."""
+        return self.digests.of(self.tree.match(patterns))
+
+
+_current: list[Project] = []
+
+
+def configure(root: Path, settings: Settings) -> Project:
+    """Make `root` the project that all steps of this process belong to."""
+    root = root.resolve()
+    project = Project(root, settings, Tree(root), Digests(root, root / STATE / "digests.json"))
+    _current[:] = [project]
+    return project
+
+
+def open_project(root: Path) -> Settings:
+    """Load the settings of `root` and configure the steps; what tasks.py calls first.
+
+    Raises invoke's Exit (`error: ...`, code 1) for settings that are refused.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file name that the terminal cannot show must not stop a step
+            stream.reconfigure(errors="backslashreplace")
+    with polite("settings"):
+        return configure(root, load_settings(root)).settings
+
+
+def current() -> Project:
+    """Return the configured project."""
+    return _current[0]
+
+
+@contextmanager
+def polite(name: str) -> Iterator[None]:
+    """Turn a refusal into `error: ...` with exit code 1, and Ctrl-C into one line with exit code 130."""
+    try:
+        yield
+    except DetectorError as error:
+        raise Exit(f"error: {error}", code=1) from error
+    except KeyboardInterrupt as stop:
+        advice = str(stop) or "the same command starts it again"
+        raise Exit(f"{name}: interrupted: {advice}", code=130) from stop
+
+
+class Tool(Task):
+    """A task that always runs and is no step of the pipeline: status, predict, tensorboard."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the body; a result that is not None is printed."""
+        with polite(self.name):
+            result = super().__call__(*args, **kwargs)
+            if result is not None:
+                print(result, flush=True)
+            return result
+
+
+class Step(Task):
+    """A task of the pipeline.
+
+    inputs: patterns below the project (`images/**/*.xml`; a folder means all in it), or functions of (root, settings)
+        that return paths, for sources outside. settings: names of tables or dotted names. outputs: patterns of what it
+        writes and nobody else changes. present: patterns of what it writes and others may change: each has to match
+        something. room: folder of scripts/ whose code counts. room_noted: one whose changes status only mentions.
+    """
+
+    def __init__(
+        self,
+        body: Callable,
+        *,
+        inputs: Sequence[Inputs] = (),
+        settings: Sequence[str] = (),
+        outputs: Sequence[str] = (),
+        present: Sequence[str] = (),
+        room: str | None = None,
+        room_noted: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(body, **options)
+        for pattern in [*inputs, *outputs, *present]:
+            if isinstance(pattern, str) and set(pattern) & set("{}[]\\"):
+                raise ValueError(f"step {self.name}: only * ? ** and / mean something in a pattern: {pattern}")
+        self.inputs, self.settings, self.outputs, self.present = inputs, settings, outputs, present
+        self.room, self.room_noted = room, room_noted
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the body if there is a reason, or if an argument other than its default asks for it."""
+        with polite(self.name):
+            project = current()
+            lock.acquire(project.root / STATE / "lock")
+            before = self.observe(project)
+            if self._asked(args[1:], kwargs) or record.reasons(self.record(project), before):
+                return self._run(project, before, args, kwargs)
+            project.digests.save()
+            print(f"{self.name}: up to date", flush=True)
+            return None
+
+    def _run(self, project: Project, before: record.Observation, args: tuple, kwargs: dict) -> Any:
+        """Run the body and record what it read, as it was before, and what it wrote, as it is now."""
+        path = self.record_path(project)
+        record.write(path, "running")
+        started_s = time.perf_counter()
+        try:
+            result = super().__call__(*args, **kwargs)
+        except DetectorError as error:
+            record.write(path, "failed", text=str(error))
+            raise
+        finally:
+            project.tree.refresh()
+        seconds = time.perf_counter() - started_s
+        after = self.observe(project, before)
+        text = "" if result is None else str(result)
+        record.write(path, "done", after, seconds=round(seconds, 1), text=text)
+        project.digests.save()
+        print(f"{self.name}: ran {seconds:.1f} s" + (f": {text}" if text else ""), flush=True)
+        return result
+
+    def observe(self, project: Project, before: record.Observation | None = None) -> record.Observation:
+        """Return what the step would see now; of what it reads, what it saw `before` when that is given.
+
+        An input edited while the body ran is so found changed the next time.
+        """
+        outputs = project.look(self.outputs)
+        absent = [pattern for pattern in self.present if not project.tree.match([pattern])]
+        if before is not None:
+            return replace(before, outputs=outputs, absent=absent)
+        patterns: list[str | Path] = []
+        for each in self.inputs:
+            patterns += [each] if isinstance(each, str) else each(project.root, project.settings)
+        return record.Observation(
+            settings=project.settings.subset(self.settings),
+            inputs=project.look(patterns),
+            outputs=outputs,
+            code=project.look([f"scripts/{self.room}/**/*.py"] if self.room else []),
+            noted_code=project.look([f"scripts/{self.room_noted}/**/*.py"] if self.room_noted else []),
+            absent=absent,
+        )
+
+    def record_path(self, project: Project) -> Path:
+        """Return the path of the state file."""
+        return project.root / STATE / f"{self.name}.json"
+
+    def record(self, project: Project) -> dict[str, Any] | None:
+        """Return what was recorded, None if the step never ran."""
+        return record.read(self.record_path(project))
+
+    def _asked(self, args: tuple, kwargs: dict) -> bool:
+        """Say if the user gave an argument: `invoke check --fix` works even when check is up to date."""
+        given = inspect.signature(self.body).bind(None, *args, **kwargs).arguments
+        parameters = inspect.signature(self.body).parameters
+        # Empty stands for absent: invoke passes [] for a list that was not given.
+        return any((value or None) != (parameters[name].default or None) for name, value in list(given.items())[1:])
