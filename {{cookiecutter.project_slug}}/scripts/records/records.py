@@ -1,0 +1,135 @@
+"""`annotations/{split}.record-NNNNN-of-NNNNN`: what training, evaluation and calibration read."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.pictures.dataset import Picture
+from scripts.pictures.pool import map_items
+from scripts.pictures.split import SPLITS
+from scripts.pipeline.errors import DetectorError
+from scripts.records.example import make_example
+from scripts.records.label_map import LABEL_MAP, read_label_map
+from scripts.records.table import read_table, table_path
+
+SHARD_BYTES = 100_000_000
+# Each worker imports TensorFlow first (4 s): below this many pictures one process is faster.
+SMALLEST_POOL = 2000
+
+
+@dataclass(frozen=True)
+class RecordCounts:
+    """Pictures and boxes in the records, as counted by reading them back, and files written."""
+
+    pictures: int
+    boxes: int
+    files: int
+
+    def __str__(self) -> str:
+        return f"{self.pictures:,} pictures, {self.boxes:,} boxes in {self.files:,} files, read back"
+
+
+def record_files(root: Path, split: str) -> list[Path]:
+    """The record files of a split in order; an empty list when there are none."""
+    return sorted((root / "annotations").glob(f"{split}.record-?????-of-?????"))
+
+
+def _shards(pictures: list[Picture]) -> list[list[Picture]]:
+    """Pictures in shards of about SHARD_BYTES, mixed: neighbours in a folder are often of one class or one scene."""
+    mixed = sorted(pictures, key=lambda picture: hashlib.sha256(picture.path.name.encode()).digest())
+    sizes = [_size(picture) for picture in mixed]
+    count = max(1, round(sum(sizes) / SHARD_BYTES))
+    shards, done = [[] for _ in range(count)], 0
+    for picture, size in zip(mixed, sizes, strict=True):
+        shards[min(count - 1, done * count // max(1, sum(sizes)))].append(picture)
+        done += size
+    return shards
+
+
+def _size(picture: Picture) -> int:
+    try:
+        return picture.path.stat().st_size
+    except OSError:
+        raise DetectorError(
+            f"picture is missing: images/{picture.split}/{picture.path.name}: run `invoke csv`"
+        ) from None
+
+
+def _plan(root: Path) -> list[tuple[str, list[tuple[Picture, int]]]]:
+    """Every record file's name with its pictures and their source ids, counted from 1 over all splits."""
+    tables = {split: read_table(table_path(root, split)) for split in SPLITS}
+    if not tables["train"]:
+        raise DetectorError(
+            "no pictures to train on: annotations/train_labels.csv: add pictures, then `invoke organize`"
+        )
+    numbers = {picture.path: 0 for pictures in tables.values() for picture in pictures}
+    numbers = {path: number for number, path in enumerate(numbers, start=1)}
+    plan = []
+    for split, pictures in tables.items():
+        shards = _shards(pictures)
+        for index, shard in enumerate(shards):
+            name = f"{split}.record-{index:05d}-of-{len(shards):05d}"
+            plan.append((name, [(picture, numbers[picture.path]) for picture in shard]))
+    return plan
+
+
+def _write_file(path: Path, examples: Iterator[bytes], count: int) -> None:
+    import tensorflow as tf
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for _ in range(count):
+            writer.write(next(examples))
+
+
+def count_records(path: Path) -> tuple[int, int]:
+    """Pictures and boxes in a record file, by reading it."""
+    import tensorflow as tf
+
+    pictures = boxes = 0
+    for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        feature = tf.train.Example.FromString(data).features.feature
+        pictures += 1
+        boxes += len(feature["image/object/class/label"].int64_list.value)
+    return pictures, boxes
+
+
+def _write_all(folder: Path, plan: list, ids: dict[str, int], processes: int | None) -> tuple[int, int]:
+    tasks = [(picture, number, ids) for _, shard in plan for picture, number in shard]
+    examples = map_items(make_example, tasks, "records", processes, SMALLEST_POOL)
+    total = [0, 0]
+    for name, shard in plan:
+        _write_file(folder / name, examples, len(shard))
+        wanted = len(shard), sum(len(picture.boxes) for picture, _ in shard)
+        found = count_records(folder / name)
+        if found != wanted:
+            raise DetectorError(
+                f"{found[0]} pictures and {found[1]} boxes read back, {wanted[0]} and {wanted[1]} written: "
+                f"annotations/{name}: look whether the disk is full, then `invoke records`"
+            )
+        total = [total[0] + found[0], total[1] + found[1]]
+    return total[0], total[1]
+
+
+def write_records(root: Path, processes: int | None = None) -> RecordCounts:
+    """Write the record files of all splits from CSV, pictures and label map; the same input gives the same bytes.
+
+    `processes` None: one for each core when there are many pictures, else one. The files are read back and counted
+    before they replace older ones. DetectorError for a class without id, and a missing or changed picture.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    ids = {name: number for number, name in read_label_map(root / LABEL_MAP).items()}
+    plan = _plan(root)
+    annotations = root / "annotations"
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=annotations) as folder:
+        pictures, boxes = _write_all(Path(folder), plan, ids, processes)
+        for name, _ in plan:
+            os.replace(Path(folder) / name, annotations / name)
+    names = {name for name, _ in plan}
+    for split in SPLITS:
+        for path in record_files(root, split):
+            if path.name not in names:
+                path.unlink()
+    return RecordCounts(pictures, boxes, len(plan))
