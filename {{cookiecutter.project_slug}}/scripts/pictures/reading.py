@@ -153,9 +153,7 @@ def drop_twins(items: list[Item]) -> tuple[list[Item], list[Finding]]:
         if _same_boxes(kept, item) or not item.label_shown:
             findings.append(finding("R207", item.shown, f"the same picture as {kept.shown}: kept once"))
         else:
-            text = (
-                f"the same picture as {kept.shown}, whose {len(kept.picture.boxes)} boxes are used; "
-                f"the {len(item.picture.boxes)} other boxes here are left out"
-            )
-            findings.append(finding("W107", item.label_shown, text))
+            here, there = len(item.picture.boxes), len(kept.picture.boxes)
+            text = f"the same picture as {kept.shown} with other boxes ({here} here, {there} there): those there are used"
+            findings.append(finding("W107", item.label_shown, text, picture=kept.shown))
     return sorted(first.values(), key=lambda item: item.shown), findings
