@@ -1,0 +1,14 @@
+# Two commands. Both make their environment in .venv/ first, once. PYTHON=python3.12 make demo chooses the interpreter.
+PYTHON ?= python3
+
+.PHONY: demo test
+
+# Bakes the project with its defaults into build/ and takes it to a measured .tflite.
+demo:
+	@sh tools/environment.sh "$(PYTHON)"
+	@.venv/bin/python tools/demo.py
+
+# Tests the template; the tests bake projects and run the projects' own tests too.
+test:
+	@sh tools/environment.sh "$(PYTHON)"
+	@.venv/bin/python -m pytest
