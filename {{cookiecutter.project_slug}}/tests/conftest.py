@@ -1,0 +1,103 @@
+"""Fixtures that several tests share."""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from scripts.pictures.organize import organize
+from scripts.pipeline.tables import Demo, Source, Split
+
+SOURCE = {"kind": "folder", "path": "../source", "format": "auto", "labels": (), "unlabelled": "error",
+          "exif": "error", "merge_validation": False}  # fmt: skip
+SPLIT = {"mode": "auto", "validation": 0.15, "test": 0.15, "seed": 7}
+DEMO = Demo(pictures=4, size_px=64, seed=7)
+APPLE = [("apple", (5, 5, 30, 20))]
+Corners = tuple[object, object, object, object]
+
+
+def picture_bytes(seed: str, size: tuple[int, int] = (60, 40), form: str = "JPEG", exif: int = 0) -> bytes:
+    """A small picture whose content depends on `seed`; `exif` is the orientation to write into it."""
+    tint = hashlib.sha256(seed.encode()).digest()
+    image = Image.new("RGB", size, tuple(tint[:3]))
+    image.paste(tuple(tint[3:6]), (0, 0, size[0] // 2, size[1] // 2))
+    buffer = io.BytesIO()
+    tags = Image.Exif()
+    tags[0x0112] = exif
+    image.save(buffer, form, **({"exif": tags} if exif else {}))
+    return buffer.getvalue()
+
+
+def voc_text(name: str, boxes: list[tuple[str, Corners]], size: tuple[int, int] | None = (60, 40)) -> str:
+    """A label file as labelling tools write it: one tag a line, the box's <object> first on lines 8, 17, 26, ..."""
+    width, height = size or ("", "")
+    lines = ["<annotation>", "<folder>x</folder>", f"<filename>{name}</filename>", "<size>"]
+    lines += [f"<width>{width}</width>", f"<height>{height}</height></size>", "<segmented>0</segmented>"]
+    for class_name, corners in boxes:
+        lines += ["<object>", f"<name>{class_name}</name>", "<pose>Unspecified</pose>", "<bndbox>"]
+        tags = ("xmin", "ymin", "xmax", "ymax")
+        lines += [f"<{tag}>{value}</{tag}>" for tag, value in zip(tags, corners, strict=True)]
+        lines += ["</bndbox></object>"]
+    return "\n".join([*lines, "</annotation>"]).replace("&", "&amp;")
+
+
+@dataclass
+class Project:
+    """An empty project with a source folder beside it."""
+
+    root: Path
+    source: Path
+    bytes_of = staticmethod(picture_bytes)
+    text_of = staticmethod(voc_text)
+
+    def add(self, path: str, boxes: list | None = APPLE, data: bytes | None = None, **options) -> Path:
+        """Put a picture `path` into the source, and its label file beside it unless `boxes` is None.
+
+        `size` is that of the picture, `declared` the size in the label file (None: the same), `label` another path
+        for the label file, `text` its whole text.
+        """
+        target = self.source / path
+        size = options.get("size", (60, 40))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data if data is not None else picture_bytes(path, size))
+        if boxes is not None or "text" in options:
+            label = self.source / options.get("label", str(Path(path).with_suffix(".xml")))
+            label.parent.mkdir(parents=True, exist_ok=True)
+            text = options.get("text") or voc_text(target.name, list(boxes), options.get("declared", size))
+            label.write_text(text, "utf-8")
+        return target
+
+    def organize(self, split: dict | None = None, **source):
+        """Run the step; `source` and `split` are settings of these tables."""
+        return organize(self.root, Source(**{**SOURCE, **source}), DEMO, Split(**{**SPLIT, **(split or {})}))
+
+    def findings(self) -> list[tuple[str, str, int]]:
+        """Code, file (without the path of the source) and line of what organize found."""
+        rows = json.loads((self.root / "annotations/organize.json").read_text("utf-8"))["findings"]
+        return [(row["code"], row["file"].removeprefix("../source/"), row["line"]) for row in rows]
+
+    def splits(self) -> dict[str, str]:
+        """The split of each picture by its name without extension."""
+        return {Path(name).stem: name.split("/")[0] for name in self.stored() if name.endswith((".jpg", ".png"))}
+
+    def stored(self) -> list[str]:
+        """Files in `images/`, without the folder `source`."""
+        paths = (self.root / "images").rglob("*.*")
+        return sorted(path.relative_to(self.root / "images").as_posix() for path in paths if path.is_file())
+
+    def find(self, name: str) -> Path:
+        """The one file of a name in `images/`."""
+        (path,) = (self.root / "images").rglob(name)
+        return path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """See `Project`."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "source").mkdir()
+    return Project(tmp_path / "project", tmp_path / "source")

@@ -1,0 +1,94 @@
+"""The CSV tables: the tutorial's columns, nothing lost without a word."""
+
+import json
+
+import pytest
+
+from scripts.pipeline.errors import DetectorError
+from scripts.records.label_map import build_label_map
+from scripts.records.table import read_table, table_path, write_tables
+
+HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax,difficult,truncated,occluded,group_of,is_crowd"
+
+
+def tables(project):
+    """Counts and the lines of the train table, with all pictures in train."""
+    for split in ("test", "validation"):
+        project.add(f"{split}/{split}.jpg")
+    project.organize()
+    build_label_map(project.root, ["apple", 'a "b", c'])
+    counts = write_tables(project.root)
+    return counts, table_path(project.root, "train").read_text("utf-8").splitlines()
+
+
+def test_columns_order_and_numbers(project):
+    project.add("train/b.jpg", [("apple", (5, 5.25, 30, 20)), ('a "b", c', (1, 2, 3, 4))])
+    project.add("train/a.png", [], data=project.bytes_of("a", form="PNG"))
+    counts, lines = tables(project)
+    assert lines == [
+        HEADER,
+        "a.png,60,40,,,,,,,,,,",
+        "b.jpg,60,40,apple,5,5.25,30,20,0,0,0,0,0",
+        'b.jpg,60,40,"a ""b"", c",1,2,3,4,0,0,0,0,0',
+    ]
+    assert str(counts) == "4 pictures, 4 boxes"
+
+
+def test_accepted_broken_boxes_are_clipped_or_dropped_and_named(project):
+    boxes = [
+        ("apple", (-5, 5, 70, 20)), ("apple", (20, 5, 10, 30)), ("apple", (5, 5, 5, 9)), ("apple", (70, 5, 90, 9)),
+        ("apple", ("x", 5, 9, 9)), ("pear", (1, 1, 9, 9)), ("apple", (1, 1, 9, 9)),
+    ]  # fmt: skip
+    project.add("train/a.jpg", boxes)
+    counts, lines = tables(project)
+    assert lines[1:] == ["a.jpg,60,40,apple,0,5,60,20,0,0,0,0,0", "a.jpg,60,40,apple,1,1,9,9,0,0,0,0,0"]
+    text = str(counts)
+    assert "1 boxes clipped (../source/train/a.xml:8)" in text and "1 inverted boxes dropped" in text
+    assert "2 boxes without area dropped (../source/train/a.xml:26, ../source/train/a.xml:35)" in text
+    changes = json.loads((project.root / "annotations/csv.json").read_text("utf-8"))["changes"]
+    assert len(changes) == 6 and {change["class"] for change in changes} == {"apple", "pear"}
+
+
+def test_pictures_that_cannot_be_read_are_left_out_and_counted(project):
+    project.add("train/a.jpg")
+    project.add("train/b.jpg")
+    project.organize()
+    project.find("b.jpg").write_bytes(project.bytes_of("b")[:-30])
+    counts, lines = tables(project)
+    assert [line.split(",")[0] for line in lines[1:]] == ["a.jpg"]
+    assert "1 unreadable pictures left out (../source/train/b.jpg:0)" in str(counts)
+
+
+def test_sizes_are_those_of_the_picture_and_not_of_the_label_file(project):
+    project.add("train/a.jpg", declared=(999, 999))
+    assert tables(project)[1][1].startswith("a.jpg,60,40,")
+
+
+def test_flags_stand_in_their_columns(project):
+    text = project.text_of("a.jpg", [("apple", (1, 2, 3, 4))])
+    project.add("train/a.jpg", text=text.replace("<bndbox>", "<truncated>1</truncated><group_of>1</group_of><bndbox>"))
+    assert tables(project)[1][1].endswith(",1,2,3,4,0,1,0,1,0")
+
+
+def test_a_table_reads_back_as_it_was_written(project):
+    project.add("train/a b#%20é.jpg", [("apple", (5, 5.25, 30, 20)), ('a "b", c', (1, 2, 3, 4))])
+    project.add("train/none.jpg", [])
+    tables(project)
+    first, second = read_table(table_path(project.root, "train"))
+    assert first.path == project.root / "images/train/a b#%20é.jpg" and first.path.exists()
+    assert [(box.class_name, box.xyxy_px) for box in first.boxes] == [
+        ("apple", (5.0, 5.25, 30.0, 20.0)), ('a "b", c', (1.0, 2.0, 3.0, 4.0)),
+    ]  # fmt: skip
+    assert second.boxes == () and (second.width_px, second.height_px) == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("filename,width\n", "column 'height' is missing"), (HEADER + "\na.jpg,60,40,apple,x,1,2,3,0,0,0,0,0\n", ":2")],
+)
+def test_a_broken_table_is_one_line(project, text, words):
+    path = table_path(project.root, "train")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(DetectorError, match=words):
+        read_table(path)

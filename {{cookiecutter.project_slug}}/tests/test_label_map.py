@@ -1,0 +1,113 @@
+"""The label map: protobuf text as people write it, and ids that never change."""
+
+import pytest
+
+from scripts.pipeline.errors import DetectorError
+from scripts.records.label_map import build_label_map, read_label_map, write_label_map
+from scripts.records.text_format import TextFormatError
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    return tmp_path / "annotations/label_map.pbtxt"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "item {\n  id: 1\n  name: 'Apple'\n}\nitem {\n  id: 2\n  name: 'Bell pepper'\n}\n",
+        'item { name: "Apple" id: 1 } item { name: "Bell pepper" id: 2 }',  # one line, name first, double quotes
+        "item: {id: 1, name: 'Apple',}\nitem: <id: 2; name: 'Bell pepper'>",
+        "# id: 9\nitem {id: 1 # id: 7\nname: 'Apple' display_name: 'Fruit: apple'}\nitem{id:2 name:'Bell' ' pepper'}",
+        "\ufeffitem {id: 1 name: 'Apple'}\r\nitem {id: 2 name: 'Bell pepper'}\r\n",  # Windows Notepad
+        "item {id: 1 name: 'Apple' keypoints {id: 5 label: 'stem'} ancestor_ids: ['a', 'b'] frequency: FREQUENT}"
+        "item [{id: 0x2 name: 'Bell pepper'}]",
+        "other: 1 item {id: 2 name: 'Bell pepper' instance_count: -3} item {id: 1 name: '\\101pple'}",
+    ],
+)
+def test_every_way_to_write_it_reads_the_same(path, text):
+    path.write_text(text, "utf-8", newline="")
+    assert read_label_map(path) == {1: "Apple", 2: "Bell pepper"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "line"),
+    [
+        ("item {\n id: 0\n name: 'a'\n}", "is not a number from 1", 2),
+        ("item {\n id: 'x'\n name: 'a'\n}", "is not a number from 1", 2),
+        ("item {id: 1 name: 'a'}\nitem {id: 1 name: 'b'}", "id 1 is already that of 'a'", 2),
+        ("item {id: 1 name: 'a'}\nitem {id: 2 name: 'a'}", "name 'a' already has id 1", 2),
+        ("item {\n id: 1\n name: 'a'\n id: 2\n name: 'b'\n}", "item has 2 'id'", 4),
+        ("item {\n id: 1\n}", "item has no 'name'", 1),
+        ("item {\n name: 'a'\n}", "item has no 'id'", 1),
+        ("item {id: 1 name: ''}", "name is not a text", 1),
+        ("item {id: 1 name: Apple}", "name is not a text", 1),
+        ("// apples\nitem {id: 1 name: 'a'}", "comments begin with #", 1),
+        ("item {\n id: 1\n name: 'a'\n", "'}' is missing", 4),
+        ("item {\n id: 1\n name: 'a\n}", "unexpected", 3),
+        ("item {\n id 1\n}", "':' or '{'", 2),
+        ("item: 3", "not followed by '{'", 1),
+        ("item {id: 1 name: '\\377'}", "not UTF-8", 1),
+        ("", "has no item", None),
+    ],
+)
+def test_what_others_garble_is_refused_with_the_line(path, text, words, line):
+    path.write_text(text, "utf-8")
+    with pytest.raises(DetectorError, match="annotations/label_map.pbtxt" + (f":{line}:" if line else "")) as caught:
+        read_label_map(path)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_names_survive_writing_and_reading(path):
+    ids = {
+        1: "it's",
+        2: 'a "b"',
+        3: "back\\slash",
+        4: "Kitchen & dining room table",
+        5: "Ärger 苹果 🍎",
+        9: "tab\there",
+    }
+    write_label_map(path, ids)
+    assert read_label_map(path) == ids
+    assert path.read_text("utf-8").startswith("item {\n  id: 1\n  name: 'it\\'s'\n  display_name: 'it\\'s'\n}\n")
+
+
+def test_ids_begin_at_one_by_name_and_stay_when_classes_come(project):
+    project.add("a.jpg", [("pear", (1, 1, 9, 9)), ("apple", (1, 1, 9, 9))])
+    project.organize()
+    path = project.root / "annotations/label_map.pbtxt"
+    build_label_map(project.root, [])
+    assert read_label_map(path) == {1: "apple", 2: "pear"}
+    project.add("b.jpg", [("banana", (1, 1, 9, 9))])
+    project.organize()
+    assert "1 new" in str(build_label_map(project.root, []))
+    assert read_label_map(path) == {1: "apple", 2: "pear", 3: "banana"}
+
+
+def test_a_map_written_by_hand_is_kept_as_it_is(project):
+    project.add("a.jpg")
+    project.organize()
+    path = project.root / "annotations/label_map.pbtxt"
+    text = "# mine\nitem {name: \"ghost\" id: 4}\nitem {id: 7 name: 'apple'}\n"
+    path.write_text(text)
+    assert "1 without boxes, kept (ghost" in str(build_label_map(project.root, []))
+    assert path.read_text() == text
+
+
+def test_labels_of_the_settings_give_the_order(project):
+    project.add("a.jpg", [("apple", (1, 1, 9, 9)), ("pear", (1, 1, 9, 9))])
+    project.organize()
+    build_label_map(project.root, ["pear", "apple"])
+    assert read_label_map(project.root / "annotations/label_map.pbtxt") == {1: "pear", 2: "apple"}
+
+
+def test_no_class_at_all_is_one_line(project):
+    project.add("a.jpg", [])
+    project.organize()
+    with pytest.raises(DetectorError, match="invoke labelmap"):
+        build_label_map(project.root, [])
+
+
+def test_text_format_errors_know_their_line():
+    assert TextFormatError("x", 3).line == 3

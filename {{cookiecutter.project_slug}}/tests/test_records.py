@@ -1,0 +1,106 @@
+"""The record files, read back with TensorFlow."""
+
+import hashlib
+
+import pytest
+
+from scripts.pipeline.errors import DetectorError
+from scripts.records.label_map import build_label_map
+from scripts.records.records import record_files, write_records
+from scripts.records.table import write_tables
+
+pytestmark = pytest.mark.slow
+
+
+def prepare(project):
+    for split in ("train", "validation", "test"):
+        project.add(f"{split}/{split}.jpg", [("apple", (6, 4, 30, 20)), ("pear", (0, 0, 60, 40))])
+    project.add("train/png.jpg", [("pear", (1.5, 2, 3, 4))], data=project.bytes_of("p", form="PNG"))
+    project.add("train/none.jpg", [])
+    project.organize()
+    build_label_map(project.root, [])
+    write_tables(project.root)
+    return project
+
+
+def read_back(project, split: str) -> dict[str, dict]:
+    """Values by key of every example, by file name."""
+    import tensorflow as tf
+
+    found = {}
+    for path in record_files(project.root, split):
+        for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            feature = tf.train.Example.FromString(data).features.feature
+            values = {key: list(getattr(one, one.WhichOneof("kind")).value) for key, one in feature.items()}
+            found[values["image/filename"][0].decode()] = values
+    return found
+
+
+def test_examples_hold_all_keys_with_normalised_boxes(project):
+    prepare(project)
+    assert str(write_records(project.root)) == "5 pictures, 7 boxes in 3 files, read back"
+    train = read_back(project, "train")
+    values = train["train.jpg"]
+    data = project.find("train.jpg").read_bytes()
+    assert values["image/encoded"] == [data]
+    assert values["image/key/sha256"] == [hashlib.sha256(data).hexdigest().encode()]
+    assert (values["image/width"], values["image/height"], values["image/format"]) == ([60], [40], [b"jpeg"])
+    assert values["image/object/class/text"] == [b"apple", b"pear"] and values["image/object/class/label"] == [1, 2]
+    corners = [values[f"image/object/bbox/{key}"] for key in ("xmin", "ymin", "xmax", "ymax")]
+    assert corners == [pytest.approx(row) for row in ([0.1, 0], [0.1, 0], [0.5, 1], [0.5, 1])]
+    assert values["image/object/area"] == pytest.approx([24 * 16, 60 * 40])
+    assert len({len(values[key]) for key in values if key.startswith("image/object/")}) == 1
+    assert train["png.png"]["image/format"] == [b"png"]
+    none = train["none.jpg"]
+    assert [none[key] for key in none if key.startswith("image/object/")] == [[]] * 15
+
+
+def test_source_ids_are_numbers_and_unique_over_all_splits(project):
+    write_records(prepare(project).root)
+    ids = [one["image/source_id"][0] for split in ("train", "validation", "test")
+           for one in read_back(project, split).values()]  # fmt: skip
+    assert sorted(map(int, ids)) == [1, 2, 3, 4, 5]
+
+
+def test_bytes_are_the_same_again_and_with_several_processes(project):
+    prepare(project)
+
+    def digests():
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for split in ("train", "validation", "test") for path in record_files(project.root, split)}  # fmt: skip
+
+    write_records(project.root)
+    first = digests()
+    write_records(project.root, processes=2)
+    assert digests() == first and len(first) == 3
+
+
+def test_large_sets_are_sharded_and_older_shards_removed(project, monkeypatch):
+    prepare(project)
+    monkeypatch.setattr("scripts.records.records.SHARD_BYTES", 600)
+    write_records(project.root)
+    assert len(record_files(project.root, "train")) > 1 and len(read_back(project, "train")) == 3
+    monkeypatch.undo()
+    write_records(project.root)
+    assert [path.name for path in record_files(project.root, "train")] == ["train.record-00000-of-00001"]
+    assert not list((project.root / "annotations").glob(".partial-*"))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda project: project.find("png.png").unlink(), "picture is missing: images/train/png.png"),
+        (lambda project: project.find("train.jpg").write_bytes(project.bytes_of("x", (61, 40))), "its table says 60x40"),
+        (lambda project: project.find("train.jpg").write_bytes(b"no picture"), "cannot decode"),
+        (lambda project: (project.root / "annotations/label_map.pbtxt").write_text("item{id:1 name:'aple'}"),
+         "class 'apple' is not in annotations/label_map.pbtxt .nearest: 'aple'"),
+    ],
+)  # fmt: skip
+def test_what_changed_since_is_one_line_and_leaves_the_old_files(project, break_it, words):
+    write_records(prepare(project).root)
+    before = {path: path.read_bytes() for path in record_files(project.root, "train")}
+    break_it(project)
+    with pytest.raises(DetectorError, match=words) as caught:
+        write_records(project.root)
+    assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in record_files(project.root, "train")} == before

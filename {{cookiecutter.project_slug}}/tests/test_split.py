@@ -1,0 +1,137 @@
+"""Who goes to train, validation and test."""
+
+from collections import Counter
+
+import pytest
+
+from scripts.pictures.split import Group, assign
+from scripts.pipeline.errors import DetectorError
+
+
+def groups(*classes: str) -> list[Group]:
+    """One group a text; each letter is a box of the class of that letter."""
+    return [Group(f"{index:03d}", Counter(text)) for index, text in enumerate(classes)]
+
+
+def shares(found: list[Group]) -> Counter:
+    return Counter(group.split for group in found)
+
+
+def test_shares_are_met_for_pictures_and_for_each_class():
+    found = groups(*["a"] * 100, *["b"] * 40, *["ab"] * 40, *[""] * 20)
+    assign(found, 0.15, 0.15, seed=1)
+    assert all(abs(count - wanted) <= 2 for count, wanted in zip(
+        (shares(found)[split] for split in ("train", "validation", "test")), (140, 30, 30), strict=True))  # fmt: skip
+    for name in "ab":
+        boxes = Counter()
+        for group in found:
+            boxes[group.split] += group.classes[name]
+        assert abs(boxes["test"] / boxes.total() - 0.15) < 0.03
+
+
+@pytest.mark.parametrize(("pictures", "wanted"), [
+    (1, {"train"}), (2, {"train", "test"}), (3, {"train", "test", "validation"}),
+])  # fmt: skip
+def test_a_rare_class_stands_in_every_split_that_it_can_fill(pictures, wanted):
+    found = groups(*["a"] * 200, *["r"] * pictures)
+    assign(found, 0.1, 0.1, seed=1)
+    assert {group.split for group in found if group.classes["r"]} == wanted
+
+
+def test_the_order_of_files_has_no_say_and_the_seed_has():
+    def chosen(seed, backwards=False):
+        found = groups(*["a"] * 60)
+        assign(found[::-1] if backwards else found, 0.2, 0.2, seed)
+        return {group.key: group.split for group in found}
+
+    assert chosen(1) == chosen(1, backwards=True) != chosen(2)
+
+
+def test_a_share_of_zero_leaves_the_split_empty():
+    found = groups(*["a"] * 10)
+    assign(found, 0.2, 0.0, seed=1)
+    assert set(shares(found)) == {"train", "validation"}
+
+
+def test_new_groups_go_where_most_is_missing():
+    found = groups(*["a"] * 20)
+    for group in found[:14]:
+        group.split = "train"
+    assign(found, 0.15, 0.15, seed=1)
+    assert shares(found) == {"train": 14, "validation": 3, "test": 3}
+
+
+def test_the_split_of_a_source_is_respected_and_validation_carved_out_of_train(project):
+    for index in range(20):
+        project.add(f"train/t{index}.jpg")
+    for index in range(5):
+        project.add(f"Test/x{index}.jpg")
+    project.organize()
+    splits = project.splits()
+    assert all(splits[f"x{index}"] == "test" for index in range(5))
+    assert Counter(splits.values()) == {"train": 17, "validation": 3, "test": 5}
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "dev", "Validation"])
+def test_validation_folders_have_many_names(project, name):
+    for folder in ("train", name, "test"):
+        project.add(f"{folder}/images/{folder}.jpg", label=f"{folder}/labels/{folder}.xml")
+    project.organize()
+    assert project.splits() == {"train": "train", name: "validation", "test": "test"}
+
+
+def test_merge_validation_pools_it_into_train_first(project):
+    for index in range(10):
+        project.add(f"train/t{index}.jpg")
+        project.add(f"valid/v{index}.jpg")
+    project.add("test/x.jpg")
+    project.organize(merge_validation=True)
+    splits = project.splits()
+    assert splits["x"] == "test" and Counter(splits.values())["validation"] == 3
+    assert {splits[f"v{index}"] for index in range(10)} == {"train", "validation"}
+
+
+@pytest.mark.parametrize("folder", ["validation", "train", "pictures"])
+def test_a_source_with_one_folder_is_pooled(project, folder):
+    for index in range(20):
+        project.add(f"{folder}/{index}.jpg")
+    project.organize()
+    assert Counter(project.splits().values()) == {"train": 14, "validation": 3, "test": 3}
+
+
+def test_modes_hash_and_source(project):
+    for index in range(10):
+        project.add(f"train/t{index}.jpg")
+        project.add(f"test/x{index}.jpg")
+    project.organize({"mode": "hash"})
+    assert Counter(project.splits().values()) == {"train": 14, "validation": 3, "test": 3}
+    (project.source / "train").rename(project.source / "photos")
+    with pytest.raises(DetectorError, match="there is no train folder"):
+        project.organize({"mode": "source"})
+
+
+def test_what_is_assigned_stays_when_settings_change(project):
+    for index in range(20):
+        project.add(f"{index}.jpg")
+    project.organize()
+    before = project.splits()
+    project.organize({"seed": 99, "validation": 0.4})
+    assert project.splits() == before
+
+
+def test_equal_pictures_in_two_splits_of_the_source_stay_for_check_to_name(project):
+    data = project.bytes_of("same")
+    project.add("train/a.jpg", data=data)
+    project.add("train/b.jpg")
+    project.add("test/c.jpg", data=data)
+    for _ in range(2):
+        project.organize()
+        assert (project.splits()["a"], project.splits()["c"]) == ("train", "test")
+
+
+def test_a_broken_split_file_is_one_line(project):
+    project.add("a.jpg")
+    (project.root / "annotations").mkdir()
+    (project.root / "annotations/split.csv").write_text("sha256,split\nabc,tset\n")
+    with pytest.raises(DetectorError, match="annotations/split.csv:2"):
+        project.organize()

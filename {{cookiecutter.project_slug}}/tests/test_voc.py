@@ -1,0 +1,97 @@
+"""Pascal VOC as real tools write it, and as we write it."""
+
+import math
+
+import pytest
+
+from scripts.pictures.dataset import Box
+from scripts.pictures.voc import NotALabelError, VocError, format_number, parse_number, read_voc, voc_xml
+
+
+def write(tmp_path, text: str):
+    path = tmp_path / "a.xml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def object_xml(inner: str) -> str:
+    return f"<annotation>\n<object>{inner}</object></annotation>"
+
+
+CORNERS = "<xmin>1.5</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40.25</ymax>"
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        f"<name>apple</name><bndbox>{CORNERS}</bndbox>",
+        f"<bndbox>{CORNERS}</bndbox><name> apple\n</name>",  # VOC2012 order, white space
+        f"<id>7</id><name>apple</name><part><bndbox><xmin>9</xmin></bndbox></part><bndbox>{CORNERS}</bndbox>",
+        "<name>apple</name><bndbox><xmin>1.5</xmin><xmax>30</xmax><ymin>2</ymin><ymax>40.25</ymax></bndbox>",
+    ],
+)
+def test_boxes_are_read_by_tag_and_not_by_position(tmp_path, inner):
+    (box,) = read_voc(write(tmp_path, object_xml(inner))).boxes
+    assert (box.class_name, box.xyxy_px, box.line) == ("apple", (1.5, 2.0, 30.0, 40.25), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "comma"),
+    [("12", 12, False), (" 12.5 ", 12.5, False), ("12,5", 12.5, True), ("1e2", 100, False), ("-3", -3, False)],
+)
+def test_numbers(text, value, comma):
+    assert parse_number(text) == (value, comma)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "nan", "inf", "1,2,3", "1,234.5", "12px"])
+def test_what_is_no_number_is_nan(text):
+    assert math.isnan(parse_number(text)[0])
+
+
+def test_flags_are_read_in_the_forms_that_tools_write(tmp_path):
+    flags = "<truncated>1</truncated><difficult>true</difficult><iscrowd>1</iscrowd><occluded>Unspecified</occluded>"
+    (box,) = read_voc(write(tmp_path, object_xml(f"<name>a</name>{flags}<bndbox>{CORNERS}</bndbox>"))).boxes
+    assert (box.truncated, box.difficult, box.is_crowd, box.occluded, box.group_of) == (True, True, True, False, False)
+
+
+@pytest.mark.parametrize("text", ["", "<annotation>", "not xml", "<annotation>&unknown;</annotation>"])
+def test_broken_xml_is_named(tmp_path, text):
+    with pytest.raises(VocError):
+        read_voc(write(tmp_path, text))
+
+
+def test_another_kind_of_xml_is_told_apart(tmp_path):
+    with pytest.raises(NotALabelError, match="<module>"):
+        read_voc(write(tmp_path, "<module/>"))
+
+
+def test_entities_are_not_expanded_from_files(tmp_path):
+    (tmp_path / "secret").write_text("SECRET")
+    text = f'<!DOCTYPE a [<!ENTITY s SYSTEM "file://{tmp_path}/secret">]>\n' + object_xml("<name>&s;</name>")
+    try:
+        names = [box.class_name for box in read_voc(write(tmp_path, text)).boxes]
+    except VocError:
+        return
+    assert "SECRET" not in names
+
+
+def test_what_is_written_reads_back_the_same(tmp_path):
+    boxes = (
+        Box("Kitchen & dining room <table>", (0.1, 2, 30, 39.999999), True, False, True, False, True),
+        Box("Ärger", (9, 9, 1, 1)),
+        Box("broken", (math.nan, 1, 2, 3)),
+    )
+    data = voc_xml("train", "a b#%20.jpg", 60, 40, boxes)
+    path = tmp_path / "a.xml"
+    path.write_bytes(data)
+    voc = read_voc(path)
+    assert (voc.filename, voc.width_px, voc.height_px) == ("a b#%20.jpg", 60, 40)
+    assert [(box.class_name, box.difficult, box.occluded, box.is_crowd) for box in voc.boxes] == [
+        (box.class_name, box.difficult, box.occluded, box.is_crowd) for box in boxes
+    ]
+    assert [box.xyxy_px for box in voc.boxes[:2]] == [box.xyxy_px for box in boxes[:2]]
+    assert math.isnan(voc.boxes[2].xyxy_px[0])
+
+
+def test_whole_numbers_are_written_without_a_point():
+    assert [format_number(value) for value in (12.0, 12.5, -0.25, math.nan)] == ["12", "12.5", "-0.25", "nan"]
