@@ -200,6 +200,7 @@ def test_budget_of_the_environment_replaces_the_one_of_the_file(project):
         ("INVOKE_TRAIN_EPOCHS", "two", 'train.epochs = "two": environment variable INVOKE_TRAIN_EPOCHS: wanted a'),
         ("INVOKE_SOURCE_MERGE_VALIDATION", "False", "wanted true or false"),
         ("INVOKE_TFLITE_VARIANTS", "int8,int4", "INVOKE_TFLITE_VARIANTS"),
+        ("INVOKE_TRAIN_MINUTES", "3\nseed = 1", "wanted a number"),
         ("INVOKE_SOURCE_KIND", "a\nb", "one of demo, folder"),
         ("INVOKE_OVERRIDES", "a", "write a table such as"),
     ],

@@ -19,6 +19,7 @@ from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.rules import toml
 from scripts.pipeline.settings import TABLES, load_settings
 from scripts.pipeline.step import Step, Tool
+from scripts.pipeline.tree import Digests
 
 PROJECT = Path(__file__).parent.parent
 
@@ -279,6 +280,20 @@ def test_copied_project_runs_nothing(done):
     assert done.run() == []
 
 
+def test_source_inside_the_project_moves_with_it(done):
+    @task(klass=Step, inputs=[lambda root, settings: [root / "images/train"]])
+    def read(c):
+        done.ran.append("read")
+
+    read(Context())
+    lock.release(done.root / ".steps/lock")
+    moved = done.root.with_name("moved")
+    shutil.move(done.root, moved)
+    done.root = moved
+    done.configure()
+    assert overview.show_why([read], "read") == "read: up to date"
+
+
 def test_source_outside_the_project(done, tmp_path):
     outside = tmp_path / "my [pictures]*"
 
@@ -301,6 +316,31 @@ def test_links_are_followed_and_circles_end(done, tmp_path):
     (done.root / "images/big").symlink_to(tmp_path / "disk")
     (tmp_path / "disk/circle").symlink_to(tmp_path / "disk")
     assert done.status()["join"] == ("stale", "images/big/z.txt added")
+
+
+def test_digest_is_remembered_once_the_time_stamp_is_old_enough(tmp_path):
+    """Content changes here with size and times as they were: that is believed of a file that was left alone for 2 s."""
+    memory, file = tmp_path / "digests.json", tmp_path / "a"
+    file.write_text("1")
+    before = {}
+    for age_s in (1, 10):
+        stamp = (1, time.time_ns() - age_s * 10**9, 0)
+        digests = Digests(tmp_path, memory)
+        before[age_s] = digests.of({"a": stamp})
+        digests.save()
+        file.write_text("2" if age_s == 1 else "3")
+        assert (Digests(tmp_path, memory).of({"a": stamp}) == before[age_s]) is (age_s == 10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_digest_of_a_name_that_is_not_unicode_is_remembered(tmp_path):
+    name = os.fsdecode(b"\xff")
+    (tmp_path / name).write_text("1")
+    digests = Digests(tmp_path, tmp_path / "digests.json")
+    seen = digests.of({name: (1, 0, 0)})
+    digests.save()
+    (tmp_path / name).write_text("2")
+    assert Digests(tmp_path, tmp_path / "digests.json").of({name: (1, 0, 0)}) == seen
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")

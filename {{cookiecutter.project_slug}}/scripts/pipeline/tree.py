@@ -37,10 +37,12 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._walked: dict[tuple[str, bool], list[tuple[str, Stamp]]] = {}
+        self._matched: dict[str, list[tuple[str, Stamp]]] = {}
 
     def refresh(self) -> None:
         """Forget what was walked; called after a body has written files."""
         self._walked.clear()
+        self._matched.clear()
 
     def match(self, patterns: Iterable[str | Path]) -> dict[str, Stamp]:
         """Return label -> stamp of the files that any pattern names, sorted.
@@ -56,7 +58,12 @@ class Tree:
                 found.update(self._matching(pattern))
         return dict(sorted(found.items()))
 
-    def _matching(self, pattern: str) -> Iterable[tuple[str, Stamp]]:
+    def _matching(self, pattern: str) -> list[tuple[str, Stamp]]:
+        if pattern not in self._matched:
+            self._matched[pattern] = sorted(self._search(pattern))
+        return self._matched[pattern]
+
+    def _search(self, pattern: str) -> Iterable[tuple[str, Stamp]]:
         parts = pattern.strip("/").split("/")
         wild = next((at for at, part in enumerate(parts) if re.search(r"[*?]", part)), len(parts))
         if wild == len(parts):
