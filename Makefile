@@ -6,7 +6,7 @@ PYTHON ?= python3
 # Bakes the project with its defaults into build/ and takes it to a measured .tflite.
 demo:
 	@sh tools/environment.sh "$(PYTHON)"
-	@.venv/bin/python tools/demo.py
+	@.venv/bin/python -m tools.demo
 
 # Tests the template; the tests bake projects and run the projects' own tests too.
 test:

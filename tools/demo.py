@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bake import TEMPLATE, bake
+from tools.bake import TEMPLATE, bake
 
 
 def bake_demo(build: Path) -> Path:

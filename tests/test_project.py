@@ -1,0 +1,70 @@
+"""The baked project works where its owner puts it."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.harness import Baked
+
+FAST_TESTS = ("-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider")
+# Few and small pictures: these tests look at the wiring, not at the pictures.
+FEW = {"INVOKE_DEMO_PICTURES": "24", "INVOKE_DEMO_SIZE_PX": "96"}
+
+
+def git(folder, *arguments: str) -> str:
+    """Run git without the user's own configuration and return what it printed."""
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def vision(bake, tmp_path) -> Baked:
+    """Return the project as `other repo/vision` of a repository that has scripts, tests, tasks and settings itself."""
+    other = tmp_path / "other repo"
+    for folder in ("scripts/pipeline", "tests"):
+        (other / folder).mkdir(parents=True)
+    broken = "raise RuntimeError('this file belongs to the other repository')\n"
+    for name in ("tasks.py", "scripts/__init__.py", "scripts/pipeline/__init__.py", "tests/conftest.py"):
+        (other / name).write_text(broken)
+    (other / "tests" / "test_step.py").write_text(broken)
+    (other / "pyproject.toml").write_text(
+        '[project]\nname = "other"\nversion = "1"\n[tool.pytest.ini_options]\nx = "y"\n'
+    )
+    shutil.copytree(bake().folder, other / "vision")
+    git(other, "init", "--quiet")
+    git(other, "add", "--all")
+    git(other, "commit", "--quiet", "--message", "all")
+    return Baked(other / "vision")
+
+
+def test_its_own_fast_tests_pass(bake):
+    done = bake().run(*FAST_TESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_its_tasks_are_found_inside_another_repository(vision):
+    listed = vision.invoke("--list")
+    assert listed.returncode == 0, listed.stderr
+    assert "organize" in listed.stdout and "tflite" in listed.stdout
+
+
+def test_a_step_runs_inside_another_repository_and_leaves_git_clean(vision):
+    first = vision.invoke("check", **FEW)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "check: ran" in first.stdout
+    again = vision.invoke("check", **FEW)
+    assert again.returncode == 0
+    assert "check: up to date" in again.stdout and " ran " not in again.stdout
+    assert git(vision.folder.parent, "status", "--porcelain") == ""
+
+
+def test_a_step_runs_from_a_folder_of_the_project(vision):
+    done = Baked(vision.folder / "images").invoke("organize", **FEW)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(vision.folder.glob("images/train/*.xml"))
+
+
+def test_its_fast_tests_pass_inside_another_repository(vision):
+    done = vision.run(*FAST_TESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
