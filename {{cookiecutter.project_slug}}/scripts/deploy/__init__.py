@@ -1,0 +1,1 @@
+"""SavedModel, `.tflite` files, their reader and their proof."""

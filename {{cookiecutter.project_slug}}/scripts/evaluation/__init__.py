@@ -1,0 +1,1 @@
+"""Detections of a checkpoint and their scores."""

@@ -1,0 +1,1 @@
+"""Labelled pictures: reading, drawing, splitting, organising and checking them."""

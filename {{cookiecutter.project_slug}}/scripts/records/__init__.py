@@ -1,0 +1,1 @@
+"""Label map, CSV and TFRecords."""

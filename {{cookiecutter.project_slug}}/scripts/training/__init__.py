@@ -1,0 +1,1 @@
+"""Model zoo, pre-trained weights, experiment and training."""

@@ -1,0 +1,160 @@
+"""EfficientNet-Lite for Model Garden: one class for lite0, lite1 and lite2.
+
+Model Garden's own `efficientnet` scales the first and last block group, which the Lite family does not; it also
+carries a 1280-wide classification convolution that a detector never uses, and plain functions where
+quantisation-aware training needs layers. Architecture: https://arxiv.org/abs/1905.11946 without squeeze and
+excitation, with relu6; block repeats and widths are those of the published Lite weights.
+Importing this module registers the backbone, so that an experiment may say `backbone: {type: efficientnet_lite}`.
+"""
+
+import dataclasses
+
+import tensorflow as tf  # noqa: F401  (tf_keras needs it loaded first)
+import tf_keras
+from official.modeling import hyperparams, tf_utils
+from official.vision.configs import backbones as backbones_cfg
+from official.vision.modeling.backbones import factory
+from official.vision.modeling.layers import nn_blocks
+
+STEM_FILTERS = 32
+
+# (repeats, kernel size, stride, expansion, filters, feature level that the group ends or None)
+GROUPS = {
+    "lite0": (
+        (1, 3, 1, 1, 16, None),
+        (2, 3, 2, 6, 24, 2),
+        (2, 5, 2, 6, 40, 3),
+        (3, 3, 2, 6, 80, None),
+        (3, 5, 1, 6, 112, 4),
+        (4, 5, 2, 6, 192, None),
+        (1, 3, 1, 6, 320, 5),
+    ),
+    "lite1": (
+        (1, 3, 1, 1, 16, None),
+        (3, 3, 2, 6, 24, 2),
+        (3, 5, 2, 6, 40, 3),
+        (4, 3, 2, 6, 80, None),
+        (4, 5, 1, 6, 112, 4),
+        (5, 5, 2, 6, 192, None),
+        (1, 3, 1, 6, 320, 5),
+    ),
+    "lite2": (
+        (1, 3, 1, 1, 16, None),
+        (3, 3, 2, 6, 24, 2),
+        (3, 5, 2, 6, 48, 3),
+        (4, 3, 2, 6, 88, None),
+        (4, 5, 1, 6, 120, 4),
+        (5, 5, 2, 6, 208, None),
+        (1, 3, 1, 6, 352, 5),
+    ),
+}
+
+
+@tf_keras.utils.register_keras_serializable(package="Detector")
+class EfficientNetLite(tf_keras.Model):
+    """Features of EfficientNet-Lite.
+
+    Input: float32 [batch, height, width, 3], RGB scaled to -1..1. Output: dict of level `"2"`..`"5"` to
+    float32 [batch, height / 2**level, width / 2**level, filters].
+
+    `frozen_groups` freezes the stem and that many block groups (0: nothing is frozen); their batch norms then use
+    the stored statistics. The early groups work on the largest maps and hold the most general features, so freezing
+    them saves much of the time of a training step on a CPU.
+    """
+
+    def __init__(self, model_id="lite0", input_specs=None, kernel_regularizer=None, activation="relu6",
+                 use_sync_bn=False, norm_momentum=0.99, norm_epsilon=0.001, frozen_groups=0, **kwargs):
+        self._arguments = dict(model_id=model_id, input_specs=input_specs, kernel_regularizer=kernel_regularizer,
+                               activation=activation, use_sync_bn=use_sync_bn, norm_momentum=norm_momentum,
+                               norm_epsilon=norm_epsilon, frozen_groups=frozen_groups)
+        input_specs = input_specs or tf_keras.layers.InputSpec(shape=[None, None, None, 3])
+        inputs = tf_keras.Input(shape=input_specs.shape[1:])
+        stem = [
+            tf_keras.layers.Conv2D(STEM_FILTERS, 3, strides=2, padding="same", use_bias=False,
+                                   kernel_initializer="VarianceScaling", kernel_regularizer=kernel_regularizer),
+            tf_keras.layers.BatchNormalization(momentum=norm_momentum, epsilon=norm_epsilon,
+                                               synchronized=use_sync_bn),
+        ]
+        x = tf_utils.get_activation(activation, use_keras_layer=True)(stem[1](stem[0](inputs)))
+        block_groups, endpoints = self._block_groups(x)
+        super().__init__(inputs=inputs, outputs=endpoints, **kwargs)
+        self._stem, self._block_group_layers = stem, block_groups
+        self._output_specs = {level: features.get_shape() for level, features in endpoints.items()}
+        self._freeze(frozen_groups)
+
+    def _block_groups(self, x):
+        a = self._arguments
+        filters_in, groups, endpoints = STEM_FILTERS, [], {}
+        for index, (repeats, kernel, stride, expand, filters, level) in enumerate(GROUPS[a["model_id"]]):
+            blocks = []
+            for repeat in range(repeats):
+                block = nn_blocks.InvertedBottleneckBlock(
+                    in_filters=filters_in, out_filters=filters, expand_ratio=expand,
+                    strides=stride if repeat == 0 else 1, kernel_size=kernel, se_ratio=0.0,
+                    kernel_initializer="VarianceScaling", kernel_regularizer=a["kernel_regularizer"],
+                    activation=a["activation"], use_sync_bn=a["use_sync_bn"],
+                    norm_momentum=a["norm_momentum"], norm_epsilon=a["norm_epsilon"])
+                x = block(x)
+                filters_in = filters
+                blocks.append(block)
+            # A layer, not tf.identity: quantisation-aware training clones layers only.
+            x = tf_keras.layers.Activation("linear", name=f"block_group_{index}")(x)
+            groups.append(blocks)
+            if level:
+                endpoints[str(level)] = x
+        return groups, endpoints
+
+    def _freeze(self, frozen_groups):
+        if frozen_groups:
+            for layer in [*self._stem, *(b for group in self._block_group_layers[:frozen_groups] for b in group)]:
+                layer.trainable = False
+
+    def convolution_layers(self):
+        """Pairs (convolution, its batch norm) in the order of the forward pass."""
+        pairs = [tuple(self._stem)]
+        for block in (b for group in self._block_group_layers for b in group):
+            if block.get_config()["expand_ratio"] > 1:
+                pairs.append((block._conv0, block._norm0))
+            pairs += [(block._conv1, block._norm1), (block._conv2, block._norm2)]
+        return pairs
+
+    def get_config(self):
+        """Arguments of the constructor."""
+        return dict(self._arguments)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The model that `get_config` described."""
+        return cls(**config)
+
+    @property
+    def output_specs(self):
+        """Dict of level to the shape of its features; Model Garden's decoders read it."""
+        return self._output_specs
+
+
+@dataclasses.dataclass
+class EfficientNetLiteConfig(hyperparams.Config):
+    """`backbone.efficientnet_lite` of an experiment; `frozen_groups` is 0..7."""
+
+    model_id: str = "lite0"
+    frozen_groups: int = 0
+
+
+@dataclasses.dataclass
+class Backbone(backbones_cfg.Backbone):
+    """Model Garden's choice of backbones with ours added."""
+
+    type: str | None = "efficientnet_lite"
+    efficientnet_lite: EfficientNetLiteConfig = dataclasses.field(default_factory=EfficientNetLiteConfig)
+
+
+@factory.register_backbone_builder("efficientnet_lite")
+def build_efficientnet_lite(input_specs, backbone_config, norm_activation_config, l2_regularizer=None):
+    """Builds the backbone of an experiment; called by Model Garden's model factory."""
+    config = backbone_config.get()
+    norm = norm_activation_config
+    return EfficientNetLite(model_id=config.model_id, input_specs=input_specs, kernel_regularizer=l2_regularizer,
+                            activation=norm.activation, use_sync_bn=norm.use_sync_bn,
+                            norm_momentum=norm.norm_momentum, norm_epsilon=norm.norm_epsilon,
+                            frozen_groups=config.frozen_groups)

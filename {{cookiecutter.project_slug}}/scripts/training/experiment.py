@@ -1,0 +1,195 @@
+"""The `configure` step's knowledge: settings and data facts -> a Model Garden experiment (`training/experiment.yaml`).
+
+Paths inside are relative to the project, so that a moved project stays configured; `train` makes them absolute.
+"""
+
+import difflib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.pipeline.errors import DetectorError
+from scripts.training.zoo import ZooEntry
+
+STEPS_PER_LOOP = 5  # Steps between two looks at the clock: Ctrl-C and the progress line react within seconds.
+EVALUATIONS = 10
+MAX_STEPS_BETWEEN_EVALUATIONS = 2000
+MAX_STEPS_BETWEEN_CHECKPOINTS = 500
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the records hold: class count without background, pictures a split, most boxes in a picture."""
+
+    classes: int
+    train_pictures: int
+    validation_pictures: int
+    max_boxes: int
+
+
+def build_experiment(entry: ZooEntry, train, runtime, overrides: dict, data: DataFacts, steps: int):
+    """The experiment (an `ExperimentConfig`) for so many training steps of `train.batch_size` pictures.
+
+    Raises DetectorError for a key in `[overrides]` that Model Garden does not have.
+    """
+    from scripts.training import detector
+
+    experiment = detector.detector_experiment()
+    experiment.override(
+        {
+            "runtime": _runtime(runtime),
+            "task": _task(entry, train, data),
+            "trainer": _trainer(train, steps),
+        },
+        is_strict=False,
+    )
+    apply_overrides(experiment, overrides)
+    experiment.validate()
+    return experiment
+
+
+def _runtime(runtime) -> dict:
+    return {
+        "distribution_strategy": runtime.distribution_strategy,
+        "worker_hosts": runtime.worker_hosts or None,
+        "task_index": runtime.task_index if runtime.worker_hosts else -1,
+        "num_gpus": 0,
+        "mixed_precision_dtype": "float32",
+    }
+
+
+def _task(entry: ZooEntry, train, data: DataFacts) -> dict:
+    return {
+        "init_checkpoint": f"pre_trained_model/{entry.backbone}/backbone",
+        "init_checkpoint_modules": ["backbone"],
+        "model": model_config(entry, data.classes),
+        "losses": {"focal_loss_alpha": 0.25, "focal_loss_gamma": 1.5, "huber_loss_delta": 0.1,
+                   "box_loss_weight": 50, "l2_weight_decay": 0.0},
+        "train_data": _data("train", train, data, is_training=True),
+        "validation_data": _data("validation", train, data, is_training=False),
+        "per_category_metrics": False,
+    }
+
+
+def model_config(entry: ZooEntry, classes: int) -> dict:
+    """`task.model` of an experiment; `num_classes` counts the background, as Model Garden does."""
+    return {
+        "num_classes": classes + 1,
+        "input_size": [entry.input_px, entry.input_px, 3],
+        "min_level": entry.min_level,
+        "max_level": entry.max_level,
+        "anchor": {"num_scales": 3, "aspect_ratios": [0.5, 1.0, 2.0], "anchor_size": entry.anchor_size},
+        "backbone": {"type": "efficientnet_lite",
+                     "efficientnet_lite": {"model_id": entry.backbone, "frozen_groups": entry.frozen_groups}},
+        "decoder": {"type": "fpn", "fpn": {"num_filters": entry.filters, "use_separable_conv": True,
+                                           "use_keras_layer": True}},
+        "head": {"num_convs": entry.head_convs, "num_filters": entry.filters, "use_separable_conv": True},
+        "norm_activation": {"activation": "relu6", "norm_momentum": 0.97, "norm_epsilon": 0.001,
+                            "use_sync_bn": False},
+        # The rule that the shipped file applies: suppression per class at IoU 0.5.
+        "detection_generator": {"nms_version": "batched", "pre_nms_score_threshold": 0.01,
+                                "nms_iou_threshold": 0.5, "max_num_detections": 100},
+    }
+
+
+def _data(split: str, train, data: DataFacts, is_training: bool) -> dict:
+    flip, scale = train.augment in ("flip", "flip_scale"), train.augment == "flip_scale"
+    return {
+        "input_path": f"annotations/{split}.record-*",
+        "is_training": is_training,
+        "global_batch_size": train.batch_size,
+        "dtype": "float32",
+        "drop_remainder": is_training,
+        "shuffle_buffer_size": min(max(data.train_pictures, 1), 4096) if is_training else 1,
+        "seed": train.seed if is_training else None,
+        "deterministic": True,
+        "parser": {
+            "aug_rand_hflip": is_training and flip,
+            "aug_scale_min": 0.8 if is_training and scale else 1.0,
+            "aug_scale_max": 1.25 if is_training and scale else 1.0,
+            "match_threshold": 0.5,
+            "unmatched_threshold": 0.4,
+            "skip_crowd_during_training": True,
+            "max_num_instances": max(100, data.max_boxes),
+            # A phone's client stretches the picture to the input, so training does the same.
+            "keep_aspect_ratio": False,
+            "pad": False,
+        },
+    }
+
+
+def _trainer(train, steps: int) -> dict:
+    interval = round_up(min(math.ceil(steps / EVALUATIONS), MAX_STEPS_BETWEEN_EVALUATIONS), STEPS_PER_LOOP)
+    return {
+        "train_steps": steps,
+        "steps_per_loop": STEPS_PER_LOOP,
+        "summary_interval": STEPS_PER_LOOP * 2,
+        "checkpoint_interval": min(interval, MAX_STEPS_BETWEEN_CHECKPOINTS),
+        "max_to_keep": 2,
+        "validation_steps": -1,
+        "validation_interval": interval,
+        "best_checkpoint_export_subdir": "best",
+        "best_checkpoint_eval_metric": "AP",
+        "best_checkpoint_metric_comp": "higher",
+        "preemption_on_demand_checkpoint": False,
+        "optimizer_config": {
+            "optimizer": {"type": "adam", "adam": {"global_clipnorm": 10.0}},
+            "learning_rate": {"type": "cosine", "cosine": {
+                "initial_learning_rate": train.learning_rate, "decay_steps": steps, "alpha": 0.01}},
+            "warmup": {"type": "linear", "linear": {
+                "warmup_steps": max(1, min(steps // 10, 500)), "warmup_learning_rate": train.learning_rate / 100}},
+            "ema": {"average_decay": 0.998, "trainable_weights_only": False},
+        },
+    }
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple that is at least the value."""
+    return -(-value // multiple) * multiple
+
+
+def apply_overrides(experiment, overrides: dict) -> None:
+    """Sets dotted Model Garden keys in place. Raises DetectorError naming the nearest known key."""
+    known = _dotted_keys(experiment.as_dict())
+    for key, value in overrides.items():
+        if key not in known and not any(k.startswith(key + ".") for k in known):
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"nearest: {near[0]!r}" if near else "see training/experiment.yaml for the keys"
+            raise DetectorError(f"unknown Model Garden key {key!r}: [overrides] in detector.toml: {hint}")
+        nested = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        try:
+            experiment.override(nested, is_strict=True)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DetectorError(f"{key} = {value!r} is refused ({error}): [overrides] in detector.toml: "
+                                "use a value of the type shown in training/experiment.yaml") from None
+
+
+def _dotted_keys(tree: dict, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in tree.items():
+        keys.append(prefix + key)
+        if isinstance(value, dict):
+            keys += _dotted_keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def read_experiment(path: Path, root: Path):
+    """The experiment of a yaml file with its data and checkpoint paths made absolute under `root`."""
+    import yaml
+
+    from scripts.training import detector
+
+    experiment = detector.detector_experiment()
+    try:
+        with open(path, encoding="utf-8") as file:
+            experiment.override(yaml.safe_load(file), is_strict=True)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise DetectorError(f"not an experiment ({error}): {path}: delete it and run invoke configure") from None
+    task = experiment.task
+    for data in (task.train_data, task.validation_data):
+        data.input_path = str(root / data.input_path)
+    if task.init_checkpoint:
+        task.init_checkpoint = str(root / task.init_checkpoint)
+    return experiment
