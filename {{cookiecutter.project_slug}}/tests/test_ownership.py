@@ -115,3 +115,10 @@ def test_lost_ledger_does_not_overwrite(organized):
     before = snapshot(organized)
     assert "1 edited here, kept" in str(organized.organize())
     assert snapshot(organized) == before
+
+
+def test_the_demo_draws_its_own_source_and_makes_way_for_pictures_only_when_cleared(project):
+    assert "4 pictures" in str(project.organize(kind="demo", path=""))
+    project.add("a.jpg")
+    with pytest.raises(DetectorError, match="4 pictures of the source demo, detector.toml now says '../source'"):
+        project.organize()

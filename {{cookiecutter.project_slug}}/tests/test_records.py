@@ -90,7 +90,7 @@ def test_large_sets_are_sharded_and_older_shards_removed(project, monkeypatch):
     ("break_it", "words"),
     [
         (lambda project: project.find("png.png").unlink(), "picture is missing: images/train/png.png"),
-        (lambda project: project.find("train.jpg").write_bytes(project.bytes_of("x", (61, 40))), "its table says 60x40"),
+        (lambda project: project.find("train.jpg").write_bytes(project.bytes_of("x", (61, 40))), "table says 60x40"),
         (lambda project: project.find("train.jpg").write_bytes(b"no picture"), "cannot decode"),
         (lambda project: (project.root / "annotations/label_map.pbtxt").write_text("item{id:1 name:'aple'}"),
          "class 'apple' is not in annotations/label_map.pbtxt .nearest: 'aple'"),

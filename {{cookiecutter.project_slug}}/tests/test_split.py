@@ -9,8 +9,8 @@ from scripts.pipeline.errors import DetectorError
 
 
 def groups(*classes: str) -> list[Group]:
-    """One group a text; each letter is a box of the class of that letter."""
-    return [Group(f"{index:03d}", Counter(text)) for index, text in enumerate(classes)]
+    """One group a text; each letter is a class."""
+    return [Group(f"{index:03d}", set(text)) for index, text in enumerate(classes)]
 
 
 def shares(found: list[Group]) -> Counter:
@@ -23,10 +23,10 @@ def test_shares_are_met_for_pictures_and_for_each_class():
     assert all(abs(count - wanted) <= 2 for count, wanted in zip(
         (shares(found)[split] for split in ("train", "validation", "test")), (140, 30, 30), strict=True))  # fmt: skip
     for name in "ab":
-        boxes = Counter()
+        pictures = Counter()
         for group in found:
-            boxes[group.split] += group.classes[name]
-        assert abs(boxes["test"] / boxes.total() - 0.15) < 0.03
+            pictures[group.split] += name in group.classes
+        assert abs(pictures["test"] / pictures.total() - 0.15) < 0.03
 
 
 @pytest.mark.parametrize(("pictures", "wanted"), [
@@ -35,7 +35,7 @@ def test_shares_are_met_for_pictures_and_for_each_class():
 def test_a_rare_class_stands_in_every_split_that_it_can_fill(pictures, wanted):
     found = groups(*["a"] * 200, *["r"] * pictures)
     assign(found, 0.1, 0.1, seed=1)
-    assert {group.split for group in found if group.classes["r"]} == wanted
+    assert {group.split for group in found if "r" in group.classes} == wanted
 
 
 def test_the_order_of_files_has_no_say_and_the_seed_has():
@@ -135,3 +135,11 @@ def test_a_broken_split_file_is_one_line(project):
     (project.root / "annotations/split.csv").write_text("sha256,split\nabc,tset\n")
     with pytest.raises(DetectorError, match="annotations/split.csv:2"):
         project.organize()
+
+
+def test_one_crowded_picture_does_not_tip_the_balance(project):
+    project.add("crowd.jpg", [("apple", (1, 1, 2 + index % 30, 9)) for index in range(200)])
+    for index in range(39):
+        project.add(f"{index}.jpg")
+    project.organize()
+    assert Counter(project.splits().values()) == {"train": 28, "validation": 6, "test": 6}

@@ -121,7 +121,7 @@ def _assign(
         decided.append(_with_split(item, final))
         group = groups.setdefault((item.facts.sha256, final), Group(item.facts.sha256, pictures=0, split=final))
         group.pictures += 1
-        group.classes.update(box.class_name for box in item.picture.boxes)
+        group.classes.update(box.class_name for box in item.picture.boxes if box.class_name)
     validation = 0.0 if "validation" in respected else split.validation
     test = 0.0 if "test" in respected else split.test
     free = [group for group in groups.values() if not respected or group.split not in respected]

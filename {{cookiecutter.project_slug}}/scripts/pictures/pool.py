@@ -2,17 +2,53 @@
 
 import multiprocessing
 import os
+import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from scripts.pipeline.errors import DetectorError
 
 # Starting two spawned workers costs about as much as decoding this many pictures.
 SMALLEST_POOL = 100
+_CHUNKS_AHEAD = 4  # a worker: more would fill the memory with results that nobody has taken yet
+
+
+def _ignore_interrupt() -> None:
+    # Ctrl-C reaches every process of the terminal; only the parent has something to say about it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _apply(function: Callable, chunk: Sequence) -> list:
+    return [function(item) for item in chunk]
+
+
+def _in_pool(function: Callable, items: Sequence, name: str, processes: int) -> Iterator:
+    size = max(1, min(16, len(items) // (processes * _CHUNKS_AHEAD)))
+    context, waiting = multiprocessing.get_context("spawn"), deque()
+    try:
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=_ignore_interrupt) as pool:
+            try:
+                for start in range(0, len(items), size):
+                    waiting.append(pool.submit(_apply, function, items[start : start + size]))
+                    if len(waiting) > processes * _CHUNKS_AHEAD:
+                        yield from waiting.popleft().result()
+                while waiting:
+                    yield from waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+    except BrokenProcessPool:
+        raise DetectorError(
+            f"a worker process was ended from outside: {name}: free some memory, then run it again"
+        ) from None
 
 
 def map_items(
     function: Callable, items: Sequence, name: str, processes: int | None = None, smallest_pool: int = SMALLEST_POOL
 ) -> Iterator:
-    """Results of `function(item)` in the order of `items`.
+    """Results of `function(item)` in the order of `items`; `name` stands before the progress bar.
 
     `function` has to be a plain function of a module (workers are spawned, on every system alike).
     `processes` None: one for each core, and none of them below `smallest_pool` items.
@@ -21,11 +57,5 @@ def map_items(
 
     if processes is None:
         processes = (os.cpu_count() or 1) if len(items) >= smallest_pool else 1
-    bar = {"total": len(items), "desc": name, "unit": "", "disable": None, "leave": False}
-    if processes <= 1:
-        yield from tqdm(map(function, items), **bar)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        chunk = max(1, min(32, len(items) // (processes * 4)))
-        yield from tqdm(pool.map(function, items, chunksize=chunk), **bar)
+    results = map(function, items) if processes <= 1 else _in_pool(function, items, name, processes)
+    yield from tqdm(results, total=len(items), desc=name, unit="", disable=None, leave=False)

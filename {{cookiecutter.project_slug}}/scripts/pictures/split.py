@@ -21,10 +21,10 @@ _COVER_ORDER = ("train", "test", "validation")
 
 @dataclass
 class Group:
-    """Pictures that stay together: their boxes by class, how many they are, and their split ("": none yet)."""
+    """Pictures that stay together: the classes on them, how many they are, and their split ("": none yet)."""
 
     key: str
-    classes: Counter = field(default_factory=Counter)
+    classes: set[str] = field(default_factory=set)
     pictures: int = 1
     split: str = ""
 
@@ -34,12 +34,14 @@ def _order(group: Group, seed: int) -> str:
 
 
 class _Balance:
-    """Boxes of each class and pictures in each split, against the wanted shares."""
+    """Pictures in each split, all and those of each class, against the wanted shares.
+
+    Pictures are counted and not boxes: one picture of a crowd would else make its split look full.
+    """
 
     def __init__(self, groups: list[Group], shares: dict[str, float]):
         self.shares = {split: share for split, share in shares.items() if share > 0}
         self.total, self.have = Counter(), {split: Counter() for split in SPLITS}
-        self.covered = {split: Counter() for split in SPLITS}
         for group in groups:
             self.total.update(self._weights(group))
             if group.split:
@@ -47,12 +49,11 @@ class _Balance:
 
     @staticmethod
     def _weights(group: Group) -> Counter:
-        return group.classes + Counter({"": group.pictures})  # "" stands for the picture itself
+        return Counter(dict.fromkeys([*group.classes, ""], group.pictures))  # "" stands for any picture
 
     def put(self, group: Group, split: str) -> None:
         group.split = split
         self.have[split].update(self._weights(group))
-        self.covered[split].update(set(group.classes))
 
     def missing(self, split: str, group: Group) -> float:
         """How much of what this group holds is still wanted in the split, each class weighing the same."""
@@ -69,10 +70,10 @@ def assign(groups: list[Group], validation: float, test: float, seed: int) -> No
     shares = {"train": 1.0 - validation - test, "validation": validation, "test": test}
     balance = _Balance(groups, shares)
     waiting = sorted((group for group in groups if not group.split), key=lambda group: _order(group, seed))
-    count = Counter(name for group in groups for name in set(group.classes))
+    count = Counter(name for group in groups for name in group.classes)
     for name in sorted(count, key=lambda name: (count[name], name)):  # rarest first: it has the least choice
         for split in _COVER_ORDER:
-            if split in balance.shares and not balance.covered[split][name]:
+            if split in balance.shares and not balance.have[split][name]:
                 _cover(balance, waiting, name, split)
     rarest = {group.key: min((count[name] for name in group.classes), default=len(groups)) for group in waiting}
     for group in sorted(waiting, key=lambda group: rarest[group.key]):
@@ -82,7 +83,7 @@ def assign(groups: list[Group], validation: float, test: float, seed: int) -> No
 
 def _cover(balance: _Balance, waiting: list[Group], name: str, split: str) -> None:
     for group in waiting:
-        if not group.split and group.classes[name]:
+        if not group.split and name in group.classes:
             balance.put(group, split)
             return
 

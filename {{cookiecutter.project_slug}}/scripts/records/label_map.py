@@ -23,7 +23,7 @@ class LabelMapCounts:
     without_boxes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        texts = [f"{self.classes:,} classes"] + [f"{self.new:,} new"] * bool(self.new)
+        texts = [f"{self.classes:,} class" + "es" * (self.classes != 1)] + [f"{self.new:,} new"] * bool(self.new)
         if self.without_boxes:
             names = ", ".join(self.without_boxes[:3]) + ", ..." * (len(self.without_boxes) > 3)
             texts.append(
