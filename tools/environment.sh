@@ -32,7 +32,8 @@ echo "environment: installing into .venv with Python $version; 2.5 GB, one to th
 rm -rf .venv
 "$python" -m venv .venv || fail "$python -m venv failed: .venv: install python3-venv (apt install python3-venv)"
 # --no-deps: the locks are complete closures, and pip would insist on packages that are left out on purpose.
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+# --use-pep517: `promise` has no wheel; older pips warn about building it in any other way.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --use-pep517 \
     -r "$project_lock" -r requirements-dev.txt ||
     fail "pip could not install everything: .venv: read pip's lines above, then run make again"
 printf '%s\n' "$stamp" >.venv/stamp
