@@ -1,8 +1,10 @@
 """A baked project has exactly the files of the template, rendered where they should be."""
 
+import fnmatch
 import re
 import subprocess
 import tomllib
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -31,6 +33,15 @@ def test_all_but_four_files_are_copied_byte_for_byte(bake):
     project = bake()
     for name in template_files() - RENDERED:
         assert (project.folder / name).read_bytes() == (TEMPLATE / PROJECT / name).read_bytes(), name
+
+
+def test_patterns_match_the_files_to_copy_and_no_folder():
+    """cookiecutter deletes a folder that matches when it bakes over a project, and its data with it."""
+    patterns = QUESTIONS["_copy_without_render"]
+    for name in template_files():
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns) == (name not in RENDERED), name
+        for folder in list(PurePosixPath(name).parents)[:-1]:
+            assert not any(fnmatch.fnmatch(str(folder), pattern) for pattern in patterns), folder
 
 
 def test_nothing_of_the_template_is_left_unrendered(bake):
