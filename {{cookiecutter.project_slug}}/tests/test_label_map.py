@@ -93,6 +93,10 @@ def test_a_map_written_by_hand_is_kept_as_it_is(project):
     path.write_text(text)
     assert "1 without boxes, kept (ghost" in str(build_label_map(project.root, []))
     assert path.read_text() == text
+    project.add("b.jpg", [("new", (1, 1, 9, 9))])
+    project.organize()
+    build_label_map(project.root, [])
+    assert read_label_map(path) == {4: "ghost", 7: "apple", 8: "new"}
 
 
 def test_labels_of_the_settings_give_the_order(project):

@@ -137,6 +137,9 @@ def test_malformed_exif_is_no_turn(project):
         start = data.index(b"Exif\0\0") + 6
         broken = data[:start] + name.encode("latin-1") + data[start + len(name) :]
         project.add(f"{index}.jpg", data=broken + bytes(index))
+    for kind in (b"\2", b"\5", b"\7"):  # the tag as a text, a fraction, bytes
+        project.add(f"kind{kind[0]}.jpg", data=data.replace(b"\x01\x12\0\3", b"\x01\x12\0" + kind))
+    assert data.count(b"\x01\x12\0\3") == 1
     project.organize()
     assert project.findings() == []
 
@@ -159,6 +162,13 @@ def test_equal_pictures_are_kept_once_and_other_boxes_are_told(project):
     project.organize()
     assert sorted(project.splits()) == ["a"]
     assert [found[:2] for found in project.findings()] == [("R207", "b.jpg"), ("W107", "c.xml")]
+
+
+def test_of_equal_pictures_the_labelled_one_is_kept(project):
+    project.add("a.jpg", None, data=project.bytes_of("same"))
+    project.add("b.jpg", data=project.bytes_of("same"))
+    project.organize(unlabelled="negative")
+    assert sorted(project.splits()) == ["b"] and [found[:2] for found in project.findings()] == [("R207", "a.jpg")]
 
 
 def test_broken_boxes_come_through_as_they_are(project):

@@ -110,10 +110,10 @@ def test_another_source_is_refused_until_images_is_cleared(organized, tmp_path):
 
 
 def test_lost_ledger_does_not_overwrite(organized):
-    (organized.root / "annotations/organize.json").unlink()
+    shutil.rmtree(organized.root / "annotations")
     organized.find("a.xml").write_text(organized.text_of("a.jpg", [("mine", (1, 1, 9, 9))]))
     before = snapshot(organized)
-    assert "1 edited here, kept" in str(organized.organize())
+    assert "1 edited here, kept" in str(organized.organize({"seed": 99}))
     assert snapshot(organized) == before
 
 

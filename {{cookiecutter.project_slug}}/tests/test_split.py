@@ -1,5 +1,6 @@
 """Who goes to train, validation and test."""
 
+import shutil
 from collections import Counter
 
 import pytest
@@ -127,6 +128,17 @@ def test_equal_pictures_in_two_splits_of_the_source_stay_for_check_to_name(proje
     for _ in range(2):
         project.organize()
         assert (project.splits()["a"], project.splits()["c"]) == ("train", "test")
+
+
+def test_a_picture_that_changes_its_folder_stays_where_it_was_first(project):
+    for name in ("train/a.jpg", "train/b.jpg", "valid/c.jpg", "test/d.jpg"):
+        project.add(name)
+    project.organize()
+    shutil.rmtree(project.root / "images")
+    for suffix in (".jpg", ".xml"):
+        (project.source / f"train/a{suffix}").rename(project.source / f"test/a{suffix}")
+    project.organize()
+    assert project.splits()["a"] == "train" and project.findings() == [("W110", "test/a.jpg", 0)]
 
 
 def test_a_broken_split_file_is_one_line(project):

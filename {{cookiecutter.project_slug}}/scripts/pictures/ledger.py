@@ -56,6 +56,9 @@ class ImagesFolder:
         self.unmatched = dict(self.by_source)
         # A picture that the user moved to another split is found by its name.
         self.present = {path.stem: path for path in stored_pictures(root).values()}
+        listed = {entry["name"] for entry in entries}
+        # Pictures without an entry: the user's own, or ours after the ledger was lost.
+        self.unlisted = {sha256_file(path): path for name, path in self.present.items() if name not in listed}
 
     def adopt_moved_sources(self, items: list[Item]) -> None:
         """A source file that was renamed keeps its entry: same bytes, and the old path is gone."""
@@ -71,7 +74,8 @@ class ImagesFolder:
         """The split where this picture lies now, "" for one that is not in `images/` yet."""
         entry = self.by_source.get(item.shown)
         if not entry:
-            return ""
+            path = self.unlisted.get(item.facts.staged_sha256 or item.facts.sha256)
+            return path.parent.name if path else ""
         path = self.present.get(entry["name"])
         return path.parent.name if path else entry["split"]
 
