@@ -55,7 +55,7 @@ class DetectorDecoder(tf_example_decoder.TfExampleDecoder):
             self._crowd_keys.append("image/object/difficult")
 
     def decode(self, serialized_example):
-        """Dict of one picture; `groundtruth_is_crowd` is true for crowds, groups and, in evaluation, difficult boxes."""
+        """Dict of one picture; `groundtruth_is_crowd` marks crowds, groups and, in evaluation, difficult boxes."""
         data = super().decode(serialized_example)
         flags = tf.io.parse_single_example(
             serialized_example, {key: tf.io.VarLenFeature(tf.int64) for key in self._crowd_keys}

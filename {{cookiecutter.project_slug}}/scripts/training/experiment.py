@@ -3,6 +3,7 @@
 Paths inside are relative to the project, so that a moved project stays configured; `train` makes them absolute.
 """
 
+import copy
 import difflib
 import math
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ def round_up(value: int, multiple: int) -> int:
 
 def apply_overrides(experiment, overrides: dict) -> None:
     """Sets dotted Model Garden keys in place. Raises DetectorError naming the nearest known key."""
-    known = _dotted_keys(experiment.as_dict())
+    known = list(dotted_values(experiment.as_dict()))
     for key, value in overrides.items():
         if key not in known and not any(k.startswith(key + ".") for k in known):
             near = difflib.get_close_matches(key, known, 1)
@@ -166,17 +167,19 @@ def apply_overrides(experiment, overrides: dict) -> None:
                                 "use a value of the type shown in training/experiment.yaml") from None
 
 
-def _dotted_keys(tree: dict, prefix: str = "") -> list[str]:
-    keys = []
+def dotted_values(tree: dict, prefix: str = "") -> dict:
+    """Nested dicts as one flat dict of dotted keys, leaves only."""
+    flat = {}
     for key, value in tree.items():
-        keys.append(prefix + key)
-        if isinstance(value, dict):
-            keys += _dotted_keys(value, f"{prefix}{key}.")
-    return keys
+        if isinstance(value, dict) and value:
+            flat |= dotted_values(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
-def read_experiment(path: Path, root: Path):
-    """The experiment of a yaml file with its data and checkpoint paths made absolute under `root`."""
+def read_experiment(path: Path):
+    """The experiment of a yaml file. Raises DetectorError if it is none."""
     import yaml
 
     from scripts.training import detector
@@ -187,6 +190,12 @@ def read_experiment(path: Path, root: Path):
             experiment.override(yaml.safe_load(file), is_strict=True)
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise DetectorError(f"not an experiment ({error}): {path}: delete it and run invoke configure") from None
+    return experiment
+
+
+def with_absolute_paths(experiment, root: Path):
+    """A copy of the experiment whose records and weights are found from any working directory."""
+    experiment = copy.deepcopy(experiment)
     task = experiment.task
     for data in (task.train_data, task.validation_data):
         data.input_path = str(root / data.input_path)

@@ -25,7 +25,8 @@ class ZooEntry:
     """A detector: RetinaNet with a feature pyramid on a mobile backbone.
 
     `input_px` is the side of the square input and a multiple of `2**max_level` (a pyramid needs it);
-    `filters` are those of pyramid and head, `head_convs` the convolutions before the two predictors; `frozen_groups` see `EfficientNetLite`.
+    `filters` are those of pyramid and head, `head_convs` the convolutions before the two predictors;
+    `frozen_groups` see `EfficientNetLite`.
     """
 
     id: str

@@ -1,0 +1,132 @@
+"""The `tflite` step: converts, adds metadata, scores and times each variant, and gates the one that ships."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.deploy.labels import write_labels
+from scripts.evaluation.evaluate import points
+from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.files import sha256_file, write_bytes, write_json
+
+METRICS = "tflite/metrics.json"
+TIMED_RUNS = 50
+
+
+@dataclass(frozen=True)
+class TfliteCounts:
+    """The shipped variant's figures; AP is a fraction 0..1."""
+
+    file: str
+    ap: float | None
+    ap_drop: float | None
+    megabytes: float
+    median_ms: float
+
+    def __str__(self):
+        return (f"{self.file}: AP {points(self.ap)}, {points(self.ap_drop)} points below the checkpoint, "
+                f"{self.megabytes:.1f} MB, {self.median_ms:.1f} ms here")
+
+
+def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
+    """Writes every variant of `settings.tflite.variants` (a `Settings`) and `tflite/metrics.json`.
+
+    Raises DetectorError if the shipped variant loses more than `tflite.max_ap_drop`; its file is then in
+    `tflite/rejected/`.
+    """
+    import json
+
+    from scripts.evaluation.groundtruth import coco_groundtruth
+    from scripts.evaluation.model import load_model
+
+    model = load_model(root, settings.export.checkpoint)
+    metrics = json.loads((root / "eval/metrics.json").read_text(encoding="utf-8"))
+    if metrics["checkpoint"] != model.checkpoint:
+        raise DetectorError(f"eval/metrics.json is of {metrics['checkpoint']}, not of {model.checkpoint}: "
+                            "eval/: type invoke forget evaluate, then invoke evaluate")
+    labels, groundtruth = write_labels(root, root / "tflite/labels.txt"), coco_groundtruth(root, "test")
+    rows = {}
+    for variant in settings.tflite.variants:
+        data = _make(root, model, name, variant, labels, metrics, settings)
+        rows[variant] = _measure(root, variant, data, groundtruth, metrics["AP"], settings)
+        print(_row_text(variant, rows[variant]), flush=True)
+    _forget_others(root, rows)
+    write_json(root / METRICS, {
+        "schema": 1, "split": "test", "ship": settings.tflite.ship, "variants": rows,
+        "checkpoint": {"name": model.checkpoint, "AP": metrics["AP"], "AP50": metrics["AP50"]}})
+    return _gate(rows[settings.tflite.ship], settings.tflite)
+
+
+def _make(root: Path, model, name: str, variant: str, labels: list[str], metrics: dict, settings) -> bytes:
+    """The bytes of a variant with metadata: what is scored is what is shipped."""
+    from scripts.deploy.convert import calibration_pictures, convert
+    from scripts.deploy.metadata import with_metadata
+    from scripts.training.run_file import installed_versions, read_run
+
+    calibration = []
+    if variant == "int8":
+        calibration = calibration_pictures(root, model.input_px, settings.tflite.calibration_pictures)
+    data = convert(model, variant, settings.evaluate.score_threshold, calibration)
+    run = read_run(root) or {}
+    provenance = {
+        "model": settings.model.id, "variant": variant, "checkpoint": model.checkpoint,
+        "checkpoint_AP": metrics["AP"], "data_sha256": run.get("data_sha256"), "weights": run.get("weights"),
+        "versions": installed_versions(), "calibration_pictures": len(calibration)}
+    return with_metadata(
+        data, labels, name=name, description=f"Object detector {settings.model.id} ({variant}).", author="",
+        licence="", provenance=provenance)
+
+
+def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoint_ap: float | None, settings) -> dict:
+    """Scores and times a variant as LiteRT runs it; the file goes where it belongs by its result."""
+    from tqdm import tqdm
+
+    from scripts.deploy.reader import TfliteDetector, time_detector
+    from scripts.evaluation.evaluate import detector_detections
+    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
+    from scripts.evaluation.scorer import score
+
+    path = root / f"tflite/detector_{variant}.tflite"
+    rejected = root / "tflite/rejected" / path.name
+    write_bytes(rejected, data)  # Until it is measured it is not in the place of files that may be used.
+    detector = TfliteDetector(rejected, settings.tflite.threads)
+    rows = detector_detections(
+        root, detector.detect, settings.evaluate.max_detections,
+        lambda pictures: tqdm(pictures, desc=f"tflite {variant}", total=len(groundtruth["images"]), disable=None,
+                              leave=False))
+    figures = score(groundtruth, rows)
+    drop = None if None in (checkpoint_ap, figures["AP"]) else round(checkpoint_ap - figures["AP"], 6)
+    passed = variant != settings.tflite.ship or (drop is not None and drop <= settings.tflite.max_ap_drop)
+    latency = time_detector(detector, decode_rgb(next(iter(record_pictures(root, "test"))).encoded), TIMED_RUNS)
+    final = rejected
+    if passed:
+        rejected.replace(path)
+        final = path
+    else:
+        path.unlink(missing_ok=True)
+    return {"file": final.relative_to(root).as_posix(), "sha256": sha256_file(final), "bytes": len(data),
+            "AP": figures["AP"], "AP50": figures["AP50"], "ap_drop": drop, "latency_ms": latency, "passed": passed}
+
+
+def _row_text(variant: str, row: dict) -> str:
+    return (f"  {variant:<8} {row['bytes'] / 1e6:5.1f} MB  AP {points(row['AP']):>5}  AP50 {points(row['AP50']):>5}  "
+            f"drop {points(row['ap_drop']):>5}  {row['latency_ms']['median']:6.1f} ms")
+
+
+def _forget_others(root: Path, rows: dict) -> None:
+    """Removes files of ours that an earlier run made and this one did not, so that no stale file is shipped."""
+    made = {row["file"] for row in rows.values()}
+    for path in [*(root / "tflite").glob("detector_*.tflite"), *(root / "tflite/rejected").glob("detector_*.tflite")]:
+        if path.relative_to(root).as_posix() not in made:
+            path.unlink()
+    rejected = root / "tflite/rejected"
+    if rejected.is_dir() and not any(rejected.iterdir()):
+        rejected.rmdir()
+
+
+def _gate(row: dict, settings) -> TfliteCounts:
+    if not row["passed"]:
+        lost = "an AP that cannot be compared" if row["ap_drop"] is None else f"{points(row['ap_drop'])} points of AP"
+        raise DetectorError(
+            f"{settings.ship} loses {lost}, {points(settings.max_ap_drop)} are allowed: {row['file']}: raise "
+            "tflite.calibration_pictures, ship float16 (tflite.ship), or allow more (tflite.max_ap_drop)")
+    return TfliteCounts(row["file"], row["AP"], row["ap_drop"], row["bytes"] / 1e6, row["latency_ms"]["median"])

@@ -1,0 +1,114 @@
+"""The `evaluate` step: detections of a checkpoint on the test split, and their score."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.files import write_json, write_text
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class EvaluateCounts:
+    """What was scored; AP and AP50 are fractions 0..1 or None where undefined. `table` is for people."""
+
+    pictures: int
+    boxes: int
+    checkpoint: str
+    ap: float | None
+    ap50: float | None
+
+    def __str__(self):
+        return (f"{self.pictures:,} pictures, {self.boxes:,} boxes, {self.checkpoint}: "
+                f"AP {points(self.ap)}, AP50 {points(self.ap50)}")
+
+
+def points(fraction: float | None) -> str:
+    """A fraction 0..1 in points (x100) for people; `undefined` for None."""
+    return "undefined" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def evaluate(root: Path, which: str, score_threshold: float, max_detections: int) -> EvaluateCounts:
+    """Scores checkpoint `which` on the test split and writes `eval/`; prints the table of classes.
+
+    Raises DetectorError if there is no such checkpoint or no test picture.
+    """
+    from scripts.evaluation.groundtruth import coco_groundtruth
+    from scripts.evaluation.model import load_model
+    from scripts.evaluation.scorer import score, table_text
+
+    groundtruth = coco_groundtruth(root, "test")
+    if not groundtruth["images"]:
+        raise DetectorError("no pictures in split test: annotations/test_labels.csv: add pictures or change "
+                            "[split] in detector.toml, then invoke organize")
+    model = load_model(root, which)
+    detections = list(checkpoint_detections(root, model, score_threshold, max_detections))
+    metrics = {"schema": 1, "split": "test", "checkpoint": model.checkpoint} | score(groundtruth, detections)
+    write_json(root / "eval/groundtruth.json", groundtruth)
+    write_json(root / "eval/detections.json", detections)
+    write_json(root / "eval/metrics.json", metrics)
+    write_text(root / "eval/table.txt", table_text(metrics) + "\n")
+    _write_events(root, metrics)
+    print(table_text(metrics))
+    return EvaluateCounts(metrics["pictures"], metrics["boxes"], model.checkpoint, metrics["AP"], metrics["AP50"])
+
+
+def checkpoint_detections(root: Path, model, score_threshold: float, max_detections: int) -> Iterator[dict]:
+    """Detections of a `TrainedModel` on the test split in COCO form, in pixels of the stored pictures."""
+    import tensorflow as tf
+
+    from scripts.evaluation.detections import Detections, coco_detections
+    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
+    from scripts.evaluation.model import stretch
+
+    detect = tf.function(lambda pixels: model.detect(pixels, score_threshold))
+    for pictures in batched(record_pictures(root, "test"), BATCH):
+        pixels = tf.stack([stretch(decode_rgb(picture.encoded), model.input_px) for picture in pictures])
+        found = [output.numpy() for output in detect(pixels)]
+        for picture, boxes, classes, scores, count in zip(pictures, *found, strict=True):
+            kept = min(int(count), max_detections)
+            yield from coco_detections(picture.image_id, picture.width_px, picture.height_px,
+                                       Detections(boxes[:kept], classes[:kept].astype(int), scores[:kept]))
+
+
+def detector_detections(root: Path, detect: Callable, max_detections: int, progress: Callable = iter) -> list[dict]:
+    """Detections of any reader (`detect(rgb) -> Detections`) on the test split in COCO form, one picture at a time."""
+    from scripts.evaluation.detections import Detections, coco_detections
+    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
+
+    rows = []
+    for picture in progress(record_pictures(root, "test")):
+        found = detect(decode_rgb(picture.encoded))
+        kept = Detections(*(part[:max_detections] for part in (found.yxyx_norm, found.class_ids, found.scores)))
+        rows += coco_detections(picture.image_id, picture.width_px, picture.height_px, kept)
+    return rows
+
+
+def batched(items: Iterator, size: int) -> Iterator[list]:
+    """Lists of `size` items; the last may be shorter."""
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _write_events(root: Path, metrics: dict) -> None:
+    """The figures as TensorBoard scalars at the step of the checkpoint, in `eval/tensorboard/`."""
+    import tensorflow as tf
+
+    step = int(metrics["checkpoint"].rsplit("-", 1)[1])
+    writer = tf.summary.create_file_writer(str(root / "eval/tensorboard"))
+    with writer.as_default():
+        for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
+            if metrics[name] is not None:
+                tf.summary.scalar(f"test/{name}", metrics[name], step=step)
+        for name, figures in metrics["per_class"].items():
+            if figures["AP"] is not None:
+                tf.summary.scalar(f"test AP by class/{name}", figures["AP"], step=step)
+    writer.close()

@@ -1,0 +1,116 @@
+"""A trained detector in TensorFlow: weights of a checkpoint, and the one way from pixels to detections.
+
+`evaluate`, `export` and `tflite` all go through here, so that they resize, decode and suppress alike.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from official.vision.ops import anchor, box_ops
+
+from scripts.pipeline.errors import DetectorError
+from scripts.training import detector
+from scripts.training.configure import EXPERIMENT
+from scripts.training.experiment import read_experiment
+from scripts.training.quiet import quiet_libraries
+
+SUPPRESSION_IOU = 0.5
+DETECTIONS = 100
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A Model Garden RetinaNet with the averaged weights of a checkpoint, named as `training/` names it."""
+
+    network: Any
+    config: Any
+    checkpoint: str
+
+    @property
+    def input_px(self) -> int:
+        """Side of the square input."""
+        return self.config.input_size[0]
+
+    def anchors_yxyx_px(self) -> tf.Tensor:
+        """Anchors of all levels, float32 [anchors, 4], in pixels of the input."""
+        config = self.config
+        levels = anchor.build_anchor_generator(
+            config.min_level, config.max_level, config.anchor.num_scales, config.anchor.aspect_ratios,
+            config.anchor.anchor_size)((self.input_px, self.input_px))
+        return tf.concat([tf.reshape(levels[str(level)], [-1, 4]) for level in self._levels()], 0)
+
+    def _levels(self):
+        return range(self.config.min_level, self.config.max_level + 1)
+
+    def predict(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encoded boxes [batch, anchors, 4] (ty, tx, th, tw) and scores 0..1 [batch, anchors, classes].
+
+        `pixels`: [batch, side, side, 3], RGB 0..255. Class i is label map id i + 1: the background column is cut off.
+        """
+        features = self.network.decoder(self.network.backbone(detector.normalize_pixels(pixels), training=False),
+                                        training=False)
+        logits, boxes, _ = self.network.head(features, training=False)
+        classes, levels = self.config.num_classes, [str(level) for level in self._levels()]
+        batch = pixels.shape[0] or tf.shape(pixels)[0]
+        logits = tf.concat([tf.reshape(logits[level], [batch, -1, classes]) for level in levels], 1)
+        boxes = tf.concat([tf.reshape(boxes[level], [batch, -1, 4]) for level in levels], 1)
+        return boxes, tf.sigmoid(logits[:, :, 1:])
+
+    def detect(self, pixels: tf.Tensor, score_threshold: float) -> tuple[tf.Tensor, ...]:
+        """Boxes [batch, 100, 4] (yxyx, 0..1), classes [batch, 100] from 0, scores [batch, 100], counts [batch].
+
+        Suppression is per class at IoU 0.5, as in the shipped file; slots past the count are zero.
+        """
+        encoded, scores = self.predict(pixels)
+        decoded = box_ops.decode_boxes(encoded, self.anchors_yxyx_px()[tf.newaxis]) / float(self.input_px)
+        found = tf.image.combined_non_max_suppression(
+            decoded[:, :, tf.newaxis], scores, max_output_size_per_class=DETECTIONS, max_total_size=DETECTIONS,
+            iou_threshold=SUPPRESSION_IOU, score_threshold=score_threshold, clip_boxes=True)
+        return found.nmsed_boxes, found.nmsed_classes, found.nmsed_scores, found.valid_detections
+
+
+def stretch(pixels: tf.Tensor, side_px: int) -> tf.Tensor:
+    """RGB [.., height, width, 3] of any type to float32 [.., side, side, 3]: bilinear, no antialiasing, as training."""
+    return tf.image.resize(pixels, [side_px, side_px], method="bilinear", antialias=False)
+
+
+def load_model(root: Path, which: str) -> TrainedModel:
+    """The model of a checkpoint: `best`, `last` or a step. Raises DetectorError naming the checkpoints there are."""
+    path = checkpoint_path(root, which)
+    if not (root / EXPERIMENT).is_file():
+        raise DetectorError(f"no experiment: {EXPERIMENT}: type invoke train")
+    config = read_experiment(root / EXPERIMENT).task
+    with quiet_libraries():
+        network = detector.DetectorTask(config).build_model()
+        status = tf.train.Checkpoint(model=network).restore(str(path))
+        try:
+            status.expect_partial().assert_existing_objects_matched()
+        except AssertionError:
+            raise DetectorError(f"checkpoint {path.name} is of another model than {EXPERIMENT}: training/: "
+                                "type invoke forget train, then invoke train") from None
+    return TrainedModel(network, config.model, path.name)
+
+
+def checkpoint_path(root: Path, which: str) -> Path:
+    """Prefix of the checkpoint that `export.checkpoint` names; `last` and steps are those with averaged weights."""
+    training = root / "training"
+    averaged = _by_step(training / "ema_checkpoints")
+    if which == "best":
+        found = _by_step(training / "best")
+    elif which == "last":
+        found = averaged
+    else:
+        found = {step: path for step, path in averaged.items() if step == int(which)}
+    if not found:
+        there = ", ".join(str(step) for step in sorted(averaged)) or "none"
+        raise DetectorError(f"no checkpoint {which!r} (steps there: {there}): training/: "
+                            "type invoke train, or change export.checkpoint in detector.toml")
+    return found[max(found)]
+
+
+def _by_step(folder: Path) -> dict[int, Path]:
+    paths = {path.with_suffix("") for path in folder.glob("*.index")}
+    return {int(re.search(r"-(\d+)$", path.name)[1]): path for path in paths}

@@ -1,0 +1,114 @@
+"""COCO's figures for detections: how they are computed is pycocotools' business, what they mean is said here.
+
+AP is the mean precision over all recalls, IoU 0.50 to 0.95 and classes; AP50 the same at IoU 0.50 alone; ARn the mean
+recall with the n best detections of a picture; s, m, l are boxes under 32², 32² to 96² and over 96² px of the stored
+picture. All are fractions 0..1; None where there is nothing to find.
+"""
+
+import contextlib
+import io
+import unicodedata
+
+SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""The order in which pycocotools gives its twelve figures."""
+
+DECIMALS = 6
+_ALL_AREAS, _AT_100, _IOU_50 = 0, 2, 0
+
+
+def score(groundtruth: dict, detections: list[dict]) -> dict:
+    """The twelve figures, `per_class` {name: AP, AP50, AR100, boxes}, and the numbers of `pictures` and `boxes`.
+
+    `groundtruth` is a COCO dict, `detections` COCO results. Every picture of the ground truth counts, those without a
+    detection too; `boxes` leaves out crowds. ValueError for detections in a picture that the ground truth lacks.
+    """
+    known = {image["id"] for image in groundtruth["images"]}
+    foreign = {row["image_id"] for row in detections} - known
+    if foreign:
+        raise ValueError(f"detections in {len(foreign)} pictures that the ground truth lacks, such as {min(foreign)}")
+    scored = [row for row in groundtruth["annotations"] if not row["iscrowd"]]
+    evaluation = _evaluate(groundtruth, detections) if known else None
+    figures = list(evaluation.stats) if evaluation else [-1] * len(SUMMARY)
+    metrics = {name: _fraction(value) for name, value in zip(SUMMARY, figures, strict=True)}
+    metrics["per_class"] = {
+        category["name"]: {
+            **(_class_figures(evaluation, category["id"]) if evaluation else dict.fromkeys(("AP", "AP50", "AR100"))),
+            "boxes": sum(row["category_id"] == category["id"] for row in scored),
+        }
+        for category in groundtruth["categories"]
+    }
+    return {"pictures": len(known), "boxes": len(scored), **metrics}
+
+
+def _evaluate(groundtruth: dict, detections: list[dict]):
+    """A pycocotools evaluation that has run; what the library prints on the way is dropped."""
+    from pycocotools.cocoeval import COCOeval
+
+    results = [_result(number, row) for number, row in enumerate(detections, start=1)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _coco(groundtruth["annotations"], groundtruth)
+        evaluation = COCOeval(truth, _coco(results, groundtruth), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def _coco(annotations: list[dict], groundtruth: dict):
+    """pycocotools' index, built by hand: its `loadRes` refuses an empty list."""
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = {
+        "images": groundtruth["images"],
+        "categories": groundtruth["categories"],
+        # Copies: the evaluation writes into them.
+        "annotations": [dict(row) for row in annotations],
+    }
+    coco.createIndex()
+    return coco
+
+
+def _result(number: int, row: dict) -> dict:
+    return {**row, "id": number, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
+
+
+def _class_figures(evaluation, category_id: int) -> dict:
+    """AP, AP50 and AR100 of one class. `precision` is [IoU, recall, class, area, limit], `recall` lacks the second."""
+    index = evaluation.params.catIds.index(category_id)
+    precision = evaluation.eval["precision"][:, :, index, _ALL_AREAS, _AT_100]
+    recall = evaluation.eval["recall"][:, index, _ALL_AREAS, _AT_100]
+    return {"AP": _mean(precision), "AP50": _mean(precision[_IOU_50]), "AR100": _mean(recall)}
+
+
+def _mean(values) -> float | None:
+    defined = values[values > -1]
+    return _fraction(defined.mean()) if defined.size else None
+
+
+def _fraction(value) -> float | None:
+    return None if value < 0 else round(float(value), DECIMALS)
+
+
+def table_text(metrics: dict) -> str:
+    """A table for the terminal: AP, AP50, AR100 in points (x100) and boxes by class, then over all classes."""
+    rows = [("class", "AP", "AP50", "AR100", "boxes")]
+    parts = [*metrics["per_class"].items(), ("all", metrics)]
+    for name, part in parts:
+        rows.append((name, *(_points(part[key]) for key in ("AP", "AP50", "AR100")), f"{part['boxes']:,}"))
+    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [first + " " * (widths[0] - _columns(first))]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
+
+
+def _points(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal the text takes: East Asian letters take two, combining accents none."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

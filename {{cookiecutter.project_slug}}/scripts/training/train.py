@@ -1,0 +1,102 @@
+"""The `train` step: runs `training/experiment.yaml` with Model Garden's runner, so that it may stop and go on."""
+
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.pipeline.errors import DetectorError
+from scripts.training.configure import EXPERIMENT
+from scripts.training.experiment import read_experiment
+from scripts.training.run_file import may_continue, new_run, read_run, set_aside, write_run
+from scripts.training.zoo import zoo_entry
+
+
+@dataclass(frozen=True)
+class TrainCounts:
+    """Steps made in all, the best AP on validation (0..1, None: not yet measured) and why training ended."""
+
+    steps: int
+    best_ap: float | None
+    best_checkpoint: str | None
+    stopped_by: str
+    note: str = ""
+
+    def __str__(self):
+        best = "none yet" if self.best_ap is None else f"{100 * self.best_ap:.1f} at {self.best_checkpoint}"
+        note = f"{self.note}, " if self.note else ""
+        return f"{note}{self.steps:,} steps, best validation AP {best}, stopped by {self.stopped_by}"
+
+
+def train(root: Path, model_id: str, patience: int = 0, finish: bool = False) -> TrainCounts:
+    """Trains, or continues, until the steps of the experiment are made.
+
+    `patience`: stop after so many evaluations without a better AP, 0 for never. `finish`: accept the best checkpoint
+    so far as the result. Raises DetectorError for a run that does not fit the settings or whose loss is no number,
+    KeyboardInterrupt after Ctrl-C with everything saved.
+    """
+    old = read_run(root)
+    if finish:
+        return _finish(root, old)
+    if not (root / EXPERIMENT).is_file():
+        raise DetectorError(f"no experiment: {EXPERIMENT}: type invoke configure")
+    experiment = read_experiment(root / EXPERIMENT)
+    run, note = new_run(root, zoo_entry(model_id), experiment), ""
+    if old:
+        goes_on, reason = may_continue(old, run)
+        if goes_on:
+            run = old | {"settings": run["settings"], "stopped_by": None}
+            note = f"continued at step {old['steps']:,}" if old["steps"] else ""
+        else:
+            note = f"started anew ({reason}): {set_aside(root)}"
+    write_run(root, run)
+    _run(root, experiment, run, patience)
+    return TrainCounts(run["steps"], run["best_AP"], run["best_checkpoint"], run["stopped_by"], note)
+
+
+def _finish(root: Path, run: dict | None) -> TrainCounts:
+    if not run or not run["best_checkpoint"]:
+        raise DetectorError("no checkpoint to accept: training/best: type invoke train and let it reach an evaluation")
+    run |= {"stopped_by": run["stopped_by"] or "user"}
+    write_run(root, run)
+    return TrainCounts(run["steps"], run["best_AP"], run["best_checkpoint"], run["stopped_by"])
+
+
+def _run(root: Path, experiment, run: dict, patience: int) -> None:
+    """Trains and keeps `run` and `run.json` up to date; see `train` for what it raises."""
+    from scripts.training.runner import StopTraining, run_experiment
+
+    started_s, seconds_before = time.monotonic(), run["seconds"]
+
+    def keep(steps: int, best: tuple[str | None, float | None], stopped_by: str | None) -> None:
+        run.update(steps=steps, best_checkpoint=best[0], best_AP=best[1], stopped_by=stopped_by,
+                   seconds=round(seconds_before + time.monotonic() - started_s, 1))
+        write_run(root, run)
+
+    with _stop_on_signal() as asked_to_stop:
+        try:
+            run_experiment(root, experiment, patience, keep, asked_to_stop)
+        except StopTraining as stop:
+            keep(stop.steps, stop.best, stop.stopped_by)
+            if stop.stopped_by == "user":
+                raise KeyboardInterrupt(
+                    f"saved at step {stop.steps:,}: invoke train continues, invoke train --finish accepts the best"
+                ) from None
+
+
+class _stop_on_signal:
+    """Turns the first Ctrl-C or SIGTERM into a wish that training asks for; a second one interrupts at once."""
+
+    def __enter__(self):
+        self.asked = False
+        self.before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return lambda: self.asked
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt("stopped at once: invoke train continues at the last checkpoint")
+        self.asked = True
+
+    def __exit__(self, *_exception):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,197 @@
+"""From labelled pictures to a detector on a phone: one task a step, in the order in which they run.
+
+`invoke tflite` runs every step that has a reason to run; `invoke status` shows them. All settings are in
+detector.toml. This file only wires: what a step does is in scripts/, and each room there has a README line.
+"""
+
+from pathlib import Path
+
+from invoke import Collection, task
+
+from scripts.pipeline import overview
+from scripts.pipeline.step import Step, Tool, open_project
+
+ROOT = Path(__file__).resolve().parent
+SETTINGS = open_project(ROOT)
+
+
+def source_files(root, settings):
+    """Pictures and labels outside the project that organize reads."""
+    source = settings.source
+    return [root / Path(source.path).expanduser()] if source.kind == "folder" and source.path else []
+
+
+@task(klass=Step)
+def download(c):
+    """01 Get pictures of Open Images (does nothing: no source that needs it is set)."""
+    return f"nothing to download for source.kind = {SETTINGS.source.kind!r}"
+
+
+@task(klass=Step, pre=[download], inputs=[source_files], settings=["source", "demo", "split"], room="pictures",
+      outputs=["annotations/organize.json", "annotations/split.csv"], present=["images/train"])
+def organize(c):
+    """02 Copy labelled pictures into images/train, images/validation and images/test."""
+    from scripts.pictures.organize import organize as run
+
+    return run(ROOT, SETTINGS.source, SETTINGS.demo, SETTINGS.split)
+
+
+@task(klass=Step, pre=[organize], settings=["source.labels", "check"], room="pictures",
+      inputs=["images/train", "images/validation", "images/test", "annotations/organize.json"],
+      outputs=["annotations/check.json"])
+def check(c):
+    """03 Find what would ruin training; errors stop here."""
+    from scripts.pictures.check import check as run
+
+    return run(ROOT, SETTINGS.source.labels, SETTINGS.check.accept, SETTINGS.check.min_box_px)
+
+
+@task(klass=Step, pre=[check], settings=["source.labels"], room="records",
+      inputs=["images/train/*.xml", "images/validation/*.xml", "images/test/*.xml", "annotations/check.json"],
+      outputs=["annotations/label_map.pbtxt"])
+def labelmap(c):
+    """04 Number the classes in annotations/label_map.pbtxt."""
+    from scripts.records.label_map import build_label_map
+
+    return build_label_map(ROOT, SETTINGS.source.labels)
+
+
+@task(klass=Step, pre=[labelmap], room="records",
+      inputs=["images/train", "images/validation", "images/test", "annotations/organize.json",
+              "annotations/label_map.pbtxt"],
+      outputs=["annotations/*_labels.csv", "annotations/csv.json"])
+def csv(c):
+    """05 Write annotations/{train,validation,test}_labels.csv."""
+    from scripts.records.table import write_tables
+
+    return write_tables(ROOT)
+
+
+@task(klass=Step, pre=[csv], room="records",
+      inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", "images/train", "images/validation",
+              "images/test"],
+      outputs=["annotations/*.record-*"])
+def records(c):
+    """06 Write the TFRecords that training reads."""
+    from scripts.records.records import write_records
+
+    return write_records(ROOT)
+
+
+@task(klass=Step, settings=["model"], room_noted="training", outputs=["pre_trained_model/*/*"])
+def pretrained(c):
+    """07 Convert the pre-trained weights of the chosen model."""
+    from scripts.training.weights import prepare_weights
+    from scripts.training.zoo import zoo_entry
+
+    return prepare_weights(zoo_entry(SETTINGS.model.id), ROOT / "pre_trained_model")
+
+
+@task(klass=Step, pre=[records], settings=["model", "train", "runtime", "overrides"], room_noted="training",
+      inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", "annotations/*.record-*"],
+      outputs=["training/experiment.yaml", "training/configured.json"])
+def configure(c):
+    """08 Write training/experiment.yaml, the Model Garden experiment."""
+    from scripts.training.configure import configure as run
+
+    return run(ROOT, SETTINGS)
+
+
+@task(klass=Step, pre=[configure, pretrained], settings=["model", "train.patience"], room_noted="training",
+      inputs=["training/experiment.yaml", "annotations/train.record-*", "annotations/validation.record-*",
+              "annotations/label_map.pbtxt", "pre_trained_model"],
+      outputs=["training/run.json", "training/best"],
+      help={"finish": "accept the best checkpoint so far as the result"})
+def train(c, finish=False):
+    """09 Train, or go on where training stopped."""
+    from scripts.training.train import train as run
+
+    return run(ROOT, SETTINGS.model.id, SETTINGS.train.patience, finish)
+
+
+@task(klass=Step, pre=[train], settings=["evaluate", "export.checkpoint"], room="evaluation",
+      inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/test.record-*",
+              "annotations/label_map.pbtxt"],
+      outputs=["eval/metrics.json", "eval/detections.json", "eval/groundtruth.json", "eval/table.txt"])
+def evaluate(c):
+    """10 Score the checkpoint on the test pictures."""
+    from scripts.evaluation.evaluate import evaluate as run
+
+    return run(ROOT, SETTINGS.export.checkpoint, SETTINGS.evaluate.score_threshold, SETTINGS.evaluate.max_detections)
+
+
+@task(klass=Step, pre=[evaluate], settings=["evaluate.score_threshold", "export"], room="deploy",
+      inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/label_map.pbtxt"],
+      outputs=["inference/saved_model", "inference/labels.txt"])
+def export(c):
+    """11 Export a SavedModel to inference/saved_model."""
+    from scripts.deploy.export import export as run
+
+    return run(ROOT, SETTINGS.export.checkpoint, SETTINGS.evaluate.score_threshold)
+
+
+@task(klass=Step, pre=[export], settings=["evaluate", "export", "tflite", "model"], room="deploy",
+      inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/*.record-*",
+              "annotations/label_map.pbtxt", "eval/metrics.json"],
+      outputs=["tflite/*.tflite", "tflite/labels.txt", "tflite/metrics.json"])
+def tflite(c):
+    """12 Convert to .tflite, measure every file, ship the one that passes."""
+    from scripts.deploy.tflite import make_tflite
+
+    return make_tflite(ROOT, ROOT.name, SETTINGS)
+
+
+STEPS = [download, organize, check, labelmap, csv, records, pretrained, configure, train, evaluate, export, tflite]
+
+
+@task(klass=Tool, default=True, help={"json": "print JSON for programs"})
+def status(c, json=False):
+    """Show every step: done, stale, never run or interrupted, and why."""
+    return overview.show_status(STEPS, json)
+
+
+@task(klass=Tool, help={"step": "name of a step, such as records"})
+def why(c, step):
+    """Say why a step would run."""
+    return overview.show_why(STEPS, step)
+
+
+@task(klass=Tool, help={"step": "name of a step, such as records"})
+def forget(c, step):
+    """Make a step run again; of train, set its run aside in training/previous."""
+    text = overview.forget(STEPS, step)
+    if step == "train":
+        from scripts.training.run_file import set_aside
+
+        text = "\n".join(filter(None, [text, set_aside(ROOT)]))
+    return text
+
+
+@task(klass=Tool)
+def doctor(c):
+    """Test the installation: versions, memory, disk, and the chosen model once."""
+    from scripts.training.doctor import doctor as run
+
+    return run(ROOT, SETTINGS, ROOT / "requirements.txt")
+
+
+@task(klass=Tool, positional=["path"],
+      help={"path": "picture or folder of pictures", "model": "a .tflite file or a SavedModel folder",
+            "out": "folder for predictions.json and drawn copies", "threshold": "lowest score that is shown, 0 to 1"})
+def predict(c, path, model="", out="inference/predictions", threshold=0.3):
+    """Detect objects in pictures and draw them."""
+    from scripts.deploy.predict import predict as run
+
+    shipped = ROOT / f"tflite/detector_{SETTINGS.tflite.ship}.tflite"
+    return run([Path(path)], Path(model) if model else shipped, ROOT / out, threshold)
+
+
+@task(klass=Tool, help={"port": "first port to try"})
+def tensorboard(c, port=6006):
+    """Show training and evaluation curves in the browser."""
+    from scripts.evaluation.board import open_tensorboard
+
+    open_tensorboard(ROOT, port)
+
+
+ns = Collection(*STEPS, status, why, forget, doctor, predict, tensorboard)
