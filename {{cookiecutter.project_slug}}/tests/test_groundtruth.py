@@ -50,8 +50,7 @@ def test_boxes_come_back_as_they_were_labelled(root):
 
 
 def test_pictures_are_given_with_the_bytes_of_their_file(root, project):
-    from scripts.evaluation.groundtruth import record_pictures
-    from scripts.evaluation.pixels import decode_rgb
+    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
 
     pictures = list(record_pictures(root, "test"))
     assert [picture.image_id for picture in pictures] == [12, 3]

@@ -1,4 +1,9 @@
-"""The labelled boxes of a split, read from its records: what detections are scored against."""
+"""The labelled boxes of a split, read from its records: what detections are scored against.
+
+JPEG decoders differ by a few of 255 steps: Pillow's and TensorFlow's are not the same. Every figure of ours
+(checkpoint, `.tflite`, calibration) comes from `decode_rgb`, the decoder that training uses, so that no difference of
+decoders is taken for one of models. `invoke predict` reads with Pillow, as a client would with its own decoder.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,6 +48,16 @@ def record_pictures(root: Path, split: str) -> Iterator[RecordPicture]:
         raise DetectorError(f"no records of the {split} split: annotations/{split}.record-*: run `invoke records`")
     for data in tf.data.TFRecordDataset([str(path) for path in files]).as_numpy_iterator():
         yield _picture(tf.train.Example.FromString(data).features.feature)
+
+
+def decode_rgb(encoded: bytes):
+    """The pixels of a JPEG or PNG file as stored (EXIF is not applied): uint8 [height, width, 3].
+
+    Raises tensorflow.errors.InvalidArgumentError for anything else; `records` has refused such files before.
+    """
+    import tensorflow as tf
+
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
 
 
 def _picture(feature) -> RecordPicture:
