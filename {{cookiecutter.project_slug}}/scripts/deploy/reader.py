@@ -1,0 +1,176 @@
+"""Detectors as clients see them: a `.tflite` in LiteRT, or the SavedModel. Both give `Detections`."""
+
+import zipfile
+from pathlib import Path
+
+from scripts.deploy.resize import stretch
+from scripts.evaluation.detections import Detections
+from scripts.pipeline.errors import DetectorError
+
+OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+"""Names of the outputs in the signature, in the order of their indices."""
+
+LABELS = "labels.txt"
+ADVICE = "use a .tflite that `invoke tflite` made"
+WARM_UP_RUNS, LEAST_RUNS = 5, 20
+
+
+class TfliteDetector:
+    """A `.tflite` of our contract, run by LiteRT on the CPU.
+
+    Outputs are read by the keys of the signature when there is one, else by index 0..3; slots past `num_detections`
+    are never read: what stands there may come from an earlier picture. DetectorError for a file of another shape.
+    """
+
+    def __init__(self, path: Path, threads: int = 2):
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.path, self.threads = Path(path), threads
+        try:
+            self._interpreter = Interpreter(model_content=self.path.read_bytes(), num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise DetectorError(f"LiteRT cannot run it ({_one_line(error)}): {path}: {ADVICE}") from None
+        self._input = self._only_input()
+        self._outputs = self._output_indices()
+
+    @property
+    def input_px(self) -> int:
+        """The side of the square input."""
+        return int(self._input["shape"][1])
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names by class id: `labels.txt` inside the file, else beside it; empty when there is neither."""
+        if zipfile.is_zipfile(self.path):
+            with zipfile.ZipFile(self.path) as inside:
+                if LABELS in inside.namelist():
+                    return label_lines(inside.read(LABELS).decode("utf-8"))
+        return _labels_file(self.path.parent)
+
+    def detect(self, rgb) -> Detections:
+        """Detections in a picture uint8 [height, width, 3], which is stretched to the input."""
+        self.prepare(rgb)
+        self.invoke()
+        return first_slots(*(self._interpreter.get_tensor(index) for index in self._outputs))
+
+    def prepare(self, rgb) -> None:
+        """Put a picture into the input tensor: raw values 0..255, rounded for a uint8 input."""
+        import numpy as np
+
+        pixels = stretch(rgb, self.input_px)
+        if self._input["dtype"] == np.uint8:
+            pixels = np.rint(pixels).astype(np.uint8)
+        self._interpreter.set_tensor(self._input["index"], pixels[None])
+
+    def invoke(self) -> None:
+        """Run the network on what `prepare` put in."""
+        self._interpreter.invoke()
+
+    def _only_input(self) -> dict:
+        import numpy as np
+
+        inputs = self._interpreter.get_input_details()
+        shape = tuple(int(side) for side in inputs[0]["shape"])
+        fits = len(shape) == 4 and shape[0] == 1 and shape[1] == shape[2] and shape[3] == 3
+        if len(inputs) != 1 or not fits or inputs[0]["dtype"] not in (np.uint8, np.float32):
+            form = f"{inputs[0]['dtype'].__name__} {list(shape)}"
+            raise DetectorError(f"input is {form}, not float32 or uint8 [1, S, S, 3]: {self.path}: {ADVICE}")
+        return inputs[0]
+
+    def _output_indices(self) -> list[int]:
+        """Tensor indices of OUTPUTS."""
+        for key in self._interpreter.get_signature_list():
+            details = self._interpreter.get_signature_runner(key).get_output_details()
+            if set(OUTPUTS) <= set(details):
+                return [details[name]["index"] for name in OUTPUTS]
+        details = self._interpreter.get_output_details()
+        if len(details) != len(OUTPUTS):
+            raise DetectorError(f"{len(details)} outputs, not the four of a detector: {self.path}: {ADVICE}")
+        return [detail["index"] for detail in details]
+
+
+class SavedModelDetector:
+    """`inference/saved_model`, run by TensorFlow; it resizes by itself."""
+
+    def __init__(self, folder: Path):
+        import tensorflow as tf
+
+        self.path = Path(folder)
+        try:
+            self._model = tf.saved_model.load(str(folder))
+            self._run = self._model.signatures["serving_default"]
+        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+            raise DetectorError(
+                f"TensorFlow cannot load it ({_one_line(error)}): {folder}: run `invoke export`"
+            ) from None
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names by class id, from `labels.txt` in the folder or beside it; empty when there is none."""
+        return _labels_file(self.path) or _labels_file(self.path.parent)
+
+    def detect(self, rgb) -> Detections:
+        """Detections in a picture uint8 [height, width, 3]."""
+        import tensorflow as tf
+
+        found = self._run(images=tf.constant(rgb[None], tf.uint8))
+        return first_slots(*(found[name].numpy() for name in OUTPUTS))
+
+
+def first_slots(boxes, classes, scores, count) -> Detections:
+    """The first `count` detections of outputs in the form of the contract: [1, n, 4], [1, n], [1, n] and [1]."""
+    import numpy as np
+
+    slots = scores.shape[1]
+    used = int(np.clip(round(float(np.ravel(count)[0])), 0, slots))
+    class_ids = np.rint(classes[0, :used]).astype(int)
+    return Detections(boxes[0, :used].astype(np.float32), class_ids, scores[0, :used].astype(np.float32))
+
+
+def open_detector(path: Path, threads: int = 2) -> TfliteDetector | SavedModelDetector:
+    """The detector in a `.tflite` file or in the folder of a SavedModel. DetectorError for anything else."""
+    path = Path(path)
+    if path.is_dir():
+        folder = next((one for one in (path, path / "saved_model") if (one / "saved_model.pb").is_file()), None)
+        if folder is None:
+            raise DetectorError(f"folder holds no saved_model.pb: {path}: run `invoke export`, or name a .tflite file")
+        return SavedModelDetector(folder)
+    if not path.exists():
+        step = "tflite" if path.suffix == ".tflite" else "export"
+        raise DetectorError(f"model is missing: {path}: run `invoke {step}` first")
+    if path.suffix.lower() != ".tflite":
+        raise DetectorError(f"not a model: {path}: name a .tflite file or the folder of a SavedModel")
+    return TfliteDetector(path, threads)
+
+
+def time_detector(detector: TfliteDetector, rgb, runs: int = LEAST_RUNS) -> dict:
+    """Milliseconds of `invoke` alone on one picture: `median`, `p90` and the `threads` used; at least 20 runs."""
+    import time
+
+    import numpy as np
+
+    detector.prepare(rgb)
+    for _ in range(WARM_UP_RUNS):
+        detector.invoke()
+    times_ms = []
+    for _ in range(max(runs, LEAST_RUNS)):
+        start_s = time.perf_counter()
+        detector.invoke()
+        times_ms.append(1000 * (time.perf_counter() - start_s))
+    median, p90 = np.percentile(times_ms, [50, 90])
+    return {"median": round(float(median), 3), "p90": round(float(p90), 3), "threads": detector.threads}
+
+
+def label_lines(text: str) -> list[str]:
+    """Class names of a `labels.txt`, line by line; only a line feed ends a line, and the last may lack it."""
+    return text.removesuffix("\n").replace("\r\n", "\n").split("\n") if text.strip() else []
+
+
+def _labels_file(folder: Path) -> list[str]:
+    path = folder / LABELS
+    return label_lines(path.read_text("utf-8-sig")) if path.is_file() else []
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
