@@ -96,6 +96,16 @@ def _why_not(data: bytes, error: Exception) -> str:
     return reason or type(error).__name__
 
 
+def open_upright(data: bytes) -> Image.Image:
+    """The picture in RGB as viewers show it: turned by its EXIF orientation. ValueError says why it cannot be read."""
+    try:
+        image = _open(data)
+        turn = exif_orientation(image)
+        return _to_rgb(image if turn == 1 else image.transpose(_UPRIGHT[turn]))
+    except Exception as error:  # Pillow's plugins raise whatever their format makes them.
+        raise ValueError(_why_not(data, error)) from error
+
+
 def inspect_bytes(data: bytes, exif: str = "stored") -> tuple[PictureFacts, bytes | None]:
     """Facts of a picture, and its new bytes when it has to be re-encoded (else None).
 

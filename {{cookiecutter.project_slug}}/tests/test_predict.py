@@ -1,0 +1,130 @@
+"""`invoke predict` on folders, single pictures, phone pictures and rubbish."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_tflite import LABELS, picture, tiny_tflite
+
+from scripts.deploy.predict import detection_rows, find_pictures, predict
+from scripts.evaluation.detections import Detections
+from scripts.pipeline.errors import DetectorError
+
+
+def save(path, cells, side_px=160, exif=0, **options):
+    """A picture of tiny_tflite's colours, saved with an orientation tag."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tags = Image.Exif()
+    if exif:
+        tags[0x0112] = exif
+    Image.fromarray(picture(cells, side_px)).save(path, exif=tags, **options)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A shipped detector."""
+    from scripts.deploy.metadata import with_metadata
+
+    about = {"name": "n", "description": "d", "author": "a", "licence": "l"}
+    path = tmp_path / "tflite" / "detector_int8.tflite"
+    path.parent.mkdir()
+    path.write_bytes(with_metadata(tiny_tflite("int8"), list(LABELS), **about, provenance={}))
+    return path
+
+
+def rows_of(out):
+    return json.loads((out / "predictions.json").read_text("utf-8"))
+
+
+@pytest.mark.slow
+def test_folder_is_searched_at_any_depth_and_every_picture_is_drawn(tmp_path, model):
+    photos, out = tmp_path / "my photos", tmp_path / "out"
+    save(photos / "a.JPG", {(0, 0): 0}, format="JPEG")
+    save(photos / "deep" / "ю.png", {(1, 1): 6, (2, 3): 1})
+    save(photos / "empty.jpeg", {})
+    (photos / "notes.txt").write_text("no picture")
+    (photos / "torn.jpg").write_bytes((photos / "a.JPG").read_bytes()[:300])
+    counts = predict([photos], model, out, 0.3)
+    assert (counts.pictures, counts.detections, len(counts.unreadable)) == (3, 3, 1)
+    assert "torn.jpg" in str(counts) and "3 pictures, 3 detections" in str(counts)
+    rows = {row["file"].rsplit("/", 1)[1]: row for row in rows_of(out)}
+    assert sorted(rows) == ["a.JPG", "empty.jpeg", "ю.png"] and rows["empty.jpeg"]["detections"] == []
+    assert (rows["a.JPG"]["width"], rows["a.JPG"]["height"]) == (160, 160)
+    (red,) = rows["a.JPG"]["detections"]
+    assert (red["class"], red["class_id"]) == ("red", 0) and red["box_xyxy_px"] == pytest.approx([0, 6, 38, 42], abs=2)
+    assert {one["class"] for one in rows["ю.png"]["detections"]} == {"белый", "green"}
+    drawn = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.jpg"))
+    assert drawn == ["a.jpg", "deep/ю.jpg", "empty.jpg"]
+    # A second run with the copies inside the searched folder does not take them for pictures.
+    inside = photos / "out"
+    assert predict([photos], model, inside, 0.3).pictures == predict([photos], model, inside, 0.3).pictures == 3
+
+
+@pytest.mark.slow
+def test_phone_picture_is_seen_upright(tmp_path, model):
+    # Stored turned by 90 degrees: what is at the top left of the file is at the top right of the view (orientation 6).
+    path = tmp_path / "phone.jpg"
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    stored = Image.fromarray(picture({(0, 0): 1}, 160)).resize((320, 160))
+    stored.save(path, exif=tags)
+    predict([path], model, tmp_path / "out", 0.3)
+    (row,) = rows_of(tmp_path / "out")
+    assert (row["width"], row["height"]) == (160, 320)
+    xmin, ymin, xmax, ymax = row["detections"][0]["box_xyxy_px"]
+    assert 110 < xmin < xmax <= 160 and 0 <= ymin < ymax < 95
+    assert Image.open(tmp_path / "out" / "phone.jpg").size == (160, 320)
+
+
+@pytest.mark.slow
+def test_threshold_leaves_out_what_is_below(tmp_path, model):
+    path = save(tmp_path / "a.png", {(0, 0): 0})
+    assert predict([path], model, tmp_path / "out", 1.0).detections == 0
+    assert predict([path], model, tmp_path / "out", 0.0).detections >= 1
+
+
+@pytest.mark.slow
+def test_nothing_readable_and_originals_in_the_way_are_refused(tmp_path, model):
+    path = tmp_path / "in" / "a.jpg"
+    save(path, {(0, 0): 0})
+    before = path.read_bytes()
+    with pytest.raises(DetectorError, match="name another folder"):
+        predict([path], model, path.parent, 0.3)
+    assert path.read_bytes() == before
+    path.write_bytes(b"no picture")
+    with pytest.raises(DetectorError, match="no picture can be read: .*a.jpg"):
+        predict([path], model, tmp_path / "out", 0.3)
+
+
+def test_missing_things_are_named_in_one_line(tmp_path):
+    with pytest.raises(DetectorError, match="does not exist: .*nowhere"):
+        predict([tmp_path / "nowhere"], tmp_path / "m.tflite", tmp_path / "out", 0.3)
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DetectorError, match="no .jpg"):
+        predict([tmp_path / "bare"], tmp_path / "m.tflite", tmp_path / "out", 0.3)
+    path = save(tmp_path / "a.png", {})
+    with pytest.raises(DetectorError, match="run `invoke tflite` first"):
+        predict([path], tmp_path / "m.tflite", tmp_path / "out", 0.3)
+    with pytest.raises(DetectorError, match="--threshold"):
+        predict([path], tmp_path / "m.tflite", tmp_path / "out", 30)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_of_one_name_get_two_copies(tmp_path):
+    from scripts.deploy.predict import _targets
+
+    for name in ("a.jpg", "A.png", "b.jpg"):
+        save(tmp_path / "in" / name, {})
+    pictures = find_pictures([tmp_path / "in"], tmp_path / "out")
+    drawn = {path.name: target.name for path, target in _targets(pictures, tmp_path / "out").items()}
+    assert drawn == {"a.jpg": "a.jpg.jpg", "A.png": "A.png.jpg", "b.jpg": "b.jpg"}
+
+
+def test_rows_are_clipped_named_and_best_first():
+    found = Detections(np.float32([[-0.5, 0.25, 0.5, 2.0], [0, 0, 1, 1]]), np.int64([1, 7]), np.float32([0.5, 0.75]))
+    assert detection_rows(found, (200, 100), ["a", "b"], 0.3) == [
+        {"class": "class 7", "class_id": 7, "score": 0.75, "box_xyxy_px": [0.0, 0.0, 200.0, 100.0]},
+        {"class": "b", "class_id": 1, "score": 0.5, "box_xyxy_px": [50.0, 0.0, 200.0, 50.0]},
+    ]
