@@ -15,6 +15,7 @@ from scripts.pipeline.errors import DetectorError
 from scripts.training import detector
 from scripts.training.configure import EXPERIMENT
 from scripts.training.experiment import read_experiment
+from scripts.training.inputs import normalize_pixels
 from scripts.training.quiet import quiet_libraries
 
 SUPPRESSION_IOU = 0.5
@@ -50,7 +51,7 @@ class TrainedModel:
 
         `pixels`: [batch, side, side, 3], RGB 0..255. Class i is label map id i + 1: the background column is cut off.
         """
-        features = self.network.decoder(self.network.backbone(detector.normalize_pixels(pixels), training=False),
+        features = self.network.decoder(self.network.backbone(normalize_pixels(pixels), training=False),
                                         training=False)
         logits, boxes, _ = self.network.head(features, training=False)
         classes, levels = self.config.num_classes, [str(level) for level in self._levels()]

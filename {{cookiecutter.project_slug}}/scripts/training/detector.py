@@ -5,19 +5,14 @@ Importing this module registers the experiment type `detector`.
 
 import dataclasses
 
-import tensorflow as tf
 from official.common import dataset_fn
 from official.core import config_definitions, exp_factory, task_factory
 from official.vision.configs import retinanet as retinanet_cfg
-from official.vision.dataloaders import input_reader, input_reader_factory, retinanet_input, tf_example_decoder
-from official.vision.ops import preprocess_ops
+from official.vision.dataloaders import input_reader, input_reader_factory
 from official.vision.tasks import retinanet
 
 from scripts.training import backbone as backbone_module
-
-# Every model takes RGB scaled as (x - 127.5) / 127.5: what the Lite weights expect, and what makes the uint8 input of
-# the shipped file the raw pixel.
-PIXEL_CENTRE = 127.5
+from scripts.training.inputs import DetectorDecoder, DetectorParser
 
 
 @dataclasses.dataclass
@@ -38,51 +33,6 @@ class DetectorTaskConfig(retinanet_cfg.RetinaNetTask):
 def detector_experiment() -> config_definitions.ExperimentConfig:
     """The empty experiment that `configure` fills."""
     return config_definitions.ExperimentConfig(task=DetectorTaskConfig())
-
-
-def normalize_pixels(pixels):
-    """RGB 0..255 of any shape to float32 -1..1."""
-    return (tf.cast(pixels, tf.float32) - PIXEL_CENTRE) / PIXEL_CENTRE
-
-
-class DetectorDecoder(tf_example_decoder.TfExampleDecoder):
-    """Model Garden's decoder that also knows which boxes stand for a group or are not scored."""
-
-    def __init__(self, difficult_is_crowd: bool, **kwargs):
-        super().__init__(**kwargs)
-        self._crowd_keys = ["image/object/group_of"]
-        if difficult_is_crowd:
-            self._crowd_keys.append("image/object/difficult")
-
-    def decode(self, serialized_example):
-        """Dict of one picture; `groundtruth_is_crowd` marks crowds, groups and, in evaluation, difficult boxes."""
-        data = super().decode(serialized_example)
-        flags = tf.io.parse_single_example(
-            serialized_example, {key: tf.io.VarLenFeature(tf.int64) for key in self._crowd_keys}
-        )
-        for key in self._crowd_keys:
-            flag = tf.cast(tf.sparse.to_dense(flags[key]), tf.bool)
-            data["groundtruth_is_crowd"] = tf.logical_or(data["groundtruth_is_crowd"], flag)
-        return data
-
-
-class DetectorParser(retinanet_input.Parser):
-    """Model Garden's parser with our normalisation; resizing is linear, so it may follow the library's own."""
-
-    def _parse_train_data(self, data, anchor_labeler=None, input_anchor=None):
-        image, labels = super()._parse_train_data(data, anchor_labeler, input_anchor)
-        return _from_imagenet_normalization(image), labels
-
-    def _parse_eval_data(self, data, anchor_labeler=None, input_anchor=None):
-        image, labels = super()._parse_eval_data(data, anchor_labeler, input_anchor)
-        return _from_imagenet_normalization(image), labels
-
-
-def _from_imagenet_normalization(image):
-    """((x / 255 - mean) / deviation) to x / 127.5 - 1; the parser hard-codes the former."""
-    mean = tf.constant(preprocess_ops.MEAN_RGB, image.dtype) / 255.0
-    deviation = tf.constant(preprocess_ops.STDDEV_RGB, image.dtype) / 255.0
-    return (image * deviation + mean) * 2.0 - 1.0
 
 
 @task_factory.register_task_cls(DetectorTaskConfig)

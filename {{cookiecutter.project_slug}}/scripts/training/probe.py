@@ -22,6 +22,8 @@ def measure_step_s(experiment, root: Path) -> float:
         task = detector.DetectorTask(task_config)
         model = task.build_model()
         optimizer = task.create_optimizer(experiment.trainer.optimizer_config, experiment.runtime)
+        if hasattr(optimizer, "shadow_copy"):  # Model Garden's trainer does this for moving averages.
+            optimizer.shadow_copy(model)
         step = tf.function(lambda inputs: task.train_step(inputs, model=model, optimizer=optimizer)["loss"])
         seconds, started_s = [], time.perf_counter()
         for inputs in task.build_inputs(task_config.train_data).take(WARM_UP_STEPS + TIMED_STEPS):

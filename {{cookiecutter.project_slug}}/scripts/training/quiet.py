@@ -3,7 +3,6 @@
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def quiet_libraries(log=None) -> Iterator[None]:
     """Sends what libraries print to `log` (a text file; None drops it) and silences their informational logging."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.ERROR)
