@@ -24,7 +24,7 @@ def source_files(root, settings):
 @task(klass=Step)
 def download(c):
     """01 Get pictures of Open Images (does nothing: no source that needs it is set)."""
-    return f"nothing to download for source.kind = {SETTINGS.source.kind!r}"
+    return "nothing to download"
 
 
 @task(klass=Step, pre=[download], inputs=[source_files], settings=["source", "demo", "split"], room="pictures",
@@ -46,14 +46,14 @@ def check(c):
     return run(ROOT, SETTINGS.source.labels, SETTINGS.check.accept, SETTINGS.check.min_box_px)
 
 
-@task(klass=Step, pre=[check], settings=["source.labels"], room="records",
+@task(klass=Step, pre=[check], settings=["source.kind", "source.labels"], room="records",
       inputs=["images/train/*.xml", "images/validation/*.xml", "images/test/*.xml", "annotations/check.json"],
       outputs=["annotations/label_map.pbtxt"])
 def labelmap(c):
     """04 Number the classes in annotations/label_map.pbtxt."""
     from scripts.records.label_map import build_label_map
 
-    return build_label_map(ROOT, SETTINGS.source.labels)
+    return build_label_map(ROOT, SETTINGS.source.labels, demo=SETTINGS.source.kind == "demo")
 
 
 @task(klass=Step, pre=[labelmap], room="records",

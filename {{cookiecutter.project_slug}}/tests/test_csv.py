@@ -43,7 +43,7 @@ def test_accepted_broken_boxes_are_clipped_or_dropped_and_named(project):
     counts, lines = tables(project)
     assert lines[1:] == ["a.jpg,60,40,apple,0,5,60,20,0,0,0,0,0", "a.jpg,60,40,apple,1,1,9,9,0,0,0,0,0"]
     text = str(counts)
-    assert "1 boxes clipped (../source/train/a.xml:8)" in text and "1 inverted boxes dropped" in text
+    assert "1 box clipped (../source/train/a.xml:8)" in text and "1 inverted box dropped" in text
     assert "2 boxes without area dropped (../source/train/a.xml:26, ../source/train/a.xml:35)" in text
     changes = json.loads((project.root / "annotations/csv.json").read_text("utf-8"))["changes"]
     assert len(changes) == 6 and {change["class"] for change in changes} == {"apple", "pear"}
@@ -56,7 +56,7 @@ def test_pictures_that_cannot_be_read_are_left_out_and_counted(project):
     project.find("b.jpg").write_bytes(project.bytes_of("b")[:-30])
     counts, lines = tables(project)
     assert [line.split(",")[0] for line in lines[1:]] == ["a.jpg"]
-    assert "1 unreadable pictures left out (../source/train/b.jpg:0)" in str(counts)
+    assert "1 unreadable picture left out (../source/train/b.jpg)" in str(counts)
 
 
 def test_sizes_are_those_of_the_picture_and_not_of_the_label_file(project):

@@ -5,7 +5,6 @@ import shutil
 import pytest
 
 from scripts.pictures.voc import read_voc
-from scripts.pipeline.errors import DetectorError
 
 
 @pytest.fixture
@@ -99,26 +98,9 @@ def test_a_renamed_source_file_is_the_same_picture(organized):
     assert sorted(organized.splits()) == ["a", "b", "c", "d", "e", "f"]
 
 
-def test_another_source_is_refused_until_images_is_cleared(organized, tmp_path):
-    shutil.copytree(organized.source, tmp_path / "second")
-    with pytest.raises(DetectorError, match="6 pictures of the source '../source'.*move or delete images/train"):
-        organized.organize(path="../second")
-    organized.organize(path=str(organized.source))  # the same folder in other words
-    for split in ("train", "validation", "test"):
-        shutil.rmtree(organized.root / "images" / split)
-    organized.organize(path="../second")
-
-
 def test_lost_ledger_does_not_overwrite(organized):
     shutil.rmtree(organized.root / "annotations")
     organized.find("a.xml").write_text(organized.text_of("a.jpg", [("mine", (1, 1, 9, 9))]))
     before = snapshot(organized)
     assert "1 edited here, kept" in str(organized.organize({"seed": 99}))
     assert snapshot(organized) == before
-
-
-def test_the_demo_draws_its_own_source_and_makes_way_for_pictures_only_when_cleared(project):
-    assert "4 pictures" in str(project.organize(kind="demo", path=""))
-    project.add("a.jpg")
-    with pytest.raises(DetectorError, match="4 pictures of the source demo, detector.toml now says '../source'"):
-        project.organize()

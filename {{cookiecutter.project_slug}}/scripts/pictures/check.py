@@ -12,6 +12,7 @@ from scripts.pictures.rules import box_findings, name_findings, orphan_findings,
 from scripts.pictures.stored import Stored, read_stored, stored_labels
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_json
+from scripts.pipeline.words import counted
 
 REPORT = "annotations/check.json"
 _SHOWN = 5
@@ -30,9 +31,9 @@ class CheckCounts:
     accepted: int = 0
 
     def __str__(self) -> str:
-        texts = [f"{self.pictures:,} pictures", f"{self.boxes:,} boxes"]
-        texts += [f"{self.accepted:,} errors accepted"] if self.accepted else ["no errors"]
-        return ", ".join([*texts, f"{self.warnings:,} warnings", f"{self.repaired:,} repaired"])
+        texts = [counted(self.pictures, "picture"), counted(self.boxes, "box", "boxes")]
+        texts += [counted(self.accepted, "error") + " accepted"] if self.accepted else ["no errors"]
+        return ", ".join([*texts, counted(self.warnings, "warning"), f"{self.repaired:,} repaired"])
 
 
 def _refuse_unknown_codes(accept: Sequence[str]) -> None:
@@ -69,18 +70,24 @@ def find_all(root: Path, pictures: list[Stored], labels: Sequence[str], min_box_
 
 
 def _table(findings: list[Finding], accept: Sequence[str]) -> str:
-    """One block a code: code, severity, count, title, then the first places."""
+    """One block a code, the worst first: code, severity, count, title, what to do, then the first places."""
     lines = []
-    for code, count in sorted(Counter(one.code for one in findings).items()):
+    for code, count in sorted(Counter(one.code for one in findings).items(), key=lambda pair: _rank(pair[0])):
         same = [one for one in findings if one.code == code]
         severity = "accepted" if code in accept and same[0].severity == "error" else same[0].severity
-        lines.append(f"{code}  {severity:<8}  {count:>5,}  {CATALOGUE[code].title}")
+        lines.append(f"{code}  {severity:<8}  {count:>5,}  {CATALOGUE[code].title}: {CATALOGUE[code].fix}")
+        if severity == "repaired":  # nothing to do, so nothing to look at; the report has them all
+            continue
         for one in same[:_SHOWN]:
             place = f"{one.file}:{one.line}" if one.line else one.file
             lines.append(f"      {place}  {one.message}")
         if count > _SHOWN:
             lines.append(f"      ... {count - _SHOWN:,} more in {REPORT}")
     return "\n".join(lines)
+
+
+def _rank(code: str) -> tuple[int, str]:
+    return "EWR".index(code[0]), code
 
 
 def check(root: Path, labels: Sequence[str], accept: Sequence[str], min_box_px: float) -> CheckCounts:
@@ -116,8 +123,8 @@ def check(root: Path, labels: Sequence[str], accept: Sequence[str], min_box_px: 
         counts = ", ".join(f"{code} x {count:,}" for code, count in sorted(errors.items()))
         codes = ", ".join(f'"{code}"' for code in sorted(errors))
         raise DetectorError(
-            f"{sum(errors.values()):,} errors ({counts}): see {REPORT}: correct the files, or accept "
-            f"them with check.accept = [{codes}] in detector.toml"
+            f"{counted(sum(errors.values()), 'error')} ({counts}): {REPORT}: correct the files that it names, or "
+            f"accept them with check.accept = [{codes}] in detector.toml; then run it again"
         )
     accepted = severities["error"]
     return CheckCounts(len(pictures), boxes, 0, severities["warning"], severities["repaired"], accepted)

@@ -40,6 +40,11 @@ def draw_demo(folder: Path, pictures: int, size_px: int, seed: int) -> int:
     return pictures
 
 
+def drawn_sha256(folder: Path) -> set[str]:
+    """SHA-256 of the pictures that were drawn into `folder`; empty when nothing was."""
+    return {digest for name, digest in _read_marker(folder).get("files", {}).items() if name.endswith(".jpg")}
+
+
 def draw_picture(index: int, size_px: int, seed: int) -> tuple[str, bytes, bytes]:
     """Picture `index`: its name without ending, the bytes of its JPEG and of its Pascal VOC label file."""
     from scripts.pictures.demo_scene import draw_scene

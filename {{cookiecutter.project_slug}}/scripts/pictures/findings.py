@@ -82,6 +82,7 @@ _CODES = (
         "split.csv remembers the first split; delete its line there and the picture in images/ to assign it anew",
     ),
     Code("W111", "xml file is no label file", "nothing, if it is not meant to be one"),
+    Code("W112", "same picture twice in one split", "delete one of them in images/, with its .xml"),
     Code("R201", "size was missing or 0", "nothing: taken from the picture"),
     Code("R202", "size was wrong", "nothing, if the boxes fit: taken from the picture"),
     Code("R203", "extension did not match the content", "nothing: the copy in images/ has the right one"),

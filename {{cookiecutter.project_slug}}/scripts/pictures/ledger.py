@@ -7,7 +7,8 @@ of its boxes in the source's label file.
 import hashlib
 import json
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import takewhile
 from pathlib import Path
 
 from scripts.pictures.reading import Item
@@ -47,11 +48,15 @@ def stored_pictures(root: Path) -> dict[str, Path]:
 
 
 class ImagesFolder:
-    """Writes items into `images/` by the rules of ownership; `counts` says what happened to how many pictures."""
+    """Writes items into `images/` by the rules of ownership.
+
+    `counts` says what happened to how many pictures; `removed` are the entries of drawn pictures that made way.
+    """
 
     def __init__(self, root: Path, entries: list[dict]):
         self.root = root
         self.counts = Counter()
+        self.removed: list[dict] = []
         self.by_source = {entry["source"]: entry for entry in entries}
         self.unmatched = dict(self.by_source)
         # A picture that the user moved to another split is found by its name.
@@ -61,14 +66,20 @@ class ImagesFolder:
         self.unlisted = {sha256_file(path): path for name, path in self.present.items() if name not in listed}
 
     def adopt_moved_sources(self, items: list[Item]) -> None:
-        """A source file that was renamed keeps its entry: same bytes, and the old path is gone."""
-        shown = {item.shown for item in items}
-        gone = {entry["sha256"]: entry for source, entry in self.by_source.items() if source not in shown}
+        """A source file that was renamed or moved keeps its entry: same bytes, and the old path is gone."""
+        shown, gone = {item.shown for item in items}, defaultdict(list)
+        for source, entry in self.by_source.items():
+            if source not in shown:
+                gone[entry["sha256"]].append(entry)
         for item in items:
-            entry = gone.pop(item.facts.sha256, None) if item.shown not in self.by_source else None
-            if entry:
+            found = gone[item.facts.sha256] if item.shown not in self.by_source else []
+            if found:
+                # Copies of one picture are told apart by the folders that did not change.
+                entry = max(found, key=lambda entry: _shared_end(entry["source"], item.shown))
+                found.remove(entry)
                 del self.by_source[entry["source"]], self.unmatched[entry["source"]]
                 self.by_source[item.shown] = self.unmatched[item.shown] = {**entry, "source": item.shown}
+                self.counts["moved"] += 1
 
     def split_of(self, item: Item) -> str:
         """The split where this picture lies now, "" for one that is not in `images/` yet."""
@@ -141,30 +152,46 @@ class ImagesFolder:
             write_bytes(path, data)
         return result
 
-    def keep_the_rest(self, remove_unedited: bool) -> list[dict]:
-        """Entries of pictures that the source no longer has. They stay, unless we drew them and nobody edited them."""
+    def remove_drawn(self, items: list[Item]) -> None:
+        """Remove unedited pictures that `items` lack: for those that we drew, which can be drawn again."""
+        for source in self.by_source.keys() - {item.shown for item in items}:
+            entry = self.by_source[source]
+            path = self.present.get(entry["name"])
+            if path and not as_written(path, entry):
+                continue
+            if path:
+                path.unlink()
+                path.with_suffix(".xml").unlink()
+                self.counts["removed"] += 1
+            self.removed.append(entry)
+            # Its name is free for another picture.
+            del self.by_source[source], self.unmatched[source]
+
+    def keep_the_rest(self) -> list[dict]:
+        """Entries of pictures that the source no longer has: they stay."""
         kept = []
         for entry in self.unmatched.values():
             path = self.present.get(entry["name"])
             if path is None:
                 continue
-            label = path.with_suffix(".xml")
-            if remove_unedited and self._as_written(path, label, entry):
-                path.unlink()
-                label.unlink()
-                self.counts["removed"] += 1
-                continue
             self.counts["gone"] += 1
             kept.append({**entry, "gone": True})
         return kept
 
-    @staticmethod
-    def _as_written(picture: Path, label: Path, entry: dict) -> bool:
-        return (
-            label.exists()
-            and sha256_file(label) == entry["xml_sha256"]
-            and sha256_file(picture) == entry["picture_sha256"]
-        )
+
+def as_written(picture: Path, entry: dict) -> bool:
+    """Whether a picture of `images/` and its label file are still what organize wrote, by the entry of the ledger."""
+    label = picture.with_suffix(".xml")
+    return (
+        label.exists()
+        and sha256_file(label) == entry.get("xml_sha256")
+        and sha256_file(picture) == entry.get("picture_sha256")
+    )
+
+
+def _shared_end(one: str, other: str) -> int:
+    pairs = zip(reversed(one.split("/")), reversed(other.split("/")), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _decide(present: str | None, wanted: str, written: str | None) -> str:

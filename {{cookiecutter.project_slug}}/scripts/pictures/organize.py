@@ -11,10 +11,10 @@ from scripts.pictures.naming import give_names
 from scripts.pictures.reading import Item, SourceReader, drop_twins
 from scripts.pictures.source import SourceFiles, respects_folders, scan_source
 from scripts.pictures.split import SPLITS, Group, assign, read_split, write_split
+from scripts.pictures.switch import DEMO_FOLDER, SourceChange, source_of
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_json
-
-_CLEAR = "move or delete images/train, images/validation and images/test, then run `invoke organize`"
+from scripts.pipeline.words import counted
 
 
 @dataclass(frozen=True)
@@ -30,31 +30,34 @@ class OrganizeCounts:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
-        texts = [f"{sum(self.splits.values()):,} pictures ({parts})", f"{self.boxes:,} boxes"]
+        texts = [f"{counted(sum(self.splits.values()), 'picture')} ({parts})", counted(self.boxes, "box", "boxes")]
         words = {
             "new": "new",
+            "moved": "found under another path",
             "updated": "updated from the source",
             "edited": "edited here, kept",
             "deleted": "deleted here, left out",
             "gone": "no longer in the source, kept",
-            "removed": "no longer drawn, removed",
             "renamed": "renamed",
             "twins": "identical, kept once",
             "skipped": "without a label file, left out",
             "reencoded": "re-encoded",
         }
         texts += [f"{self.changes[key]:,} {text}" for key, text in words.items() if self.changes.get(key)]
-        findings = {"errors": self.errors, "warnings": self.warnings, "repaired": self.repaired}
-        return ", ".join(texts + [f"{count:,} {text}" for text, count in findings.items() if count])
+        if self.changes.get("removed"):
+            texts.append(counted(self.changes["removed"], "drawn picture") + " removed")
+        found = [counted(self.errors, "error")] * bool(self.errors)
+        found += [counted(self.warnings, "warning")] * bool(self.warnings)
+        found += [f"{self.repaired:,} repaired"] * bool(self.repaired)
+        return ", ".join(texts) + (f"; for check: {', '.join(found)}" if found else "")
 
 
 def _open_source(root: Path, source, demo) -> SourceFiles:
     if source.kind == "demo":
         from scripts.pictures.demo import draw_demo
 
-        folder = root / "images" / "source" / "demo"
-        draw_demo(folder, demo.pictures, demo.size_px, demo.seed)
-        return scan_source(folder, "images/source/demo")
+        draw_demo(root / DEMO_FOLDER, demo.pictures, demo.size_px, demo.seed)
+        return scan_source(root / DEMO_FOLDER, DEMO_FOLDER)
     if source.format not in ("auto", "voc"):
         raise DetectorError(f"source.format '{source.format}' is not read yet: detector.toml: write \"auto\"")
     if not source.path.strip():
@@ -69,22 +72,6 @@ def _open_source(root: Path, source, demo) -> SourceFiles:
             "set it to a folder beside it, or to one below images/source/"
         )
     return scan_source(folder, Path(source.path).as_posix())
-
-
-def _refuse_other_source(root: Path, ledger: dict, source) -> None:
-    before, now = ledger["source"], {"kind": source.kind, "path": source.path if source.kind == "folder" else ""}
-    pictures = stored_pictures(root)
-    if not before or not pictures or before["kind"] == now["kind"] and _same_folder(root, before["path"], now["path"]):
-        return
-    was = f"'{before['path']}'" if before["path"] else before["kind"]
-    new = f"'{now['path']}'" if now["path"] else now["kind"]
-    raise DetectorError(
-        f"images/ holds {len(pictures):,} pictures of the source {was}, detector.toml now says {new}: images/: {_CLEAR}"
-    )
-
-
-def _same_folder(root: Path, one: str, other: str) -> bool:
-    return one == other or (root / Path(one).expanduser()).resolve() == (root / Path(other).expanduser()).resolve()
 
 
 def _wanted_splits(items: list[Item], source, split, shown: str) -> list[Item]:
@@ -130,7 +117,10 @@ def _assign(
     return [item if item.picture.split else _with_split(item, chosen[item.facts.sha256]) for item in decided], findings
 
 
-def _remember(known: dict[str, list[str]], entries: list[dict]) -> None:
+def _remember(known: dict[str, list[str]], entries: list[dict], forgotten: list[dict]) -> None:
+    """Bring `known` up to date; the split of a `forgotten` drawing means nothing beside pictures of the user."""
+    for entry in forgotten:
+        known.pop(entry["sha256"], None)
     now = defaultdict(set)
     for entry in entries:
         now[entry["sha256"]].add(entry["split"])
@@ -151,8 +141,10 @@ def organize(root: Path, source, demo, split) -> OrganizeCounts:
     DetectorError only when there is no usable source, or `images/` holds another one.
     """
     ledger = read_ledger(root)
-    _refuse_other_source(root, ledger, source)
+    change = SourceChange(root, ledger, source)
+    change.refuse_drawing()
     files = _open_source(root, source, demo)
+    change.refuse_edited_drawings()
     known = read_split(root / "annotations" / "split.csv")
     images = ImagesFolder(root, ledger["pictures"] if stored_pictures(root) else [])
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=_made(root / "images")) as staging:
@@ -160,13 +152,16 @@ def organize(root: Path, source, demo, split) -> OrganizeCounts:
         read = reader.read()
         if not read:
             raise _nothing_usable(files, reader.findings)
+        change.refuse_other_pictures({item.facts.sha256 for item in read})
         items, twins = drop_twins(_wanted_splits(read, source, split, files.shown))
         images.adopt_moved_sources(items)
+        if source.kind == "demo" or change.leaves_demo:
+            images.remove_drawn(items)
         items, moved = _assign(items, images, known, split)
         items, renamed = give_names(items, {shown: entry["name"] for shown, entry in images.by_source.items()})
         entries = [images.put(item) for item in items]
-    entries += images.keep_the_rest(remove_unedited=source.kind == "demo")
-    _remember(known, entries)
+    entries += images.keep_the_rest()
+    _remember(known, entries, images.removed if change.leaves_demo else [])
     findings = _link_findings(reader.findings + twins + moved, items)
     extra = {
         "renamed": renamed,
@@ -214,7 +209,7 @@ def _write(
         root / LEDGER,
         {
             "schema": 1,
-            "source": {"kind": source.kind, "path": source.path if source.kind == "folder" else ""},
+            "source": source_of(source),
             "counts": {"pictures": sum(counts.splits.values()), "boxes": counts.boxes, **counts.splits},
             "pictures": sorted(entries, key=lambda entry: (entry["split"], entry["name"])),
             "findings": [{**found.as_json(), "picture": found.picture} for found in findings],

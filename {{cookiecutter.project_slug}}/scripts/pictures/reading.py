@@ -154,6 +154,6 @@ def drop_twins(items: list[Item]) -> tuple[list[Item], list[Finding]]:
             findings.append(finding("R207", item.shown, f"the same picture as {kept.shown}: kept once"))
         else:
             here, there = len(item.picture.boxes), len(kept.picture.boxes)
-            text = f"the same picture as {kept.shown} with other boxes ({here} here, {there} there), which are used"
+            text = f"the same picture as {kept.shown} with other boxes ({here} here, {there} there, which are used)"
             findings.append(finding("W107", item.label_shown, text, picture=kept.shown))
     return sorted(first.values(), key=lambda item: item.shown), findings

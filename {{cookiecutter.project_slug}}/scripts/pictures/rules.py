@@ -105,10 +105,10 @@ def split_findings(pictures: list[Stored], labels: list[str]) -> Iterator[Findin
         by_name[stored.split, same_name(stored.path.stem)].append(stored)
         boxes[stored.split].update(box.class_name for box, _ in numbered_boxes(stored) if box.class_name)
     for sha256, twins in by_content.items():
-        others = [twin for twin in twins if twin.split != twins[0].split]
-        for twin in others if sha256 else []:
+        for twin in twins[1:] if sha256 else []:
             text = f"{twin.split}/{twin.path.name} is the same picture as {twins[0].split}/{twins[0].path.name}"
-            yield finding("E011", twin.shown, text, picture=twin.path.name)
+            code = "W112" if twin.split == twins[0].split else "E011"
+            yield finding(code, twin.shown, text, picture=twin.path.name)
     for (split, _), same in by_name.items():
         if len(same) > 1:
             names = ", ".join(stored.path.name for stored in same)

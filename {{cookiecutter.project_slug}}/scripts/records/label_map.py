@@ -8,22 +8,27 @@ from scripts.pictures.stored import stored_labels
 from scripts.pictures.voc import VocError, read_voc
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_text
+from scripts.pipeline.words import counted
 from scripts.records.text_format import Field, TextFormatError, parse_text_format
 
 LABEL_MAP = "annotations/label_map.pbtxt"
+DRAWN = '# Classes of the drawn pictures (source.kind = "demo"). Another source numbers its classes anew.\n'
+"""First line of a map that holds nothing of the user's; what does not begin with it is never renumbered."""
 _ESCAPES = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 @dataclass(frozen=True)
 class LabelMapCounts:
-    """Classes in the map, how many of them are new in it, and how many have no box in `images/`."""
+    """Classes in the map, how many are new in it, how many drawn ones left it, and which have no box in `images/`."""
 
     classes: int
     new: int
     without_boxes: tuple[str, ...] = ()
+    removed: int = 0
 
     def __str__(self) -> str:
-        texts = [f"{self.classes:,} class" + "es" * (self.classes != 1)] + [f"{self.new:,} new"] * bool(self.new)
+        texts = [counted(self.classes, "class", "classes")] + [f"{self.new:,} new"] * bool(self.new)
+        texts += [counted(self.removed, "drawn class", "drawn classes") + " removed"] * bool(self.removed)
         if self.without_boxes:
             names = ", ".join(self.without_boxes[:3]) + ", ..." * (len(self.without_boxes) > 3)
             texts.append(
@@ -93,13 +98,13 @@ def read_label_map(path: Path) -> dict[int, str]:
     return ids
 
 
-def write_label_map(path: Path, ids: dict[int, str]) -> None:
+def write_label_map(path: Path, ids: dict[int, str], heading: str = "") -> None:
     """Write names by id. `display_name` is always there: readers of TensorFlow look a class up in both."""
     items = []
     for number, name in sorted(ids.items()):
         quoted = "".join(_ESCAPES.get(letter, letter) for letter in name)
         items.append(f"item {{\n  id: {number}\n  name: '{quoted}'\n  display_name: '{quoted}'\n}}\n")
-    write_text(path, "\n".join(items))
+    write_text(path, heading + "\n".join(items))
 
 
 def class_boxes(root: Path) -> Counter:
@@ -113,19 +118,33 @@ def class_boxes(root: Path) -> Counter:
     return boxes
 
 
-def build_label_map(root: Path, labels: list[str]) -> LabelMapCounts:
+def _is_drawn(path: Path, ids: dict[int, str]) -> bool:
+    """Whether the map was written for the demo source and holds nothing else."""
+    from scripts.pictures.demo_scene import CLASSES
+
+    begins = not path.exists() or path.read_text("utf-8-sig").startswith(DRAWN)
+    return begins and set(ids.values()) <= set(CLASSES)
+
+
+def build_label_map(root: Path, labels: list[str], demo: bool = False) -> LabelMapCounts:
     """Write the label map: an existing one keeps its ids, new classes are appended.
 
-    New classes come in the order of `labels`, or sorted by name from `images/` when `labels` is empty.
+    New classes come in the order of `labels`, or sorted by name from `images/` when `labels` is empty. `demo`: the
+    source is the demo. A map that holds its classes only is begun anew with the first other source: to keep
+    `banana` at 2 because we drew bananas helps nobody.
     """
     path, boxes = root / LABEL_MAP, class_boxes(root)
-    ids = read_label_map(path) if path.exists() else {}
+    before = read_label_map(path) if path.exists() else {}
+    drawn = _is_drawn(path, before)
+    ids = {} if drawn and not demo else before
     wanted = list(labels) or sorted(boxes)
     if not wanted and not ids:
         raise DetectorError("no box has a class: images/: label some pictures, then `invoke labelmap`")
-    new = [name for name in wanted if name not in set(ids.values())]
     start = max(ids, default=0) + 1
-    merged = {**ids, **{start + index: name for index, name in enumerate(new)}}
-    if merged != ids:  # the user's own layout and comments stay as long as nothing is new
-        write_label_map(path, merged)
-    return LabelMapCounts(len(merged), len(new), tuple(name for name in merged.values() if not boxes[name]))
+    fresh = [name for name in wanted if name not in set(ids.values())]
+    merged = {**ids, **{start + index: name for index, name in enumerate(fresh)}}
+    if merged != before or (drawn and not demo):  # the user's own layout and comments stay as long as nothing is new
+        write_label_map(path, merged, DRAWN if demo and _is_drawn(path, merged) else "")
+    names, known = set(merged.values()), set(before.values())
+    without = tuple(name for name in merged.values() if not boxes[name])
+    return LabelMapCounts(len(merged), len(names - known), without, len(known - names))

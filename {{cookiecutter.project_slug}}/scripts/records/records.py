@@ -11,6 +11,7 @@ from scripts.pictures.dataset import Picture
 from scripts.pictures.pool import map_items
 from scripts.pictures.split import SPLITS
 from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.words import counted
 from scripts.records.example import make_example
 from scripts.records.label_map import LABEL_MAP, read_label_map
 from scripts.records.table import read_table, table_path
@@ -29,7 +30,8 @@ class RecordCounts:
     files: int
 
     def __str__(self) -> str:
-        return f"{self.pictures:,} pictures, {self.boxes:,} boxes in {self.files:,} files, read back"
+        texts = [counted(self.pictures, "picture"), counted(self.boxes, "box", "boxes")]
+        return f"{', '.join(texts)} in {counted(self.files, 'file')}, read back"
 
 
 def record_files(root: Path, split: str) -> list[Path]:

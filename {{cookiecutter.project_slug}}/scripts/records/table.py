@@ -12,6 +12,7 @@ from scripts.pictures.stored import Stored, read_stored
 from scripts.pictures.voc import format_number
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_json, write_text
+from scripts.pipeline.words import counted
 from scripts.records.label_map import LABEL_MAP, read_label_map
 
 FLAGS = ("difficult", "truncated", "occluded", "group_of", "is_crowd")
@@ -28,12 +29,17 @@ class TableCounts:
     changes: list[dict] = field(default_factory=list)
 
     def __str__(self) -> str:
-        texts = [f"{self.pictures:,} pictures", f"{self.boxes:,} boxes"]
+        texts = [counted(self.pictures, "picture"), counted(self.boxes, "box", "boxes")]
         for what, count in sorted(Counter(change["what"] for change in self.changes).items()):
-            places = [f"{change['file']}:{change['line']}" for change in self.changes if change["what"] == what]
+            places = [_place(change) for change in self.changes if change["what"] == what]
             names = ", ".join(places[:3]) + (f", ... see {CHANGES}" if count > 3 else "")
-            texts.append(f"{count:,} {what} ({names})")
+            many = what.replace("box", "boxes", 1).replace("picture", "pictures", 1)
+            texts.append(f"{counted(count, what, many)} ({names})")
         return ", ".join(texts)
+
+
+def _place(change: dict) -> str:
+    return f"{change['file']}:{change['line']}" if change["line"] else change["file"]
 
 
 def table_path(root: Path, split: str) -> Path:
@@ -45,15 +51,15 @@ def usable_box(box: Box, width_px: int, height_px: int, classes: set[str]) -> tu
     """The box as it goes into the CSV (None: it does not), and what was done to it ("" for nothing)."""
     xmin, ymin, xmax, ymax = box.xyxy_px
     if any(value != value for value in box.xyxy_px):
-        return None, "boxes without numbers dropped"
+        return None, "box without numbers dropped"
     if box.class_name not in classes:
-        return None, "boxes of unknown classes dropped"
+        return None, "box of an unknown class dropped"
     if xmin > xmax or ymin > ymax:
-        return None, "inverted boxes dropped"
+        return None, "inverted box dropped"
     inside = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width_px)), min(ymax, float(height_px)))
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
-        return None, "boxes without area dropped"
-    return replace(box, xyxy_px=inside), "" if inside == box.xyxy_px else "boxes clipped"
+        return None, "box without area dropped"
+    return replace(box, xyxy_px=inside), "" if inside == box.xyxy_px else "box clipped"
 
 
 class _Builder:
@@ -69,9 +75,9 @@ class _Builder:
         """Rows of one picture; a picture without boxes is one row too."""
         if stored.facts.error or stored.label is None:
             what = (
-                "unreadable pictures left out"
+                "unreadable picture left out"
                 if stored.facts.error
-                else "pictures without a readable label file left out"
+                else "picture without a readable label file left out"
             )
             self._note(what, stored.shown, 0, "")
             return

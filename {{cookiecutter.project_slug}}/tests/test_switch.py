@@ -1,0 +1,214 @@
+"""Another source in detector.toml: drawn pictures make way, pictures of the user are never lost."""
+
+import shutil
+
+import pytest
+
+from scripts.pictures.check import check
+from scripts.pictures.split import read_split
+from scripts.pictures.voc import read_voc
+from scripts.pipeline.errors import DetectorError
+from scripts.records.label_map import build_label_map, read_label_map
+
+DEMO = {"kind": "demo", "path": ""}
+
+
+def clear(project) -> None:
+    for split in ("train", "validation", "test"):
+        shutil.rmtree(project.root / "images" / split, ignore_errors=True)
+
+
+def pictures(project) -> list[str]:
+    return sorted(path.name for path in (project.root / "images").glob("[tv]*/*.[jp]*"))
+
+
+def rename_class(label) -> None:
+    text = label.read_text("utf-8")
+    label.write_text(text.replace(f"<name>{read_voc(label).boxes[0].class_name}<", "<name>mine<"), "utf-8")
+
+
+def label_map(project, demo=False) -> str:
+    return str(build_label_map(project.root, [], demo))
+
+
+def ids(project) -> dict[int, str]:
+    return read_label_map(project.root / "annotations/label_map.pbtxt")
+
+
+@pytest.fixture
+def drawn(project):
+    """The demo was organized and numbered; the folder of the user holds three pictures."""
+    project.organize(**DEMO)
+    label_map(project, demo=True)
+    for name in "abc":
+        project.add(f"{name}.jpg", [("Waschbär", (5, 5, 30, 20))])
+    return project
+
+
+@pytest.fixture
+def moved(project):
+    """Six organized pictures, one of them edited, whose folder was then moved."""
+    for name in "abcdef":
+        project.add(f"sub/{name}.jpg")
+    project.organize()
+    rename_class(project.find("a.xml"))
+    project.source.rename(project.root.parent / "elsewhere")
+    return project
+
+
+def test_drawn_pictures_make_way_for_a_folder(drawn):
+    assert "3 new, 4 drawn pictures removed" in str(drawn.organize())
+    assert pictures(drawn) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert len(read_split(drawn.root / "annotations/split.csv")) == 3
+    assert "removed" not in str(drawn.organize())
+
+
+def test_their_names_are_free_at_once(drawn):
+    drawn.add("fruit_00000.jpg")
+    drawn.organize()
+    assert "fruit_00000.jpg" in pictures(drawn)
+
+
+def test_pictures_that_the_user_added_to_the_drawn_ones_stay(drawn):
+    (drawn.root / "images/train/own.png").write_bytes(drawn.bytes_of("own", form="PNG"))
+    drawn.organize()
+    assert "own.png" in pictures(drawn)
+
+
+def test_a_source_that_cannot_be_used_removes_nothing(drawn):
+    before = drawn.stored()
+    for path in ("", "../missing", "../project"):
+        with pytest.raises(DetectorError, match="source.path"):
+            drawn.organize(path=path)
+    for name in "abc":
+        drawn.add(f"{name}.jpg", data=b"no picture")
+    with pytest.raises(DetectorError, match="none of 3 pictures can be used"):
+        drawn.organize()
+    assert drawn.stored() == before
+
+
+def test_edited_drawings_are_kept_and_the_line_says_what_to_type(drawn):
+    label = next((drawn.root / "images").glob("t*/fruit_*.xml"))
+    label.write_bytes(label.read_bytes().replace(b"</annotation>", b" </annotation>"))
+    where = label.relative_to(drawn.root).with_suffix("").as_posix()
+    with pytest.raises(DetectorError, match=rf"^1 drawn picture edited here .*: {where}: .*`rm {where}\.\*`"):
+        drawn.organize()
+    assert len(pictures(drawn)) == 4
+    drawn.organize(**DEMO)  # the other way out that the line names
+    for path in label.parent.glob(label.stem + ".*"):
+        path.unlink()
+    assert "3 drawn pictures removed" in str(drawn.organize())
+
+
+def test_drawings_without_a_ledger_are_not_mixed_with_pictures_of_the_user(drawn):
+    (drawn.root / "annotations/organize.json").unlink()
+    with pytest.raises(DetectorError, match=r"4 drawn pictures would be mixed.*`rm images/\*/fruit_\[0-9\]\*`"):
+        drawn.organize()
+
+
+def test_a_copy_of_the_drawn_pictures_may_become_the_source(drawn):
+    counts = str(drawn.organize(path="images/source/demo"))
+    assert "4 pictures" in counts and "removed" not in counts and "new" not in counts
+
+
+def test_the_demo_does_not_replace_pictures_of_the_user(project):
+    project.add("a.jpg")
+    project.organize()
+    with pytest.raises(DetectorError, match=r"1 picture in images/ came from '../source', source.kind is now \"demo\""):
+        project.organize(**DEMO)
+    assert pictures(project) == ["a.jpg"] and not (project.root / "images/source").exists()
+
+
+def test_a_moved_folder_is_the_same_source(moved):
+    before = moved.splits()
+    counts = str(moved.organize(path="../elsewhere"))
+    assert "6 found under another path" in counts and "1 edited here, kept" in counts and "new" not in counts
+    assert moved.splits() == before and read_voc(moved.find("a.xml")).boxes[0].class_name == "mine"
+    assert "another path" not in str(moved.organize(path="../elsewhere"))
+
+
+def test_a_moved_folder_may_have_grown(moved):
+    moved.source = moved.root.parent / "elsewhere"
+    moved.add("new.jpg")
+    assert "1 new, 6 found" in str(moved.organize(path="../elsewhere"))
+
+
+def test_copies_in_respected_splits_stay_apart_when_the_folder_moves(project):
+    same = project.bytes_of("same")
+    for split in ("train", "test"):
+        for name in "xy":
+            project.add(f"{split}/{name}.jpg", data=same if name == "x" else None)
+    project.organize()
+    before = project.stored()
+    project.source.rename(project.root.parent / "elsewhere")
+    counts = str(project.organize(path="../elsewhere"))
+    assert "4 found" in counts and "warning" not in counts
+    assert project.stored() == before
+
+
+def test_another_folder_is_refused_until_images_is_cleared(moved):
+    other = moved.root.parent / "other"
+    shutil.copytree(moved.root.parent / "elsewhere", other)
+    (other / "sub/b.jpg").unlink()
+    (moved.root / "images/train/own.jpg").write_bytes(moved.bytes_of("own"))
+    before = moved.stored()
+    with pytest.raises(DetectorError) as caught:
+        moved.organize(path="../other")
+    assert str(caught.value).startswith("6 pictures in images/ came from '../source', source.path is now '../other'")
+    assert "which lacks 1 of them" in str(caught.value) and "loses 2 pictures edited or added here" in str(caught.value)
+    assert "`rm -r images/train images/validation images/test`" in str(caught.value)
+    assert 'set source.path = "../source"' in str(caught.value) and moved.stored() == before
+    clear(moved)
+    assert "5 new" in str(moved.organize(path="../other"))
+
+
+def test_drawn_classes_leave_the_label_map(drawn):
+    before = ids(drawn)
+    drawn.organize()
+    assert f"1 class, 1 new, {len(before)} drawn classes removed" == label_map(drawn)
+    assert ids(drawn) == {1: "Waschbär"}
+    assert label_map(drawn) == "1 class"
+
+
+def test_a_class_that_was_also_drawn_is_numbered_anew(drawn):
+    drawn.add("d.jpg", [("orange", (5, 5, 30, 20)), ("Apfel", (1, 1, 9, 9))])
+    drawn.organize()
+    label_map(drawn)
+    assert ids(drawn) == {1: "Apfel", 2: "Waschbär", 3: "orange"}
+
+
+def test_after_the_switch_ids_stay_even_if_all_are_names_of_drawn_classes(drawn):
+    names = list(ids(drawn).values())
+    for name in names:
+        drawn.add(f"{name}.jpg", [(name, (5, 5, 30, 20))])
+    for name in "abc":
+        (drawn.source / f"{name}.jpg").unlink()
+        (drawn.source / f"{name}.xml").unlink()
+    drawn.organize()
+    assert label_map(drawn) == f"{len(names)} classes"
+    drawn.add(f"{names[0]}.jpg", [(names[1], (5, 5, 30, 20))])
+    drawn.organize()
+    assert f"1 without boxes, kept ({names[0]}" in label_map(drawn)
+    assert ids(drawn) == dict(enumerate(names, start=1))
+
+
+@pytest.mark.parametrize("extra", ["item {id: 9 name: 'kiwi'}\n", None])
+def test_a_map_that_is_partly_the_users_keeps_its_ids(drawn, extra):
+    path = drawn.root / "annotations/label_map.pbtxt"
+    text = path.read_text("utf-8")
+    # With a class of the user's, or written by hand without our first line.
+    path.write_text(text + extra if extra else text.split("\n", 1)[1], "utf-8")
+    before = ids(drawn)
+    drawn.organize()
+    assert "removed" not in label_map(drawn)
+    assert ids(drawn) == {**before, max(before) + 1: "Waschbär"}
+
+
+def test_the_same_picture_twice_in_one_split_of_images_is_a_warning(project, capsys):
+    for split in ("train", "validation", "test"):
+        project.add(f"{split}/{split}.jpg")
+    project.organize()
+    for suffix in (".jpg", ".xml"):
+        shutil.copy(project.root / f"images/train/train{suffix}", project.root / f"images/train/copy{suffix}")
+    assert "1 warning" in str(check(project.root, [], [], 1))
+    assert "train/train.jpg is the same picture as train/copy.jpg" in capsys.readouterr().out
