@@ -1,0 +1,139 @@
+"""doctor and tensorboard: what they report, refuse, and leave running."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from scripts.evaluation.board import free_port
+from scripts.pipeline.errors import DetectorError
+from scripts.training import doctor as doctor_module
+from scripts.training.doctor import Finding, doctor, locked_versions
+
+PROJECT = Path(__file__).resolve().parent.parent
+SETTINGS = SimpleNamespace(model=SimpleNamespace(id="lite0-256"))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without the checks that import TensorFlow or psutil."""
+    for name in ("_processors", "_model", "_memory"):
+        monkeypatch.setattr(doctor_module, name, lambda *_, name=name: Finding("ok", name.strip("_"), "fine"))
+
+
+def lock(folder, text, wishes):
+    (folder / "requirements.in").write_text(wishes, "utf-8")
+    (folder / "requirements.txt").write_text(text, "utf-8")
+    return folder / "requirements.txt"
+
+
+def test_packages_are_held_against_the_lock(tmp_path, quick, capsys):
+    import PIL
+
+    text = f"""# header
+pillow=={PIL.__version__} \\
+    --hash=sha256:00
+lxml==0.0.1 \\
+    --hash=sha256:00
+    # via x
+Never_There==1.2 ; python_version >= '3' \\
+    --hash=sha256:00
+elsewhere==1 ; sys_platform == 'nowhere' \\
+    --hash=sha256:00
+"""
+    wishes = "# why\npillow   # pictures\nlxml>1\nelsewhere ; sys_platform == 'nowhere'\n"
+    path = lock(tmp_path, text, wishes)
+    assert locked_versions(path) == {"pillow": PIL.__version__, "lxml": "0.0.1", "never-there": "1.2"}
+    report = doctor(tmp_path, SETTINGS, path)
+    (row,) = [line for line in report.split("\n") if "lxml" in line]
+    assert row.startswith("warn") and "the lock has 0.0.1" in row and "pillow" not in report
+    path = lock(tmp_path, text, wishes + "never-there\n")
+    with pytest.raises(DetectorError, match="never-there: pip install --no-deps -r requirements.txt"):
+        doctor(tmp_path, SETTINGS, path)
+    assert "FAIL  never-there" in capsys.readouterr().out
+
+
+def test_the_report_is_aligned(tmp_path, quick):
+    lines = doctor(tmp_path, SETTINGS, lock(tmp_path, "pytest==0\n", "pytest\n")).split("\n")
+    assert len(lines) == 8 and all(line[:6] in ("ok    ", "warn  ") for line in lines)
+    column = len("ok    write access  ")
+    assert all(line[column - 1] == " " != line[column] for line in lines)
+
+
+def test_the_lock_of_the_project_covers_its_direct_needs():
+    assert set(doctor_module._direct_needs(PROJECT / "requirements.in")) <= set(
+        locked_versions(PROJECT / "requirements.txt")
+    )
+
+
+def test_no_room_and_no_lock_are_failures(tmp_path, quick, monkeypatch):
+    usage = SimpleNamespace(free=2e8)
+    monkeypatch.setattr(doctor_module.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DetectorError, match="packages, disk"):
+        doctor(tmp_path, SETTINGS, tmp_path / "requirements.txt")
+
+
+def test_a_model_that_cannot_be_built_is_a_failure(tmp_path, quick, monkeypatch, capsys):
+    def broken(_):
+        raise RuntimeError("no\nsuch kernel")
+
+    monkeypatch.setattr(doctor_module, "_model", broken)
+    with pytest.raises(DetectorError, match="1 of 8 checks failed: model"):
+        doctor(tmp_path, SETTINGS, lock(tmp_path, "pytest==0\n", "pytest\n"))
+    assert "RuntimeError: no such kernel" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_little_memory_is_a_warning(monkeypatch):
+    psutil = pytest.importorskip("psutil")
+    assert doctor_module._memory().state in ("ok", "warn")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1e9, total=2e9))
+    finding = doctor_module._memory()
+    assert (finding.state, finding.found) == ("warn", "1.0 GB free of 2.0 GB")
+
+
+@pytest.mark.slow
+def test_the_chosen_model_runs():
+    finding = doctor_module._guarded("model", lambda: doctor_module._model("lite0-256"))
+    assert finding.state == "ok" and "one picture in" in finding.found
+    unknown = doctor_module._guarded("model", lambda: doctor_module._model("lite9"))
+    assert unknown.state == "FAIL" and "lite0-256" in unknown.found
+
+
+def test_a_taken_port_is_passed_over():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        taken = server.getsockname()[1]
+        assert taken < free_port(taken) <= taken + 100
+    for port in (0, 70000, -1):
+        with pytest.raises(DetectorError, match="--port"):
+            free_port(port)
+
+
+@pytest.mark.slow
+def test_tensorboard_answers_at_the_printed_address_and_ends_with_ctrl_c(tmp_path):
+    pytest.importorskip("tensorboard")
+    root = tmp_path / "my, project: 1"
+    (root / "training").mkdir(parents=True)
+    code = "import sys; from pathlib import Path; from scripts.evaluation.board import open_tensorboard as run; "
+    code += "run(Path(sys.argv[1]), 6016)"
+    process = subprocess.Popen([sys.executable, "-c", code, root], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert "no curves yet" in process.stdout.readline()
+        address = process.stdout.readline().split()[1]
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            assert b"TensorBoard" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        time.sleep(0.5)
+        with pytest.raises(OSError):
+            urllib.request.urlopen(address, timeout=5)
+    finally:
+        process.kill()
