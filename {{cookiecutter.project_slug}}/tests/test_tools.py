@@ -136,4 +136,6 @@ def test_tensorboard_answers_at_the_printed_address_and_ends_with_ctrl_c(tmp_pat
         with pytest.raises(OSError):
             urllib.request.urlopen(address, timeout=5)
     finally:
-        process.kill()
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)  # lets it end its server, which a kill would leave behind
+            process.wait(20)
