@@ -124,7 +124,7 @@ def check(root: Path, labels: Sequence[str], accept: Sequence[str], min_box_px: 
         codes = ", ".join(f'"{code}"' for code in sorted(errors))
         raise DetectorError(
             f"{counted(sum(errors.values()), 'error')} ({counts}): {REPORT}: correct the files that it names, or "
-            f"accept them with check.accept = [{codes}] in detector.toml; then run it again"
+            f"accept them with check.accept = [{codes}] in detector.toml; then run the same command again"
         )
     accepted = severities["error"]
     return CheckCounts(len(pictures), boxes, 0, severities["warning"], severities["repaired"], accepted)

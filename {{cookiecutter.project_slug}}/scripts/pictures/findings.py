@@ -61,7 +61,7 @@ _CODES = (
     ),
     Code("E008", "coordinate is not a number", "correct the number or delete the box"),
     Code("E009", "label file without a picture", "add the picture or delete the label file"),
-    Code("E010", "picture cannot be read", "replace the picture or delete it"),
+    Code("E010", "picture cannot be read", "replace the picture, or delete it with its label file"),
     Code("E011", "same picture in two splits", "delete it from one of them: its score would be a memory, not a test"),
     Code(
         "E012",
@@ -71,7 +71,7 @@ _CODES = (
     Code("E019", "label file cannot be read", "correct or delete the label file"),
     Code("E020", "several files fit one name", "keep one of them"),
     Code("E021", "box without a class", "write its <name>"),
-    Code("W107", "same picture twice with different boxes", "merge the boxes into the first one, delete the second"),
+    Code("W107", "same picture twice with different boxes", "delete the picture whose boxes are worse, with its .xml"),
     Code("W108", "class names that differ only by case or spaces", "write the name in one way"),
     Code(
         "W109", "declared size contradicts source.exif", "look at the picture with its boxes, then choose source.exif"
@@ -81,16 +81,16 @@ _CODES = (
         "picture is in another split than its folder says",
         "split.csv remembers the first split; delete its line there and the picture in images/ to assign it anew",
     ),
-    Code("W111", "xml file is no label file", "nothing, if it is not meant to be one"),
+    Code("W111", "xml file is no label file", "nothing to do, if it is not meant to be one"),
     Code("W112", "same picture twice in one split", "delete one of them in images/, with its .xml"),
-    Code("R201", "size was missing or 0", "nothing: taken from the picture"),
-    Code("R202", "size was wrong", "nothing, if the boxes fit: taken from the picture"),
-    Code("R203", "extension did not match the content", "nothing: the copy in images/ has the right one"),
-    Code("R204", "picture was re-encoded", "nothing: TensorFlow reads neither the format nor the name of the original"),
-    Code("R205", "picture was turned upright", "nothing: the copy in images/ has no EXIF turn"),
-    Code("R206", "decimal comma", "nothing: read as a point"),
-    Code("R207", "same picture twice with the same boxes", "nothing: kept once"),
-    Code("R208", "<filename> named another file", "nothing: paired by the name of the label file"),
+    Code("R201", "size was missing or 0", "nothing to do: taken from the picture"),
+    Code("R202", "size was wrong", "nothing to do, if the boxes fit: taken from the picture"),
+    Code("R203", "extension did not match the content", "nothing to do: the copy in images/ has the right one"),
+    Code("R204", "picture was re-encoded", "nothing to do: TensorFlow does not read the original"),
+    Code("R205", "picture was turned upright", "nothing to do: the copy in images/ has no EXIF turn"),
+    Code("R206", "decimal comma", "nothing to do: read as a point"),
+    Code("R207", "same picture twice with the same boxes", "nothing to do: kept once"),
+    Code("R208", "<filename> named another file", "nothing to do: paired by the name of the label file"),
 )
 CATALOGUE = {code.code: code for code in _CODES}
 

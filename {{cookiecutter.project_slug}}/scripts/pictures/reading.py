@@ -9,6 +9,7 @@ from scripts.pictures.findings import Finding, finding
 from scripts.pictures.pool import map_items
 from scripts.pictures.source import SourceFiles, pair_labels, split_of
 from scripts.pictures.voc import VocError, VocFile, read_voc
+from scripts.pipeline.words import counted
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def drop_twins(items: list[Item]) -> tuple[list[Item], list[Finding]]:
             findings.append(finding("R207", item.shown, f"the same picture as {kept.shown}: kept once"))
         else:
             here, there = len(item.picture.boxes), len(kept.picture.boxes)
-            text = f"the same picture as {kept.shown} with other boxes ({here} here, {there} there, which are used)"
+            used = counted(there, "box is", "boxes are")
+            text = f"the same picture as {kept.shown}, whose {used} used, not the {here} here"
             findings.append(finding("W107", item.label_shown, text, picture=kept.shown))
     return sorted(first.values(), key=lambda item: item.shown), findings

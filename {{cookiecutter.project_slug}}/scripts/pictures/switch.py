@@ -56,8 +56,8 @@ class SourceChange:
         more = ", ..." if len(names) > _SHOWN else ""
         raise DetectorError(
             f"{counted(len(edited), 'drawn picture')} edited here would be removed with the demo source: "
-            f"{', '.join(names[:_SHOWN])}{more}: to give up the edits type `rm {files}` and run it again; "
-            'to keep them set source.kind = "demo" in detector.toml'
+            f"{', '.join(names[:_SHOWN])}{more}: to give up the edits type `rm {files}` and run the same command "
+            'again; to keep them set source.kind = "demo" in detector.toml'
         )
 
     def _refuse_drawings_of_lost_ledger(self) -> None:
@@ -66,7 +66,7 @@ class SourceChange:
         if found:
             raise DetectorError(
                 f"{counted(len(found), 'drawn picture')} would be mixed with yours, and organize.json, which knew "
-                f"whether you edited them, is gone: images/: type `rm {_ALL_DRAWN}` and run it again"
+                f"whether you edited them, is gone: images/: type `rm {_ALL_DRAWN}` and run the same command again"
             )
 
     def refuse_other_pictures(self, sha256s: set[str]) -> None:
@@ -95,8 +95,8 @@ class SourceChange:
             back = f'source.kind = "folder", {back}'
         return DetectorError(
             f"{counted(len(self.here), 'picture')} in images/ came from '{self.before['path']}', {now}: images/: "
-            f"to replace them type `rm -r {folders}`{lost} and run it again; to go on with them set {back} "
-            "in detector.toml"
+            f"to replace them type `rm -r {folders}`{lost} and run the same command again; to go on with them "
+            f"set {back} in detector.toml"
         )
 
 
