@@ -14,6 +14,10 @@ from scripts.pipeline.step import Step, Tool, open_project
 ROOT = Path(__file__).resolve().parent
 SETTINGS = open_project(ROOT)
 
+# Without the label files: what they say reaches `records` through the tables.
+PICTURES = [f"images/{split}/*.{ending}" for split in ("train", "validation", "test")
+            for ending in ("jpg", "jpeg", "png", "JPG", "JPEG", "PNG")]
+
 
 def source_files(root, settings):
     """Pictures and labels outside the project that organize reads."""
@@ -68,8 +72,7 @@ def csv(c):
 
 
 @task(klass=Step, pre=[csv], room="records",
-      inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", "images/train", "images/validation",
-              "images/test"],
+      inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", *PICTURES],
       outputs=["annotations/*.record-*"])
 def records(c):
     """06 Write the TFRecords that training reads."""

@@ -118,6 +118,13 @@ def test_files_that_the_user_put_into_images_are_checked_too(clean):
     ]  # fmt: skip
 
 
+def test_what_organize_would_have_re_encoded_is_named_in_images(clean):
+    clean.organize()
+    (clean.root / "images/train/own.webp").write_bytes(clean.bytes_of("own", form="WEBP"))
+    (clean.root / "images/train/own.xml").write_text(clean.text_of("own.webp", []))
+    assert look(clean) == [("E022", "images/train/own.webp", 0)]
+
+
 def test_correcting_the_copy_in_images_ends_the_finding(clean):
     clean.add("train/bad.jpg", [("apple", (20, 5, 10, 30))])
     clean.add("train/turned.jpg", data=clean.bytes_of("turned", exif=6))

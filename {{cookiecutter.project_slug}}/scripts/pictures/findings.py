@@ -71,6 +71,11 @@ _CODES = (
     Code("E019", "label file cannot be read", "correct or delete the label file"),
     Code("E020", "several files fit one name", "keep one of them"),
     Code("E021", "box without a class", "write its <name>"),
+    Code(
+        "E022",
+        "picture in images/ is neither JPEG nor PNG",
+        "move it to the source, from where organize writes it as one, or save it as one",
+    ),
     Code("W107", "same picture twice with different boxes", "delete the picture whose boxes are worse, with its .xml"),
     Code("W108", "class names that differ only by case or spaces", "write the name in one way"),
     Code(

@@ -20,6 +20,9 @@ def picture_findings(stored: Stored) -> Iterator[Finding]:
     facts, name = stored.facts, stored.path.name
     if facts.error:
         yield finding("E010", stored.shown, f"'{name}': {facts.error}", picture=name)
+    elif facts.source_format.lower() not in ("jpeg", "mpo", "png"):
+        text = f"'{name}' is {facts.source_format}, which training does not read"
+        yield finding("E022", stored.shown, text, picture=name)
     elif facts.orientation != 1:
         yield finding("E007", stored.shown, f"EXIF orientation {facts.orientation}", picture=name)
     if stored.label_error:
