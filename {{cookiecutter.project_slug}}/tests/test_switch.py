@@ -212,3 +212,9 @@ def test_the_same_picture_twice_in_one_split_of_images_is_a_warning(project, cap
         shutil.copy(project.root / f"images/train/train{suffix}", project.root / f"images/train/copy{suffix}")
     assert "1 warning" in str(check(project.root, [], [], 1))
     assert "train/train.jpg is the same picture as train/copy.jpg" in capsys.readouterr().out
+
+
+def test_labels_of_the_user_do_not_meet_drawn_pictures(project):
+    with pytest.raises(DetectorError, match='^source.labels are Waschbär, the drawn .* set kind = "folder" and path'):
+        project.organize(**DEMO, labels=("Waschbär",))
+    assert project.stored() == []

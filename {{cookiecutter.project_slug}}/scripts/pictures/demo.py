@@ -7,6 +7,7 @@ of training are enough. `demo_scene` composes a picture from `demo_ground`, `dem
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,18 @@ def draw_demo(folder: Path, pictures: int, size_px: int, seed: int) -> int:
         (folder / name).unlink(missing_ok=True)
     write_json(folder / MARKER, {**wanted, "files": drawn})
     return pictures
+
+
+def refuse_labels(labels: Sequence[str]) -> None:
+    """DetectorError when source.labels are given and are not the classes that we draw."""
+    from scripts.pictures.demo_scene import CLASSES
+
+    if labels and set(labels) != set(CLASSES):
+        raise DetectorError(
+            f"source.labels are {', '.join(labels)}, the drawn pictures show {', '.join(CLASSES)}: [source] in "
+            'detector.toml: for your own pictures set kind = "folder" and path to their folder; for the drawn ones '
+            "set labels = []"
+        )
 
 
 def drawn_sha256(folder: Path) -> set[str]:

@@ -54,8 +54,9 @@ class OrganizeCounts:
 
 def _open_source(root: Path, source, demo) -> SourceFiles:
     if source.kind == "demo":
-        from scripts.pictures.demo import draw_demo
+        from scripts.pictures.demo import draw_demo, refuse_labels
 
+        refuse_labels(source.labels)
         draw_demo(root / DEMO_FOLDER, demo.pictures, demo.size_px, demo.seed)
         return scan_source(root / DEMO_FOLDER, DEMO_FOLDER)
     if source.format not in ("auto", "voc"):
