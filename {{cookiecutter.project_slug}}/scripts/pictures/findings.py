@@ -66,7 +66,7 @@ _CODES = (
     Code(
         "E012",
         "picture without a label file",
-        'label it, or set source.unlabelled = "negative" (it shows none of the classes) or "skip"',
+        'label it; for those of the source also: source.unlabelled = "negative" (shows none of the classes) or "skip"',
     ),
     Code("E019", "label file cannot be read", "correct or delete the label file"),
     Code("E020", "several files fit one name", "keep one of them"),
@@ -84,7 +84,7 @@ _CODES = (
     Code(
         "W110",
         "picture is in another split than its folder says",
-        "split.csv remembers the first split; delete its line there and the picture in images/ to assign it anew",
+        "to follow the folders now, delete images/train, images/validation, images/test and annotations/split.csv",
     ),
     Code("W111", "xml file is no label file", "nothing to do, if it is not meant to be one"),
     Code("W112", "same picture twice in one split", "delete one of them in images/, with its .xml"),

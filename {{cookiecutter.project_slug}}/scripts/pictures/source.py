@@ -9,6 +9,7 @@ from pathlib import Path
 from scripts.pictures.findings import Finding, finding
 from scripts.pictures.voc import NotALabelError, VocError, read_voc
 from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.words import counted
 
 # HEIC is here to be named as a finding: left out silently it would be missing without a word.
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif"}
@@ -66,12 +67,13 @@ def scan_source(folder: Path, shown: str) -> SourceFiles:
     labels = tuple(path for path in paths if path.suffix.lower() == ".xml")
     if not pictures:
         raise DetectorError(
-            f"no .jpg, .jpeg or .png file: {shown}: put pictures there or correct source.path in detector.toml"
+            f"no .jpg, .jpeg or .png file: {shown}: set source.path in detector.toml to the folder that holds both "
+            "pictures and label files"
         )
     if not labels:
         raise DetectorError(
-            f"no .xml label file for {len(pictures)} pictures: {shown}: put Pascal VOC files beside the "
-            "pictures or correct source.path in detector.toml"
+            f"no .xml label file for {counted(len(pictures), 'picture')}: {shown}: put Pascal VOC files beside the "
+            "pictures, or set source.path in detector.toml to the folder that holds both"
         )
     return SourceFiles(folder, shown, pictures, labels)
 

@@ -1,0 +1,30 @@
+"""Whether a training goes on, starts anew, or is refused."""
+
+import pytest
+
+from scripts.pipeline.errors import DetectorError
+from scripts.training.run_file import may_continue
+
+RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256": {"train": "1"}, "steps": 10,
+       "settings": {"trainer.train_steps": 20}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "goes_on", "reason"),
+    [
+        ({}, True, ""),
+        ({"settings": {"trainer.train_steps": 40}}, True, ""),
+        ({"settings": {"trainer.train_steps": 5}}, False, "fewer steps are asked for than were made"),
+        ({"data_sha256": {"train": "2"}}, False, "the pictures or boxes changed"),
+        # From the demo to own pictures nobody has to type another command.
+        ({"classes": ["Waschbär"], "data_sha256": {"train": "2"}}, False, "the classes were apple"),
+    ],
+)
+def test_what_the_settings_allow(change, goes_on, reason):
+    assert may_continue(RUN, {**RUN, **change}) == (goes_on, reason)
+
+
+@pytest.mark.parametrize("change", [{"model": "lite0-320"}, {"input_px": 320}])
+def test_another_model_says_what_to_type(change):
+    with pytest.raises(DetectorError, match="training/run.json: type invoke forget train"):
+        may_continue(RUN, {**RUN, **change})
