@@ -24,7 +24,7 @@ def test_what_the_settings_allow(change, goes_on, reason):
     assert may_continue(RUN, {**RUN, **change}) == (goes_on, reason)
 
 
-@pytest.mark.parametrize("change", [{"model": "lite0-320"}, {"input_px": 320}])
+@pytest.mark.parametrize("change", [{"model": "lite0-320"}, {"input_px": 320}, {"classes": ["Waschbär", "cat"]}])
 def test_another_model_says_what_to_type(change):
     with pytest.raises(DetectorError, match="training/run.json: type invoke forget train"):
-        may_continue(RUN, {**RUN, **change})
+        may_continue({**RUN, "classes": ["Waschbär"]}, {**RUN, "classes": ["Waschbär"], **change})

@@ -20,9 +20,9 @@ def convert(model, variant: str, score_threshold: float, calibration: Iterable) 
     """
     import tensorflow as tf
 
-    from scripts.training.quiet import quiet_libraries
+    from scripts.training.quiet import quiet_libraries, quiet_native
 
-    with tempfile.TemporaryDirectory() as folder, quiet_libraries():
+    with tempfile.TemporaryDirectory() as folder, quiet_libraries(), quiet_native():
         module = _module(model, score_threshold)
         tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -63,8 +63,8 @@ def _module(model, score_threshold: float):
 def _post_process(classes: int, score_threshold: float):
     """A function that the converter replaces by TFLite_Detection_PostProcess; in TensorFlow it returns dummies.
 
-    Attributes: tensorflow/lite/kernels/detection_postprocess.cc. Regular suppression works per class, as our scorer
-    of the checkpoint does, and fills unused slots with zeros.
+    Attributes: tensorflow/lite/kernels/detection_postprocess.cc. Suppression is that of
+    `evaluation/suppression.py`, which says why it is not the "regular" one.
     """
     import tensorflow as tf
 
@@ -72,7 +72,7 @@ def _post_process(classes: int, score_threshold: float):
 
     attributes = {
         "max_detections": f"i: {DETECTIONS}", "max_classes_per_detection": "i: 1",
-        "detections_per_class": f"i: {DETECTIONS}", "use_regular_nms": "b: true",
+        "detections_per_class": f"i: {DETECTIONS}", "use_regular_nms": "b: false",
         "nms_score_threshold": f"f: {score_threshold:f}", "nms_iou_threshold": f"f: {SUPPRESSION_IOU:f}",
         "y_scale": "f: 1.0", "x_scale": "f: 1.0", "h_scale": "f: 1.0", "w_scale": "f: 1.0",
         "num_classes": f"i: {classes}",

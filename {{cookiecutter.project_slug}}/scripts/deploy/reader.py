@@ -25,10 +25,13 @@ class TfliteDetector:
     def __init__(self, path: Path, threads: int = 2):
         from ai_edge_litert.interpreter import Interpreter
 
+        from scripts.training.quiet import quiet_native
+
         self.path, self.threads = Path(path), threads
         try:
-            self._interpreter = Interpreter(model_content=self.path.read_bytes(), num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with quiet_native():
+                self._interpreter = Interpreter(model_content=self.path.read_bytes(), num_threads=threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise DetectorError(f"LiteRT cannot run it ({_one_line(error)}): {path}: {ADVICE}") from None
         self._input = self._only_input()

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 from official.vision.ops import anchor, box_ops
 
+from scripts.evaluation.suppression import suppress
 from scripts.pipeline.errors import DetectorError
 from scripts.training import detector
 from scripts.training.configure import EXPERIMENT
@@ -63,14 +64,12 @@ class TrainedModel:
     def detect(self, pixels: tf.Tensor, score_threshold: float) -> tuple[tf.Tensor, ...]:
         """Boxes [batch, 100, 4] (yxyx, 0..1), classes [batch, 100] from 0, scores [batch, 100], counts [batch].
 
-        Suppression is per class at IoU 0.5, as in the shipped file; slots past the count are zero.
+        Each anchor stands for its best class, and suppression works over all classes at IoU 0.5: the rule of the
+        shipped file (see `deploy/convert.py`). Slots past the count are zero.
         """
         encoded, scores = self.predict(pixels)
         decoded = box_ops.decode_boxes(encoded, self.anchors_yxyx_px()[tf.newaxis]) / float(self.input_px)
-        found = tf.image.combined_non_max_suppression(
-            decoded[:, :, tf.newaxis], scores, max_output_size_per_class=DETECTIONS, max_total_size=DETECTIONS,
-            iou_threshold=SUPPRESSION_IOU, score_threshold=score_threshold, clip_boxes=True)
-        return found.nmsed_boxes, found.nmsed_classes, found.nmsed_scores, found.valid_detections
+        return suppress(decoded, scores, score_threshold, SUPPRESSION_IOU, DETECTIONS)
 
 
 def stretch(pixels: tf.Tensor, side_px: int) -> tf.Tensor:

@@ -79,15 +79,17 @@ def may_continue(old: dict, new: dict) -> tuple[bool, str]:
 
     Raises DetectorError when the model itself is another one: its checkpoints would not fit.
     """
-    for key, what in (("model", "model"), ("input_px", "input size")):
+    from scripts.pictures.demo_scene import CLASSES
+
+    if old["classes"] != new["classes"] and set(old["classes"]) <= set(CLASSES):
+        # No refusal: whoever goes from the demo to own pictures has said what is wanted in detector.toml.
+        return False, f"the classes were {_shown(old['classes'])}"
+    for key, what in (("model", "model"), ("input_px", "input size"), ("classes", "classes")):
         if old[key] != new[key]:
             raise DetectorError(
-                f"training/ holds a run with {what} {old[key]}, the settings now say {new[key]}: "
+                f"training/ holds a run with {what} {_shown(old[key])}, the settings now say {_shown(new[key])}: "
                 f"{RUN}: type invoke forget train (the old run moves to training/previous), then invoke train"
             )
-    if old["classes"] != new["classes"]:
-        # No refusal: whoever goes from the demo to own pictures has said what is wanted in detector.toml.
-        return False, f"the classes were {', '.join(old['classes'])}"
     if old["data_sha256"] != new["data_sha256"]:
         return False, "the pictures or boxes changed"
     differing = [key for key, value in new["settings"].items()
@@ -97,6 +99,10 @@ def may_continue(old: dict, new: dict) -> tuple[bool, str]:
     if new["settings"]["trainer.train_steps"] < old["steps"]:
         return False, "fewer steps are asked for than were made"
     return True, ""
+
+
+def _shown(value) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def set_aside(root: Path) -> str:

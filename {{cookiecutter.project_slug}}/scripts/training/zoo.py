@@ -38,7 +38,7 @@ class ZooEntry:
     filters: int = 64
     head_convs: int = 3
     anchor_size: float = 3.0
-    frozen_groups: int = 0
+    frozen_groups: int = 3
 
 
 LITE0_WEIGHTS = Weights(
