@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-WARM_UP_STEPS = 4
-TIMED_STEPS = 12
+WARM_UP_STEPS = 3
+TIMED_STEPS = 9
 
 
 def measure_step_s(experiment, root: Path) -> float:
