@@ -65,7 +65,7 @@ class Watch:
         self.runner = runner
         self.bar = tqdm(total=self.experiment.trainer.train_steps, initial=self.steps, unit="step", desc="train",
                         disable=None, leave=False, file=sys.stderr, dynamic_ncols=True)
-        self.first_step, self.training_s, self.mark_s = self.steps, 0.0, time.monotonic()
+        self.first_step, self.training_s, self.mark_s = self.steps, None, time.monotonic()
 
     @property
     def steps(self) -> int:
@@ -84,7 +84,11 @@ class Watch:
     def after_loop(self, output) -> None:
         """Called after every few steps."""
         now_s = time.monotonic()
-        self.training_s, self.mark_s = self.training_s + now_s - self.mark_s, now_s
+        if self.training_s is None:  # The first loop builds the graph: it says nothing about speed.
+            self.training_s, self.first_step = 0.0, self.steps
+        else:
+            self.training_s += now_s - self.mark_s
+        self.mark_s = now_s
         self.loss = float(output["training_loss"])
         if not math.isfinite(self.loss):
             raise DetectorError(f"the loss is {self.loss} after step {self.steps}: training: try a lower "
@@ -98,7 +102,8 @@ class Watch:
     @property
     def pictures_per_s(self) -> float:
         """Training pictures a second in this sitting, evaluations not counted."""
-        return (self.steps - self.first_step) * self.experiment.task.train_data.global_batch_size / self.training_s
+        pictures = (self.steps - self.first_step) * self.experiment.task.train_data.global_batch_size
+        return pictures / self.training_s if self.training_s else 0.0
 
     def after_evaluation(self, output) -> None:
         """Called after every evaluation on the validation split."""

@@ -1,0 +1,261 @@
+"""The real steps on 24 drawn pictures and three training steps: what each file says is what the next one does."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scripts.pipeline.errors import DetectorError
+
+pytestmark = pytest.mark.slow
+PROJECT = Path(__file__).resolve().parent.parent
+SMALL = {
+    "INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_PICTURES": "24",
+    "INVOKE_DEMO_SIZE_PX": "128", "INVOKE_MODEL_ID": "lite0-256", "INVOKE_TRAIN_EPOCHS": "1",
+    "INVOKE_TRAIN_BATCH_SIZE": "8", "INVOKE_EXPORT_CHECKPOINT": "best", "INVOKE_OVERRIDES": "{}",
+    "INVOKE_TFLITE_CALIBRATION_PICTURES": "8", "INVOKE_TFLITE_VARIANTS": "float32,int8",
+    "INVOKE_TFLITE_SHIP": "int8", "INVOKE_TFLITE_MAX_AP_DROP": "1.0",
+}  # fmt: skip
+
+
+def settings_of(root, **changes):
+    from scripts.pipeline.settings import load_settings
+
+    return load_settings(root, SMALL | changes)
+
+
+def configure_small(root, **changes):
+    from scripts.training.configure import configure
+
+    return configure(root, settings_of(root, **changes))
+
+
+def train_small(root, **options):
+    from scripts.training.train import train
+
+    return train(root, "lite0-256", **options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A project that went through every step up to `train`; tests must leave it as it is."""
+    from scripts.pictures.organize import organize
+    from scripts.records.label_map import build_label_map
+    from scripts.records.records import write_records
+    from scripts.records.table import write_tables
+    from scripts.training.weights import prepare_weights
+    from scripts.training.zoo import zoo_entry
+
+    root = tmp_path_factory.mktemp("projet à moi")
+    shutil.copy(PROJECT / "detector.toml", root)
+    (root / "training").mkdir()
+    settings = settings_of(root)
+    organize(root, settings.source, settings.demo, settings.split)
+    build_label_map(root, [], demo=True)
+    write_tables(root)
+    write_records(root)
+    prepare_weights(zoo_entry("lite0-256"), root / "pre_trained_model")
+    configure_small(root)
+    train_small(root)
+    return root
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """The trained project elsewhere, to be changed: a moved project is part of every test that uses it."""
+    return Path(shutil.copytree(trained, tmp_path / "moved"))
+
+
+@pytest.fixture(scope="module")
+def lively(trained):
+    """The trained model with its class scores spread: three steps leave them all at one per cent."""
+    from scripts.evaluation.model import load_model
+
+    model = load_model(trained, "best")
+    for variable in model.network.head.trainable_variables:
+        if "classifier" in variable.name or "class" in variable.name and "kernel" in variable.name:
+            variable.assign(variable * 8.0)
+    return model
+
+
+def test_a_run_says_how_it_ended(trained):
+    run = json.loads((trained / "training/run.json").read_text("utf-8"))
+    assert run["stopped_by"] == "budget" and run["steps"] == 3
+    assert run["classes"] == ["apple", "banana", "orange", "strawberry"]
+    assert run["best_checkpoint"].startswith("best_ckpt-") and run["weights"]["licence"] == "Apache-2.0"
+
+
+def test_a_raised_budget_continues_and_a_changed_setting_starts_anew(copy):
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="2")
+    counts = train_small(copy)
+    assert counts.steps == 5 and "continued at step 3" in str(counts)
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="1", INVOKE_TRAIN_LEARNING_RATE="0.003")
+    counts = train_small(copy)
+    assert counts.steps == 3 and "training/previous" in str(counts)
+    assert (copy / "training/previous/run.json").is_file()
+
+
+def test_ctrl_c_saves_and_the_next_run_goes_on(copy):
+    import signal
+
+    from scripts.training import runner
+
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="9")
+    after_loop = runner.Watch.after_loop
+
+    def press_ctrl_c(watch, output):
+        signal.raise_signal(signal.SIGINT)
+        after_loop(watch, output)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner.Watch, "after_loop", press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt, match="saved at step 5"):
+            train_small(copy)
+    run = json.loads((copy / "training/run.json").read_text("utf-8"))
+    assert run["stopped_by"] == "user" and run["steps"] == 5 and run["best_checkpoint"]
+    assert train_small(copy, finish=True).stopped_by == "user"
+    assert "continued at step 5" in str(train_small(copy))
+
+
+def test_another_model_is_refused_and_named(copy):
+    from scripts.training.train import train
+
+    configure_small(copy, INVOKE_MODEL_ID="lite0-320")
+    with pytest.raises(DetectorError, match="lite0-256.*lite0-320.*invoke forget train"):
+        train(copy, "lite0-320")
+
+
+def test_an_experiment_edited_by_hand_is_not_overwritten(copy):
+    path = copy / "training/experiment.yaml"
+    edited = path.read_text("utf-8").replace("box_loss_weight: 50", "box_loss_weight: 20")
+    path.write_text(edited, "utf-8")
+    with pytest.raises(DetectorError, match=r'"task.losses.box_loss_weight" = 20'):
+        configure_small(copy)
+    assert path.read_text("utf-8") == edited
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ('{"task.losses.box_los_weight" = 1}', "nearest: 'task.losses.box_loss_weight'"),
+        ('{"trainer.steps_per_loop" = "many"}', "refused"),
+    ],
+)
+def test_overrides_are_checked_against_the_schema(copy, override, message):
+    with pytest.raises(DetectorError, match=message):
+        configure_small(copy, INVOKE_OVERRIDES=override)
+
+
+def test_a_missing_checkpoint_names_those_there_are(trained):
+    from scripts.evaluation.model import checkpoint_path
+
+    assert checkpoint_path(trained, "last").name == "average_weights-3"
+    with pytest.raises(DetectorError, match=r"no checkpoint '7' \(steps there: 3\)"):
+        checkpoint_path(trained, "7")
+
+
+def test_training_sees_a_picture_as_evaluation_does(trained):
+    """Without augmentation the fast training half of the parser gives the numbers of the library's evaluation half."""
+    import numpy as np
+    import tensorflow as tf
+
+    from scripts.records.records import record_files
+    from scripts.training.inputs import DetectorDecoder, DetectorParser
+
+    parser = DetectorParser([256, 256], 3, 7, 3, [0.5, 1.0, 2.0], 3.0, pad=False, keep_aspect_ratio=False,
+                            dtype="float32")
+    for eager in (True, False):  # the two differ surprisingly often
+        for record in tf.data.TFRecordDataset([str(path) for path in record_files(trained, "train")]).take(3):
+            data = DetectorDecoder(difficult_is_crowd=False).decode(record)
+            train_half, eval_half = parser._parse_train_data, parser._parse_eval_data
+            if not eager:
+                train_half, eval_half = tf.function(train_half), tf.function(eval_half)
+            (image, labels), (expected, truth) = train_half(data), eval_half(data)
+            assert np.allclose(image, expected, atol=2e-3)
+            for level in labels["box_targets"]:
+                assert np.allclose(labels["box_targets"][level], truth["box_targets"][level], atol=1e-4)
+
+
+def matched(ours, theirs, score_tolerance):
+    """Share of our detections that theirs holds: same class, IoU above 0.9, score within the tolerance."""
+    import numpy as np
+
+    def iou(one, other):
+        top_left, bottom_right = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
+        common = np.prod(np.clip(bottom_right - top_left, 0, None))
+        return common / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - common)
+
+    hits = 0
+    for box, class_id, score in zip(ours.yxyx_norm, ours.class_ids, ours.scores, strict=True):
+        hits += any(
+            class_id == other_id and abs(score - other_score) < score_tolerance and iou(box, other.clip(0, 1)) > 0.9
+            for other, other_id, other_score in zip(theirs.yxyx_norm, theirs.class_ids, theirs.scores, strict=True))
+    return hits / len(ours.scores)
+
+
+def test_checkpoint_savedmodel_and_tflite_find_the_same(lively, trained, tmp_path):
+    import tensorflow as tf
+
+    from scripts.deploy.convert import calibration_pictures, convert
+    from scripts.deploy.export import detection_module
+    from scripts.deploy.metadata import with_metadata
+    from scripts.deploy.reader import SavedModelDetector, TfliteDetector, first_slots
+    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
+    from scripts.evaluation.model import stretch
+
+    labels = ["apple", "banana", "orange", "strawberry"]
+    module = detection_module(lively, 0.3)
+    tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures={"serving_default": module.serve})
+    detectors = {"saved_model": (SavedModelDetector(tmp_path / "saved_model"), 0.001)}
+    for variant, tolerance in (("float32", 0.01), ("int8", 0.2)):
+        data = convert(lively, variant, 0.3, calibration_pictures(trained, lively.input_px, 8))
+        path = tmp_path / f"{variant}.tflite"
+        path.write_bytes(with_metadata(data, labels, name="x", description="", author="", licence="", provenance={}))
+        detectors[variant] = (TfliteDetector(path), tolerance)
+    shares = {name: [] for name in detectors}
+    for picture in list(record_pictures(trained, "test"))[:3]:
+        rgb = decode_rgb(picture.encoded)
+        boxes, classes, scores, count = lively.detect(stretch(rgb, lively.input_px)[None], 0.3)
+        ours = first_slots(boxes.numpy(), classes.numpy(), scores.numpy(), count.numpy())
+        assert len(ours.scores) > 3, "a model that finds nothing proves nothing"
+        for name, (detector, tolerance) in detectors.items():
+            shares[name].append(matched(ours, detector.detect(rgb), tolerance))
+    assert min(shares["saved_model"]) == 1.0
+    assert min(shares["float32"]) > 0.95
+    assert sum(shares["int8"]) / 3 > 0.4, shares
+
+
+def test_evaluate_export_and_tflite_agree_on_disk(copy):
+    from scripts.deploy.export import export
+    from scripts.deploy.tflite import make_tflite
+    from scripts.evaluation.evaluate import evaluate
+    from scripts.pipeline.files import sha256_file
+
+    settings = settings_of(copy)
+    evaluate(copy, "best", 0.01, 100)
+    export(copy, "best", 0.01)
+    make_tflite(copy, "fruit", settings)
+    metrics = json.loads((copy / "tflite/metrics.json").read_text("utf-8"))
+    assert set(metrics["variants"]) == {"float32", "int8"}
+    for row in metrics["variants"].values():
+        assert sha256_file(copy / row["file"]) == row["sha256"] and row["passed"]
+    assert (copy / "tflite/labels.txt").read_text("utf-8").split() == ["apple", "banana", "orange", "strawberry"]
+
+
+def test_a_file_that_lost_too_much_is_put_aside(copy, monkeypatch):
+    from scripts.deploy import tflite
+    from scripts.evaluation import scorer
+    from scripts.evaluation.evaluate import evaluate
+
+    evaluate(copy, "best", 0.01, 100)
+    metrics = json.loads((copy / "eval/metrics.json").read_text("utf-8")) | {"AP": 0.9}
+    (copy / "eval/metrics.json").write_text(json.dumps(metrics), "utf-8")
+    assert scorer.score  # the scorer itself is untouched: only the checkpoint's figure was raised
+    settings = settings_of(copy, INVOKE_TFLITE_VARIANTS="float32", INVOKE_TFLITE_SHIP="float32",
+                           INVOKE_TFLITE_MAX_AP_DROP="0.01")
+    with pytest.raises(DetectorError, match="tflite/rejected/detector_float32.tflite"):
+        tflite.make_tflite(copy, "fruit", settings)
+    assert not (copy / "tflite/detector_float32.tflite").exists()
+    row = json.loads((copy / "tflite/metrics.json").read_text("utf-8"))["variants"]["float32"]
+    assert not row["passed"] and row["file"] == "tflite/rejected/detector_float32.tflite"
