@@ -48,7 +48,7 @@ def _module(model, score_threshold: float):
     centres, sizes = (yxyx[:, :2] + yxyx[:, 2:]) / 2.0, yxyx[:, 2:] - yxyx[:, :2]
     anchors = tf.constant(tf.concat([centres, sizes], 1).numpy())
     module = tf.Module()
-    module.network = model.network
+    module.variables_used = model.network.variables  # Not the network: Keras would trace each of its layers anew.
     post_process = _post_process(model.config.num_classes - 1, score_threshold)
 
     @tf.function(input_signature=[tf.TensorSpec([1, side, side, 3], tf.float32, name="images")])

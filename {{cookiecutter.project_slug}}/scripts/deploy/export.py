@@ -51,7 +51,7 @@ def detection_module(model, score_threshold: float):
     from scripts.evaluation.model import stretch
 
     module = tf.Module()
-    module.network = model.network
+    module.variables_used = model.network.variables  # Not the network: Keras would trace each of its layers anew.
 
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8, name="images")])
     def serve(images):

@@ -1,0 +1,31 @@
+"""AP of a model that was never trained (ImageNet backbone, fresh head) on the test split of a project.
+
+python -m benchmarks.untrained PROJECT: a demo on which this is not near zero would test nothing.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+
+def main(project: Path) -> None:
+    """Print the table of classes."""
+    os.chdir(project)
+    sys.path.insert(0, str(project))
+    from scripts.evaluation.evaluate import checkpoint_detections
+    from scripts.evaluation.groundtruth import coco_groundtruth
+    from scripts.evaluation.model import TrainedModel
+    from scripts.evaluation.scorer import score, table_text
+    from scripts.training.detector import DetectorTask
+    from scripts.training.experiment import read_experiment, with_absolute_paths
+
+    task = DetectorTask(with_absolute_paths(read_experiment(project / "training/experiment.yaml"), project).task)
+    network = task.build_model()
+    task.initialize(network)
+    model = TrainedModel(network, task.task_config.model, "untrained")
+    detections = list(checkpoint_detections(project, model, 0.0, 100))
+    print(table_text(score(coco_groundtruth(project, "test"), detections)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())
