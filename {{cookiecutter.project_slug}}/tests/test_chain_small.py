@@ -226,6 +226,24 @@ def test_checkpoint_savedmodel_and_tflite_find_the_same(lively, trained, tmp_pat
     assert sum(shares["int8"]) / 3 > 0.4, shares
 
 
+def test_equalized_weights_compute_the_same(trained):
+    import numpy as np
+
+    from scripts.deploy.convert import calibration_pictures
+    from scripts.deploy.equalize import equalize, stream_reach
+    from scripts.evaluation.model import load_model
+
+    model = load_model(trained, "best")
+    pictures = calibration_pictures(trained, model.input_px, 4)
+    before = [part.numpy() for part in model.predict(np.stack(pictures))]
+    spread_before = [np.ptp(np.log(reach)) for reach in stream_reach(model.network.backbone, pictures)]
+    equalize(model, pictures)
+    after = [part.numpy() for part in model.predict(np.stack(pictures))]
+    spread_after = [np.ptp(np.log(reach)) for reach in stream_reach(model.network.backbone, pictures)]
+    assert all(np.allclose(one, other, atol=1e-4) for one, other in zip(before, after, strict=True))
+    assert sum(spread_after) < 0.8 * sum(spread_before), "channels reach more equally far"
+
+
 def test_evaluate_export_and_tflite_agree_on_disk(copy):
     from scripts.deploy.export import export
     from scripts.deploy.tflite import make_tflite

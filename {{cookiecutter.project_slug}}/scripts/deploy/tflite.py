@@ -59,12 +59,16 @@ def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
 def _make(root: Path, model, name: str, variant: str, labels: list[str], metrics: dict, settings) -> bytes:
     """The bytes of a variant with metadata: what is scored is what is shipped."""
     from scripts.deploy.convert import calibration_pictures, convert
+    from scripts.deploy.equalize import equalize
     from scripts.deploy.metadata import with_metadata
+    from scripts.evaluation.model import load_model
     from scripts.training.run_file import installed_versions, read_run
 
     calibration = []
     if variant == "int8":
         calibration = calibration_pictures(root, model.input_px, settings.tflite.calibration_pictures)
+        model = load_model(root, settings.export.checkpoint)  # Its weights are rewritten; the float files keep theirs.
+        equalize(model, calibration)
     data = convert(model, variant, settings.evaluate.score_threshold, calibration)
     run = read_run(root) or {}
     provenance = {

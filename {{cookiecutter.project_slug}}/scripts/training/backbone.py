@@ -109,6 +109,11 @@ class EfficientNetLite(tf_keras.Model):
             for layer in [*self._stem, *(b for group in self._block_group_layers[:frozen_groups] for b in group)]:
                 layer.trainable = False
 
+    @property
+    def block_groups(self):
+        """Lists of blocks; the outputs of one list are added to each other, so they share their channels."""
+        return self._block_group_layers
+
     def convolution_layers(self):
         """Pairs (convolution, its batch norm) in the order of the forward pass."""
         pairs = [tuple(self._stem)]
