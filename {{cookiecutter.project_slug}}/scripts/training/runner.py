@@ -130,7 +130,7 @@ def run_experiment(root: Path, experiment, patience: int, keep: Callable, asked_
     distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
     strategy = distribute_utils.get_distribution_strategy(
         distribution_strategy=runtime.distribution_strategy, all_reduce_alg=runtime.all_reduce_alg,
-        num_gpus=runtime.num_gpus or len(tf.config.list_physical_devices("GPU")), tpu_address=runtime.tpu)
+        num_gpus=_gpus(runtime), tpu_address=runtime.tpu)
     watch = Watch(experiment, model_dir, patience, keep, asked_to_stop)
     experiment = with_absolute_paths(experiment, root)
     with (model_dir / "train.log").open("a", encoding="utf-8") as log, quiet_libraries(log), strategy.scope():
@@ -141,3 +141,9 @@ def run_experiment(root: Path, experiment, patience: int, keep: Callable, asked_
         watch.start(runner)
         runner.run()
     raise StopTraining(watch.steps, watch.best, "budget")
+
+
+def _gpus(runtime) -> int:
+    """GPUs to use: those of `[overrides]`, else all there are, or one where the strategy takes no more."""
+    found = runtime.num_gpus or len(tf.config.list_physical_devices("GPU"))
+    return min(found, 1) if runtime.distribution_strategy in ("one_device", "off") else found
