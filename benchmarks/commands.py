@@ -18,7 +18,8 @@ def main(project: Path, runs: int) -> None:
     for _ in range(runs):
         for command in COMMANDS:
             started_s = time.perf_counter()
-            done = subprocess.run([sys.executable, "-m", "invoke", *command], cwd=project, capture_output=True, text=True)
+            line = [sys.executable, "-m", "invoke", *command]
+            done = subprocess.run(line, cwd=project, capture_output=True, text=True)
             seconds[command[0]].append(time.perf_counter() - started_s)
             if done.returncode or " ran " in done.stdout:
                 sys.exit(f"not up to date: {project}: run invoke tflite there first\n{done.stdout}{done.stderr}")

@@ -43,6 +43,12 @@ def test_its_own_fast_tests_pass(bake):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
+def test_its_own_slow_tests_pass(bake):
+    done = bake().run("-m", "pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", timeout_s=2400)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_its_tasks_are_found_inside_another_repository(vision):
     listed = vision.invoke("--list")
     assert listed.returncode == 0, listed.stderr

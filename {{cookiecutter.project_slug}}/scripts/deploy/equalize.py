@@ -12,7 +12,7 @@ import numpy as np
 
 
 def equalize(model, pictures: Sequence) -> None:
-    """Rescales the residual streams of a `TrainedModel` in place.
+    """Rescales the residual streams and the separable convolutions of a `TrainedModel` in place.
 
     `pictures`: float32 [side, side, 3], RGB 0..255, on which the reach of each channel is measured.
     """
@@ -25,6 +25,23 @@ def equalize(model, pictures: Sequence) -> None:
         readers += _lateral_kernels(backbone, decoder, group)
         if readers:
             _rescale([block._norm2 for block in group], readers, reach)
+    for part in (decoder, model.network.head):
+        _equalize_separable(part)
+
+
+def _equalize_separable(part) -> None:
+    """Between the depthwise and the pointwise half of a separable convolution stands nothing: the same rule holds.
+
+    The reach of a channel is taken as the sum of its depthwise weights, since what comes in is of one range.
+    """
+    import tf_keras
+
+    for layer in part.submodules:
+        if isinstance(layer, tf_keras.layers.SeparableConv2D):
+            depthwise = layer.depthwise_kernel.numpy()
+            scale = _scale(np.abs(depthwise).sum(axis=(0, 1, 3)), [layer.pointwise_kernel])
+            layer.depthwise_kernel.assign(depthwise / scale[None, None, :, None])
+            layer.pointwise_kernel.assign(layer.pointwise_kernel * scale[None, None, :, None])
 
 
 def stream_reach(backbone, pictures: Sequence) -> list[np.ndarray]:
@@ -53,11 +70,16 @@ def _lateral_kernels(backbone, decoder, group) -> list:
 
 def _rescale(norms: list, readers: list, reach: np.ndarray) -> None:
     """Divides the channels that the batch norms write, multiplies them where they are read."""
-    weight = np.max([np.abs(kernel.numpy()).max(axis=(0, 1, 3)) for kernel in readers], axis=0)
-    usable = (reach > 0) & (weight > 0)
-    scale = np.where(usable, np.sqrt(reach / np.where(usable, weight, 1.0)), 1.0).astype(np.float32)
+    scale = _scale(reach, readers)
     for norm in norms:
         norm.gamma.assign(norm.gamma / scale)
         norm.beta.assign(norm.beta / scale)
     for kernel in readers:
         kernel.assign(kernel * scale[None, None, :, None])
+
+
+def _scale(reach: np.ndarray, readers: list) -> np.ndarray:
+    """By what to divide each channel so that its reach and the weights that read it share the spread evenly."""
+    weight = np.max([np.abs(kernel.numpy()).max(axis=(0, 1, 3)) for kernel in readers], axis=0)
+    usable = (reach > 0) & (weight > 0)
+    return np.where(usable, np.sqrt(reach / np.where(usable, weight, 1.0)), 1.0).astype(np.float32)

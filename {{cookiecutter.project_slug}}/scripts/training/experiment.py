@@ -151,12 +151,15 @@ def round_up(value: int, multiple: int) -> int:
 
 def apply_overrides(experiment, overrides: dict) -> None:
     """Sets dotted Model Garden keys in place. Raises DetectorError naming the nearest known key."""
-    known = list(dotted_values(experiment.as_dict()))
+    known = dotted_values(experiment.as_dict())
     for key, value in overrides.items():
         if key not in known and not any(k.startswith(key + ".") for k in known):
             near = difflib.get_close_matches(key, known, 1)
             hint = f"nearest: {near[0]!r}" if near else "see training/experiment.yaml for the keys"
             raise DetectorError(f"unknown Model Garden key {key!r}: [overrides] in detector.toml: {hint}")
+        if not _same_type(known.get(key), value):
+            raise DetectorError(f"{key} = {value!r} is refused: [overrides] in detector.toml: use a value such as "
+                                f"{known[key]!r}, as in training/experiment.yaml")
         nested = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
@@ -165,6 +168,13 @@ def apply_overrides(experiment, overrides: dict) -> None:
         except (KeyError, TypeError, ValueError) as error:
             raise DetectorError(f"{key} = {value!r} is refused ({error}): [overrides] in detector.toml: "
                                 "use a value of the type shown in training/experiment.yaml") from None
+
+
+def _same_type(current, value) -> bool:
+    """Whether a value may stand where `current` stands; Model Garden itself does not look. None takes anything."""
+    if current is None or isinstance(current, float) and type(value) is int:
+        return True
+    return isinstance(value, type(current)) and isinstance(value, bool) is isinstance(current, bool)
 
 
 def dotted_values(tree: dict, prefix: str = "") -> dict:
