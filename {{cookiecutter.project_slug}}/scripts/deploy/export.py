@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scripts.deploy.labels import write_labels
 from scripts.pipeline.files import replace_dir, temporary_beside
+from scripts.pipeline.words import counted
 
 SAVED_MODEL = "inference/saved_model"
 
@@ -18,7 +19,8 @@ class ExportCounts:
     megabytes: float
 
     def __str__(self):
-        return f"{self.checkpoint}, {self.classes} classes, {self.megabytes:.1f} MB in {SAVED_MODEL}"
+        classes = counted(self.classes, "class", "classes")
+        return f"{self.checkpoint}, {classes}, {self.megabytes:.1f} MB in {SAVED_MODEL}"
 
 
 def export(root: Path, which: str, score_threshold: float) -> ExportCounts:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import sha256_file, write_json, write_text
+from scripts.pipeline.words import counted
 from scripts.records.label_map import LABEL_MAP, read_label_map
 from scripts.records.table import read_table, table_path
 from scripts.training.experiment import EVALUATIONS, DataFacts, build_experiment, dotted_values
@@ -32,7 +33,8 @@ class ConfigureCounts:
 
     def __str__(self):
         speed = f", {self.step_s:.2f} s a step here" if self.step_s else ""
-        return f"{self.model}, {self.classes} classes, {self.steps:,} steps = {self.epochs:.1f} epochs{speed}"
+        classes, steps = counted(self.classes, "class", "classes"), counted(self.steps, "step", "steps")
+        return f"{self.model}, {classes}, {steps} = {self.epochs:.1f} epochs{speed}"
 
 
 def configure(root: Path, settings) -> ConfigureCounts:
