@@ -4,12 +4,6 @@ pipeline -> pictures -> records -> training -> evaluation -> deploy
 """
 
 import os
-import sys
-import types
 
 # TensorFlow reads this when it is first imported, in whatever room that happens; its start-up lines are no news to us.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-# Model Garden imports TensorFlow Text, which has no Windows build, for language models; an empty module is enough here.
-if sys.platform == "win32":
-    sys.modules.setdefault("tensorflow_text", types.ModuleType("tensorflow_text"))

@@ -83,7 +83,7 @@ def _system() -> Finding:
 
     name = f"{platform.system()} {platform.machine()}"
     if sys.platform == "win32":
-        return Finding("warn", "system", name, "tensorflow-text has no Windows wheel; use WSL2 (type wsl --install)")
+        return Finding("warn", "system", name, "nobody has tried native Windows; use WSL2 (type wsl --install)")
     return Finding("ok", "system", name)
 
 
