@@ -1,5 +1,6 @@
 """The `tflite` step: converts, adds metadata, scores and times each variant, and gates the one that ships."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,22 +20,25 @@ class TfliteCounts:
     file: str
     ap: float | None
     ap_drop: float | None
+    interval: tuple[float, float]
+    allowed: float
     megabytes: float
     median_ms: float
 
     def __str__(self):
-        return (f"{self.file}: AP {points(self.ap)}, {points(self.ap_drop)} points below the checkpoint, "
+        low, high = (points(edge) for edge in self.interval)
+        chance = ", more than is allowed, but chance explains it: a larger test split would tell"
+        return (f"{self.file}: AP {points(self.ap)}, {points(self.ap_drop)} points below the checkpoint "
+                f"(95 % interval {low} to {high}{chance if self.ap_drop > self.allowed else ''}), "
                 f"{self.megabytes:.1f} MB, {self.median_ms:.1f} ms here")
 
 
 def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
     """Writes every variant of `settings.tflite.variants` (a `Settings`) and `tflite/metrics.json`.
 
-    Raises DetectorError if the shipped variant loses more than `tflite.max_ap_drop`; its file is then in
+    Raises DetectorError if the shipped variant does not pass the gate (`passes`); its file is then in
     `tflite/rejected/`.
     """
-    import json
-
     from scripts.evaluation.groundtruth import coco_groundtruth
     from scripts.evaluation.model import load_model
 
@@ -85,6 +89,7 @@ def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoin
     from tqdm import tqdm
 
     from scripts.deploy.reader import TfliteDetector, time_detector
+    from scripts.evaluation.bootstrap import ap_drop_interval
     from scripts.evaluation.evaluate import detector_detections
     from scripts.evaluation.groundtruth import decode_rgb, record_pictures
     from scripts.evaluation.scorer import score
@@ -99,7 +104,10 @@ def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoin
                               leave=False))
     figures = score(groundtruth, rows)
     drop = None if None in (checkpoint_ap, figures["AP"]) else round(checkpoint_ap - figures["AP"], 6)
-    passed = variant != settings.tflite.ship or (drop is not None and drop <= settings.tflite.max_ap_drop)
+    interval = None
+    if variant == settings.tflite.ship and drop is not None:
+        interval = ap_drop_interval(groundtruth, json.loads((root / "eval/detections.json").read_text("utf-8")), rows)
+    passed = variant != settings.tflite.ship or passes(drop, interval, settings.tflite.max_ap_drop)
     latency = time_detector(detector, decode_rgb(next(iter(record_pictures(root, "test"))).encoded), TIMED_RUNS)
     final = rejected
     if passed:
@@ -108,7 +116,19 @@ def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoin
     else:
         path.unlink(missing_ok=True)
     return {"file": final.relative_to(root).as_posix(), "sha256": sha256_file(final), "bytes": len(data),
-            "AP": figures["AP"], "AP50": figures["AP50"], "ap_drop": drop, "latency_ms": latency, "passed": passed}
+            "AP": figures["AP"], "AP50": figures["AP50"], "ap_drop": drop, "ap_drop_interval": interval,
+            "latency_ms": latency, "passed": passed}
+
+
+def passes(drop: float | None, interval: tuple[float, float] | None, allowed: float) -> bool:
+    """The gate, all in fractions of AP.
+
+    A loss over `allowed` fails when its 95 % interval lies above zero, that is when chance does not explain it; a loss
+    over twice `allowed` always fails, and so does one that cannot be computed.
+    """
+    if drop is None or interval is None:
+        return False
+    return drop <= allowed or (drop <= 2 * allowed and interval[0] <= 0)
 
 
 def _row_text(variant: str, row: dict) -> str:
@@ -133,4 +153,5 @@ def _gate(row: dict, settings) -> TfliteCounts:
         raise DetectorError(
             f"{settings.ship} loses {lost}, {points(settings.max_ap_drop)} are allowed: {row['file']}: raise "
             "tflite.calibration_pictures, ship float16 (tflite.ship), or allow more (tflite.max_ap_drop)")
-    return TfliteCounts(row["file"], row["AP"], row["ap_drop"], row["bytes"] / 1e6, row["latency_ms"]["median"])
+    return TfliteCounts(row["file"], row["AP"], row["ap_drop"], row["ap_drop_interval"], settings.max_ap_drop,
+                        row["bytes"] / 1e6, row["latency_ms"]["median"])

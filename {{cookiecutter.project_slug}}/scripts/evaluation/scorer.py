@@ -27,7 +27,7 @@ def score(groundtruth: dict, detections: list[dict]) -> dict:
     if foreign:
         raise ValueError(f"detections in {len(foreign)} pictures that the ground truth lacks, such as {min(foreign)}")
     scored = [row for row in groundtruth["annotations"] if not row["iscrowd"]]
-    evaluation = _evaluate(groundtruth, detections) if known else None
+    evaluation = evaluated(groundtruth, detections) if known else None
     figures = list(evaluation.stats) if evaluation else [-1] * len(SUMMARY)
     metrics = {name: _fraction(value) for name, value in zip(SUMMARY, figures, strict=True)}
     metrics["per_class"] = {
@@ -40,7 +40,7 @@ def score(groundtruth: dict, detections: list[dict]) -> dict:
     return {"pictures": len(known), "boxes": len(scored), **metrics}
 
 
-def _evaluate(groundtruth: dict, detections: list[dict]):
+def evaluated(groundtruth: dict, detections: list[dict]):
     """A pycocotools evaluation that has run; what the library prints on the way is dropped."""
     from pycocotools.cocoeval import COCOeval
 

@@ -1,0 +1,45 @@
+"""Whether a loss of AP is more than chance, and what the gate makes of it."""
+
+import pytest
+
+from scripts.deploy.tflite import passes
+from scripts.evaluation.bootstrap import ap_drop_interval
+
+
+def labelled(pictures: int):
+    """COCO ground truth with one box a picture, and detections that find each of them exactly."""
+    boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [10, 10, 50, 50], "area": 2500, "iscrowd": 0}
+             for number in range(1, pictures + 1)]
+    truth = {"images": [{"id": row["id"], "file_name": "", "width": 100, "height": 100} for row in boxes],
+             "categories": [{"id": 1, "name": "apple"}], "annotations": boxes}
+    found = [{"image_id": row["id"], "category_id": 1, "bbox": row["bbox"], "score": 0.9} for row in boxes]
+    return truth, found
+
+
+def test_the_same_detections_lose_nothing():
+    truth, found = labelled(12)
+    assert ap_drop_interval(truth, found, found) == (0.0, 0.0)
+
+
+def test_a_loss_in_every_third_picture_is_no_chance_and_one_in_a_single_picture_may_be():
+    truth, found = labelled(30)
+    low, high = ap_drop_interval(truth, found, [row for row in found if row["image_id"] % 3])
+    assert 0.1 < low < 1 / 3 < high < 0.6
+    low, high = ap_drop_interval(truth, found, found[1:])
+    assert low == 0.0 and 0.02 < high < 0.2
+    assert ap_drop_interval(truth, found[1:], found)[0] < -0.02, "the sign says who is better"
+
+
+@pytest.mark.parametrize(
+    ("drop", "interval", "passed"),
+    [
+        (0.004, (0.001, 0.008), True),  # small, whatever it is
+        (-0.02, (-0.03, -0.01), True),  # a gain
+        (0.015, (-0.01, 0.04), True),  # over the limit, chance explains it
+        (0.015, (0.003, 0.03), False),  # over the limit and real
+        (0.021, (-0.05, 0.09), False),  # over twice the limit
+        (None, None, False),  # not comparable
+    ],
+)
+def test_the_gate(drop, interval, passed):
+    assert passes(drop, interval, 0.01) is passed
