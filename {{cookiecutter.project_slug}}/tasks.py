@@ -135,7 +135,7 @@ def export(c):
 
 @task(klass=Step, pre=[export], settings=["evaluate", "export", "tflite", "model"], room="deploy",
       inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/*.record-*",
-              "annotations/label_map.pbtxt", "eval/metrics.json"],
+              "annotations/label_map.pbtxt", "eval/metrics.json", "eval/detections.json"],
       outputs=["tflite/*.tflite", "tflite/labels.txt", "tflite/metrics.json"])
 def tflite(c):
     """12 Convert to .tflite, measure every file, ship the one that passes."""
