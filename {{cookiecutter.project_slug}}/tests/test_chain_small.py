@@ -290,7 +290,7 @@ def test_evaluate_export_and_tflite_agree_on_disk(copy):
     assert (copy / "tflite/labels.txt").read_text("utf-8").split() == ["apple", "banana", "orange", "strawberry"]
 
 
-def test_a_file_that_lost_too_much_is_put_aside(copy, monkeypatch):
+def test_a_file_that_lost_too_much_is_put_aside(copy):
     from scripts.deploy import tflite
     from scripts.evaluation.evaluate import evaluate
 
