@@ -245,6 +245,15 @@ def test_refusal_is_one_line_and_runs_again(done):
     assert done.run() == ["join", "shout"]
 
 
+@pytest.mark.parametrize(("number", "advice"), [(28, "free some space"), (13, "allow writing")])
+def test_a_full_or_closed_disk_is_one_line(done, number, advice):
+    done.trouble = OSError(number, os.strerror(number), "images/a.jpg")
+    done.write("images/train/a.txt", "b")
+    with pytest.raises(Exit, match=f"error: {os.strerror(number)}: images/a.jpg: {advice}") as refused:
+        done.join(Context())
+    assert refused.value.code == 1
+
+
 def test_defect_keeps_its_traceback_and_is_shown_as_interrupted(done):
     done.write("images/train/a.txt", "b")
     done.trouble = ZeroDivisionError()

@@ -10,6 +10,7 @@ The one place of `scripts/` that knows invoke. In tasks.py:
         ...
 """
 
+import errno
 import inspect
 import sys
 import time
@@ -28,6 +29,13 @@ from scripts.pipeline.settings import Settings, load_settings
 from scripts.pipeline.tree import Digests, Tree
 
 STATE = ".steps"
+
+DISK_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "allow writing and reading there",
+}
 
 Inputs = str | Callable[[Path, Settings], Sequence[Path]]
 
@@ -76,11 +84,16 @@ def current() -> Project:
 
 @contextmanager
 def polite(name: str) -> Iterator[None]:
-    """Turn a refusal into `error: ...` with exit code 1, and Ctrl-C into one line with exit code 130."""
+    """Turn a refusal, and a disk that takes no more, into `error: ...` with exit code 1, and Ctrl-C into 130."""
     try:
         yield
     except DetectorError as error:
         raise Exit(f"error: {error}", code=1) from error
+    except OSError as error:
+        if error.errno not in DISK_ADVICE:
+            raise
+        where = error.filename or "the disk of the project or of temporary files"
+        raise Exit(f"error: {error.strerror}: {where}: {DISK_ADVICE[error.errno]}, then the same command", 1) from error
     except KeyboardInterrupt as stop:
         advice = str(stop) or "the same command starts it again"
         raise Exit(f"{name}: interrupted: {advice}", code=130) from stop
