@@ -12,7 +12,7 @@ from scripts.pictures.demo_fruit import FRUIT
 from scripts.pictures.demo_scene import CLASSES, draw_scene
 from scripts.pictures.demo_stamp import Stamp
 from scripts.pictures.demo_things import PLATE, THINGS
-from scripts.pictures.voc import read_voc
+from scripts.pictures.formats.voc import read_voc
 from scripts.pipeline.errors import DetectorError
 
 SIZE_PX = 96
@@ -96,7 +96,7 @@ def test_folder_holds_pictures_with_their_labels(tmp_path):
         with Image.open(path) as picture:
             assert picture.format == "JPEG" and picture.size == (label.width_px, label.height_px)
             assert max(picture.size) == SIZE_PX
-        assert label.filename == path.name
+        assert label.picture == path.name
 
 
 def test_picture_does_not_depend_on_the_count_and_leftovers_go(tmp_path):

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from scripts.pictures.voc import read_voc
+from scripts.pictures.formats.voc import read_voc
 from scripts.pipeline.errors import DetectorError
 
 
@@ -69,7 +69,7 @@ def test_sizes_names_and_extensions_are_repaired(project):
     project.add("c.jpg", declared=(999, 9))
     counts = project.organize()
     voc = read_voc(project.find("a.xml"))
-    assert (voc.filename, voc.width_px, voc.height_px) == ("a.png", 60, 40)
+    assert (voc.picture, voc.width_px, voc.height_px) == ("a.png", 60, 40)
     found = [(code, file) for code, file, _ in project.findings()]
     assert found == [("R201", "a.xml"), ("R201", "b.xml"), ("R202", "c.xml"), ("R203", "a.jpg"), ("R208", "a.xml")]
     assert (counts.repaired, counts.errors) == (5, 0)

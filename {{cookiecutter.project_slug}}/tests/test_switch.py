@@ -6,7 +6,7 @@ import pytest
 
 from scripts.pictures.check import check
 from scripts.pictures.split import read_split
-from scripts.pictures.voc import read_voc
+from scripts.pictures.formats.voc import read_voc
 from scripts.pipeline.errors import DetectorError
 from scripts.records.label_map import build_label_map, read_label_map
 

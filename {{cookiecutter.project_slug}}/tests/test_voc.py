@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from scripts.pictures.dataset import Box
-from scripts.pictures.voc import NotALabelError, VocError, format_number, parse_number, read_voc, voc_xml
+from scripts.pictures.dataset import Box, LabelError, NotALabelError
+from scripts.pictures.formats.voc import format_number, parse_number, read_voc, voc_xml
 
 
 def write(tmp_path, text: str):
@@ -56,7 +56,7 @@ def test_flags_are_read_in_the_forms_that_tools_write(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "<annotation>", "not xml", "<annotation>&unknown;</annotation>"])
 def test_broken_xml_is_named(tmp_path, text):
-    with pytest.raises(VocError):
+    with pytest.raises(LabelError):
         read_voc(write(tmp_path, text))
 
 
@@ -70,7 +70,7 @@ def test_entities_are_not_expanded_from_files(tmp_path):
     text = f'<!DOCTYPE a [<!ENTITY s SYSTEM "file://{tmp_path}/secret">]>\n' + object_xml("<name>&s;</name>")
     try:
         names = [box.class_name for box in read_voc(write(tmp_path, text)).boxes]
-    except VocError:
+    except LabelError:
         return
     assert "SECRET" not in names
 
@@ -85,7 +85,7 @@ def test_what_is_written_reads_back_the_same(tmp_path):
     path = tmp_path / "a.xml"
     path.write_bytes(data)
     voc = read_voc(path)
-    assert (voc.filename, voc.width_px, voc.height_px) == ("a b#%20.jpg", 60, 40)
+    assert (voc.picture, voc.width_px, voc.height_px) == ("a b#%20.jpg", 60, 40)
     assert [(box.class_name, box.difficult, box.occluded, box.is_crowd) for box in voc.boxes] == [
         (box.class_name, box.difficult, box.occluded, box.is_crowd) for box in boxes
     ]

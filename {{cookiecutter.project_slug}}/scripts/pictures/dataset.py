@@ -38,3 +38,65 @@ class Picture:
     boxes: tuple[Box, ...] = field(default=())
     label_path: Path | None = None
     split: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something odd that a reader saw: a code of `findings.CATALOGUE`, what it was in words, and the line (0: none)."""
+
+    code: str
+    message: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What one label file says of one picture, as it stands there.
+
+    `picture` is the picture as the file names it: a name or a path, with `/` or with backslashes, with or without
+    extension. Formats with one label file a picture (voc, yolo, oidv4) are paired by the name of the label file
+    instead; there it may be "".
+    `boxes` are pixel edges, or, where `fractions` is true, shares 0..1 of the picture's width and height (readers do
+    not open pictures). `width_px`, `height_px` and `depth` are the declared size (0: not said, or not a number), `line` and
+    `size_line` where the picture is named and the size stands (0: unknown). `notes` are for a person to look at.
+    `split` is what the label file itself says ("" when it does not).
+    """
+
+    boxes: tuple[Box, ...]
+    picture: str = ""
+    width_px: int = 0
+    height_px: int = 0
+    depth: int = 0
+    line: int = 0
+    size_line: int = 0
+    fractions: bool = False
+    notes: tuple[Note, ...] = ()
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A label file: the name of its format (a value of `source.format`) and an entry for each picture it labels.
+
+    `notes` are about the file as a whole. `error` says why the file cannot be read although it is of this format,
+    with `error_line` (then there are no entries).
+    """
+
+    path: Path
+    format: str
+    entries: tuple[Labels, ...] = ()
+    notes: tuple[Note, ...] = ()
+    error: str = ""
+    error_line: int = 0
+
+
+class LabelError(ValueError):
+    """A file of this format that cannot be read; the text says why, `line` where (0: unknown)."""
+
+    def __init__(self, message: str, line: int = 0):
+        super().__init__(message)
+        self.line = line
+
+
+class NotALabelError(LabelError):
+    """A readable file that is not of this format; the text says what it is instead."""

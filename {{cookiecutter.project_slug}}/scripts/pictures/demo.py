@@ -61,7 +61,7 @@ def drawn_sha256(folder: Path) -> set[str]:
 def draw_picture(index: int, size_px: int, seed: int) -> tuple[str, bytes, bytes]:
     """Picture `index`: its name without ending, the bytes of its JPEG and of its Pascal VOC label file."""
     from scripts.pictures.demo_scene import draw_scene
-    from scripts.pictures.voc import voc_xml
+    from scripts.pictures.formats.voc import voc_xml
 
     scene = draw_scene(seed, index, size_px)
     name = f"fruit_{index:05d}"

@@ -8,7 +8,7 @@ from scripts.pictures.decode import EXTENSIONS, PictureFacts, inspect_picture, s
 from scripts.pictures.findings import Finding, finding
 from scripts.pictures.pool import map_items
 from scripts.pictures.source import SourceFiles, pair_labels, split_of
-from scripts.pictures.voc import VocError, VocFile, read_voc
+from scripts.pictures.formats.voc import VocError, VocFile, read_voc
 from scripts.pipeline.words import counted
 
 

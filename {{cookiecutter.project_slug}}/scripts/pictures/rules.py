@@ -10,7 +10,7 @@ from scripts.pictures.findings import Finding, finding
 from scripts.pictures.source import same_name
 from scripts.pictures.split import SPLITS
 from scripts.pictures.stored import Stored
-from scripts.pictures.voc import format_number
+from scripts.pictures.formats.voc import format_number
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

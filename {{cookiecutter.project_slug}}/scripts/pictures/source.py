@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pictures.findings import Finding, finding
-from scripts.pictures.voc import NotALabelError, VocError, read_voc
+from scripts.pictures.formats.voc import NotALabelError, VocError, read_voc
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.words import counted
 

@@ -4,11 +4,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.pictures.dataset import LabelError, Labels
 from scripts.pictures.decode import PictureFacts, inspect_bytes
 from scripts.pictures.ledger import read_ledger, stored_pictures
 from scripts.pictures.pool import map_items
 from scripts.pictures.split import SPLITS
-from scripts.pictures.voc import VocError, VocFile, read_voc
+from scripts.pictures.formats.voc import read_voc
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Stored:
     split: str
     path: Path
     facts: PictureFacts
-    label: VocFile | None
+    label: Labels | None
     label_error: str
     label_error_line: int
     entry: dict | None
@@ -61,7 +62,7 @@ def _read(task: _Task) -> Stored:
         label_sha256 = hashlib.sha256(label_path.read_bytes()).hexdigest()
         try:
             label = read_voc(label_path)
-        except VocError as error:
+        except LabelError as error:
             label_error, error_line = str(error), error.line
     as_written = bool(entry) and label_sha256 == entry.get("xml_sha256")
     shown = path.relative_to(root).as_posix()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pictures.stored import stored_labels
-from scripts.pictures.voc import VocError, read_voc
+from scripts.pictures.dataset import LabelError
+from scripts.pictures.formats.voc import read_voc
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_text
 from scripts.pipeline.words import counted
@@ -113,7 +114,7 @@ def class_boxes(root: Path) -> Counter:
     for path in stored_labels(root):
         try:
             boxes.update(box.class_name for box in read_voc(path).boxes if box.class_name)
-        except VocError:
+        except LabelError:
             continue
     return boxes
 

@@ -5,43 +5,15 @@ and notes on everything else. Who reads them decides.
 """
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from lxml import etree
 
-from scripts.pictures.dataset import Box
+from scripts.pictures.dataset import Box, LabelError, LabelFile, Labels, NotALabelError, Note
 
 FLAGS = ("truncated", "difficult", "occluded", "group_of", "is_crowd")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _TRUE = {"1", "1.0", "true", "yes"}
-
-
-class VocError(ValueError):
-    """The file is no Pascal VOC label file; the text says why, `line` where (0: unknown)."""
-
-    def __init__(self, message: str, line: int = 0):
-        super().__init__(message)
-        self.line = line
-
-
-class NotALabelError(VocError):
-    """Well-formed xml of another kind: its root is not `<annotation>`."""
-
-
-@dataclass(frozen=True)
-class VocFile:
-    """What a label file says: boxes in file order, declared size (0: missing) and `<filename>`.
-
-    `comma_lines` are the lines of boxes that were written with decimal commas.
-    """
-
-    boxes: tuple[Box, ...]
-    width_px: int
-    height_px: int
-    filename: str
-    size_line: int = 0
-    comma_lines: tuple[int, ...] = ()
 
 
 def _parser() -> etree.XMLParser:
@@ -79,26 +51,35 @@ def _box(element) -> tuple[Box, bool]:
     return box, any(comma for _, comma in corners)
 
 
-def read_voc(path: Path) -> VocFile:
-    """Read a label file by tag name: any order, extra children, decimal values. VocError when it is none."""
+def read_voc(path: Path) -> Labels:
+    """Read a label file by tag name: any order, extra children, decimal values. `picture` is its `<filename>`.
+
+    LabelError when it is no well-formed xml, NotALabelError when its root is not `<annotation>`.
+    """
     try:
         root = etree.fromstring(path.read_bytes(), _parser())
     except etree.XMLSyntaxError as error:
-        raise VocError(f"not well-formed xml: {error.msg or 'the file is empty'}", error.lineno or 0) from None
+        raise LabelError(f"not well-formed xml: {error.msg or 'the file is empty'}", error.lineno or 0) from None
     except OSError as error:
-        raise VocError(f"cannot be opened: {error.strerror}") from None
+        raise LabelError(f"cannot be opened: {error.strerror}") from None
     if root.tag != "annotation":
         raise NotALabelError(f"the root is <{root.tag}>, not <annotation>", root.sourceline or 0)
     pairs = [_box(element) for element in root.findall("object")]
     size = root.find("size")
-    return VocFile(
+    return Labels(
         boxes=tuple(box for box, _ in pairs),
+        picture=_text(root, "filename"),
         width_px=_side_px(_text(size, "width")),
         height_px=_side_px(_text(size, "height")),
-        filename=_text(root, "filename"),
+        depth=_side_px(_text(size, "depth")),
         size_line=size.sourceline or 0 if size is not None else 0,
-        comma_lines=tuple(box.line for box, comma in pairs if comma),
+        notes=tuple(Note("R206", "coordinates with a decimal comma", box.line) for box, comma in pairs if comma),
     )
+
+
+def read(path: Path) -> LabelFile:
+    """`read_voc` as a reader of the registry: one entry, the picture that is named as the file is."""
+    return LabelFile(path, "voc", (read_voc(path),))
 
 
 def format_number(value: float) -> str:
