@@ -101,8 +101,8 @@ def _predict_one(path: Path, detector, labels: list[str], threshold: float, targ
     """The row of one picture; its copy is drawn on the way. ValueError says why a picture cannot be read."""
     import numpy as np
 
-    from scripts.evaluation.draw import draw_detections
     from scripts.pictures.decode import open_upright
+    from scripts.pictures.draw import draw_detections
 
     try:
         image = open_upright(path.read_bytes())

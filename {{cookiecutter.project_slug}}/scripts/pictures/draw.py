@@ -1,4 +1,4 @@
-"""Detections drawn on pictures, and many pictures on one sheet."""
+"""Boxes drawn on pictures, labelled or detected, and many pictures on one sheet."""
 
 import colorsys
 from collections.abc import Sequence
