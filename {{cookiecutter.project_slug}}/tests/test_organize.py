@@ -192,5 +192,5 @@ def test_unusable_sources_are_one_line(project, path, words):
 
 def test_pictures_without_any_label_file_are_one_line(project):
     project.add("a.jpg", None)
-    with pytest.raises(DetectorError, match="no .xml label file for 1 picture:"):
+    with pytest.raises(DetectorError, match="no label file .* for 1 picture:"):
         project.organize()

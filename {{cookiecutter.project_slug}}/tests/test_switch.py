@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from scripts.pictures.check import check
-from scripts.pictures.split import read_split
 from scripts.pictures.formats.voc import read_voc
+from scripts.pictures.split import read_split
 from scripts.pipeline.errors import DetectorError
 from scripts.records.label_map import build_label_map, read_label_map
 

@@ -57,9 +57,9 @@ class Labels:
     extension. Formats with one label file a picture (voc, yolo, oidv4) are paired by the name of the label file
     instead; there it may be "".
     `boxes` are pixel edges, or, where `fractions` is true, shares 0..1 of the picture's width and height (readers do
-    not open pictures). `width_px`, `height_px` and `depth` are the declared size (0: not said, or not a number), `line` and
-    `size_line` where the picture is named and the size stands (0: unknown). `notes` are for a person to look at.
-    `split` is what the label file itself says ("" when it does not).
+    not open pictures). `width_px`, `height_px` and `depth` are the declared size (0: not said, or not a number),
+    `line` and `size_line` where the picture is named and the size stands (0: unknown). `notes` are for a person to
+    look at. `split` is what the label file itself says ("" when it does not).
     """
 
     boxes: tuple[Box, ...]

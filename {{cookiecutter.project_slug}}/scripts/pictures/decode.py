@@ -30,13 +30,14 @@ EXTENSIONS = {"jpeg": ".jpg", "png": ".png"}
 class PictureFacts:
     """What one reading of a picture file found.
 
-    `sha256` is that of the file; `format` (`jpeg`, `png`) and the sizes are those of the copy in `images/`;
-    `orientation` is the EXIF tag (1: upright); `staged` is the file with the re-encoded bytes ("": bytes are
+    `sha256` is that of the file; `source_format` and `mode` are Pillow's names for what it holds; `format`
+    (`jpeg`, `png`) and the sizes are those of the copy in `images/`; `orientation` is the EXIF tag (1: upright); `staged` is the file with the re-encoded bytes ("": bytes are
     kept); `error` says why the picture cannot be used ("": it can).
     """
 
     sha256: str = ""
     source_format: str = ""
+    mode: str = "RGB"
     format: str = ""
     width_px: int = 0
     height_px: int = 0
@@ -117,7 +118,7 @@ def inspect_bytes(data: bytes, exif: str = "stored") -> tuple[PictureFacts, byte
     except Exception as error:  # Pillow's plugins raise whatever their format makes them.
         return replace(facts, error=_why_not(data, error)), None
     source_format = image.format or ""
-    turn = exif_orientation(image)
+    mode, turn = image.mode, exif_orientation(image)
     picture_format = _KEPT.get(source_format) or ("jpeg" if source_format in _LOSSY else "png")
     upright = exif == "displayed" and turn != 1
     if upright:
@@ -127,6 +128,7 @@ def inspect_bytes(data: bytes, exif: str = "stored") -> tuple[PictureFacts, byte
     facts = replace(
         facts,
         source_format=source_format,
+        mode=mode,
         format=picture_format,
         orientation=turn,
         width_px=image.width,

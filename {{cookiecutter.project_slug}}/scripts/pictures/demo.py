@@ -94,7 +94,7 @@ def _check(pictures: int, size_px: int) -> None:
 
 def _code_sha256() -> str:
     """A digest of the code that draws, so that a changed drawing is drawn again."""
-    parts = sorted(Path(__file__).parent.glob("demo*.py")) + [Path(__file__).with_name("voc.py")]
+    parts = sorted(Path(__file__).parent.glob("demo*.py")) + [Path(__file__).parent / "formats/voc.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()
 
 

@@ -86,7 +86,7 @@ _CODES = (
         "picture is in another split than its folder says",
         "to follow the folders now, delete images/train, images/validation, images/test and annotations/split.csv",
     ),
-    Code("W111", "xml file is no label file", "nothing to do, if it is not meant to be one"),
+    Code("W111", "file is no label file that is read", "nothing to do, if it is not meant to be one"),
     Code("W112", "same picture twice in one split", "delete one of them in images/, with its .xml"),
     Code("R201", "size was missing or 0", "nothing to do: taken from the picture"),
     Code("R202", "size was wrong", "nothing to do, if the boxes fit: taken from the picture"),
@@ -96,6 +96,12 @@ _CODES = (
     Code("R206", "decimal comma", "nothing to do: read as a point"),
     Code("R207", "same picture twice with the same boxes", "nothing to do: kept once"),
     Code("R208", "<filename> named another file", "nothing to do: paired by the name of the label file"),
+    Code("R209", "labelled twice with the same boxes", "nothing to do: kept once"),
+    Code("R210", "picture is not in RGB", "nothing to do: grey, palette and transparent pictures are read as RGB"),
+    Code("R211", "depth in the label file is not 3", "nothing to do: training reads every picture as RGB"),
+    Code("R212", "box past the border by rounding", "nothing to do: its corner was put on the border"),
+    Code("R214", "picture found under another name", "nothing to do, if it is the right one"),
+    Code("R215", "copies with labels of one class each", "nothing to do: one picture with the boxes of all"),
 )
 CATALOGUE = {code.code: code for code in _CODES}
 

@@ -11,10 +11,10 @@ from collections import Counter, defaultdict
 from itertools import takewhile
 from pathlib import Path
 
+from scripts.pictures.formats.voc import voc_xml
 from scripts.pictures.reading import Item
 from scripts.pictures.source import PICTURE_SUFFIXES
 from scripts.pictures.split import SPLITS
-from scripts.pictures.formats.voc import voc_xml
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import replacing, sha256_file, write_bytes
 

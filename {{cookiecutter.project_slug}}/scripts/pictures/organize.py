@@ -59,8 +59,6 @@ def _open_source(root: Path, source, demo) -> SourceFiles:
         refuse_labels(source.labels)
         draw_demo(root / DEMO_FOLDER, demo.pictures, demo.size_px, demo.seed)
         return scan_source(root / DEMO_FOLDER, DEMO_FOLDER)
-    if source.format not in ("auto", "voc"):
-        raise DetectorError(f"source.format '{source.format}' is not read yet: detector.toml: write \"auto\"")
     if not source.path.strip():
         raise DetectorError(
             'source.path is empty: detector.toml: set it to the folder with your pictures, path = "../pictures"'
@@ -130,7 +128,10 @@ def _remember(known: dict[str, list[str]], entries: list[dict], forgotten: list[
 
 def _link_findings(findings: list[Finding], items: list[Item]) -> list[Finding]:
     """Name the file in `images/` that each finding is about, so that `check` can drop it once that file was edited."""
-    names = {shown: item.file_name for item in items for shown in (item.shown, item.label_shown) if shown}
+    labels = Counter(item.label_shown for item in items)
+    names = {item.shown: item.file_name for item in items}
+    # A file that labels many pictures says nothing about which of them was edited.
+    names |= {item.label_shown: item.file_name for item in items if labels[item.label_shown] == 1 and item.label_shown}
     linked = [replace(found, picture=names.get(found.picture or found.file, "")) for found in findings]
     return sorted(linked, key=lambda found: (found.code, found.file, found.line, found.message))
 
@@ -149,7 +150,7 @@ def organize(root: Path, source, demo, split) -> OrganizeCounts:
     known = read_split(root / "annotations" / "split.csv")
     images = ImagesFolder(root, ledger["pictures"] if stored_pictures(root) else [])
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=_made(root / "images")) as staging:
-        reader = SourceReader(files, source.exif, source.unlabelled, Path(staging))
+        reader = SourceReader(files, source, Path(staging))
         read = reader.read()
         if not read:
             raise _nothing_usable(files, reader.findings)

@@ -3,20 +3,25 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.pictures.dataset import Picture
+from scripts.pictures.dataset import Box, Labels, Picture
 from scripts.pictures.decode import EXTENSIONS, PictureFacts, inspect_picture, swaps_sides
 from scripts.pictures.findings import Finding, finding
+from scripts.pictures.labelling import plain_boxes, read_labels
+from scripts.pictures.pairing import Entry
 from scripts.pictures.pool import map_items
-from scripts.pictures.source import SourceFiles, pair_labels, split_of
-from scripts.pictures.formats.voc import VocError, VocFile, read_voc
+from scripts.pictures.source import SourceFiles, split_of
 from scripts.pipeline.words import counted
+
+# Fractions are written with six digits by most tools; that is at most this part of a side.
+_ROUNDING = 2e-6
 
 
 @dataclass(frozen=True)
 class Item:
     """A usable picture of the source.
 
-    `shown` and `label_shown` are its files as the user knows them ("": no label file).
+    `shown` and `label_shown` are its files as the user knows them ("": no label file), `label_format` is the value of
+    `source.format` that the label file has.
     `name` is its name in `images/` without extension; `picture.split` is the source's, later the final split.
     """
 
@@ -24,6 +29,7 @@ class Item:
     facts: PictureFacts
     shown: str
     label_shown: str
+    label_format: str = ""
     name: str = ""
 
     @property
@@ -33,7 +39,7 @@ class Item:
 
 
 def _exif_findings(
-    shown: str, facts: PictureFacts, label: VocFile | None, exif: str, label_shown: str
+    shown: str, facts: PictureFacts, labels: Labels | None, exif: str, label_shown: str
 ) -> list[Finding]:
     if facts.orientation == 1:
         return []
@@ -41,7 +47,7 @@ def _exif_findings(
     stored = (facts.width_px, facts.height_px)
     if exif == "displayed" and swaps_sides(facts.orientation):
         stored = stored[::-1]
-    declared = (label.width_px, label.height_px) if label else (0, 0)
+    declared = (labels.width_px, labels.height_px) if labels else (0, 0)
     drawn_on = {stored: "stored", stored[::-1]: "displayed"}.get(declared, "") if turned else ""
     hint = f"; its label file says {declared[0]}x{declared[1]}, the size of the {drawn_on} view" if drawn_on else ""
     if exif == "error":
@@ -51,24 +57,23 @@ def _exif_findings(
         found.append(finding("R205", shown, f"EXIF orientation {facts.orientation}: turned upright, without the tag"))
     if drawn_on and drawn_on != exif:
         text = f"source.exif is '{exif}'{hint}"
-        found.append(finding("W109", label_shown, text, label.size_line))
+        found.append(finding("W109", label_shown, text, labels.size_line, picture=shown))
     return found
 
 
-def _label_repairs(shown: str, facts: PictureFacts, picture: Path, label: VocFile) -> list[Finding]:
-    found, declared = [], (label.width_px, label.height_px)
-    real = (facts.width_px, facts.height_px)
-    if 0 in declared:
-        found.append(
-            finding("R201", shown, f"size {declared[0]}x{declared[1]}, picture {real[0]}x{real[1]}", label.size_line)
-        )
-    elif declared != real and not (facts.orientation >= 5 and declared == real[::-1]):
-        found.append(
-            finding("R202", shown, f"size {declared[0]}x{declared[1]}, picture {real[0]}x{real[1]}", label.size_line)
-        )
-    if label.filename != picture.name:
-        found.append(finding("R208", shown, f"<filename> '{label.filename}' is not '{picture.name}'"))
-    found += [finding("R206", shown, "coordinates with a decimal comma", line) for line in label.comma_lines]
+def _label_repairs(shown: str, facts: PictureFacts, picture: Path, entry: Entry) -> list[tuple[str, str, int]]:
+    """Code, message and line of what was wrong with the label file and is right in memory."""
+    labels, found = entry.labels, [(note.code, note.message, note.line) for note in entry.labels.notes]
+    real, declared = (facts.width_px, facts.height_px), (labels.width_px, labels.height_px)
+    turned = facts.orientation >= 5 and declared == real[::-1]
+    # Formats that state no size at all have none to be wrong.
+    if declared != real and not turned and (any(declared) or entry.file.format == "voc"):
+        text = f"size {declared[0]}x{declared[1]}, picture {real[0]}x{real[1]}"
+        found.append(("R201" if 0 in declared else "R202", text, labels.size_line))
+    if labels.depth not in (0, 3):
+        found.append(("R211", f"depth {labels.depth}, read as 3 channels", labels.size_line))
+    if entry.file.format == "voc" and labels.picture != picture.name:
+        found.append(("R208", f"<filename> '{labels.picture}' is not '{picture.name}'", 0))
     return found
 
 
@@ -76,86 +81,111 @@ def _picture_repairs(shown: str, facts: PictureFacts, picture: Path) -> list[Fin
     suffixes = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",)}.get(facts.source_format)
     if suffixes is None:
         return [finding("R204", shown, f"{facts.source_format} written as {facts.format}")]
+    found = []
     if picture.suffix.lower() not in suffixes:
-        return [finding("R203", shown, f"'{picture.name}' is {facts.source_format}")]
-    return []
+        found.append(finding("R203", shown, f"'{picture.name}' is {facts.source_format}"))
+    if facts.mode != "RGB":
+        found.append(finding("R210", shown, f"mode {facts.mode}, read as RGB"))
+    return found
+
+
+def _in_pixels(labels: Labels, width_px: int, height_px: int) -> tuple[tuple[Box, ...], list[int]]:
+    """The boxes in pixels, and the lines of those that reached past the border by no more than rounding.
+
+    Pixel edges stay as they are. Fractions are multiplied by the sides; a corner that is out by the rounding of six
+    digits is put on the border.
+    """
+    if not labels.fractions:
+        return labels.boxes, []
+    boxes, clipped = [], []
+    for box in labels.boxes:
+        inside = tuple(min(max(v, 0.0), 1.0) if -_ROUNDING <= v <= 1 + _ROUNDING else v for v in box.xyxy_px)
+        if any(value != value_in for value, value_in in zip(box.xyxy_px, inside, strict=True) if value == value):
+            clipped.append(box.line)
+        sides = (width_px, height_px) * 2
+        boxes.append(replace(box, xyxy_px=tuple(v * side for v, side in zip(inside, sides, strict=True))))
+    return tuple(boxes), clipped
 
 
 class SourceReader:
     """Reads all pictures of a source once and sorts them into usable items and findings."""
 
-    def __init__(self, files: SourceFiles, exif: str, unlabelled: str, staging: Path):
-        self.files, self.exif, self.unlabelled, self.staging = files, exif, unlabelled, staging
-        self.findings: list[Finding] = []
+    def __init__(self, files: SourceFiles, source, staging: Path):
+        self.files, self.exif, self.unlabelled, self.staging = files, source.exif, source.unlabelled, staging
+        self.labels = read_labels(files, source.format)
+        self.findings: list[Finding] = list(self.labels.findings)
         self.skipped = 0
 
     def read(self) -> list[Item]:
         """The usable items in the order of their paths."""
-        pairs, self.findings = pair_labels(self.files)
-        tasks = [(str(picture), self.exif, str(self.staging)) for picture in pairs]
+        pictures = [path for path in self.files.pictures if path not in self.labels.left_out]
+        tasks = [(str(path), self.exif, str(self.staging)) for path in pictures]
         facts = map_items(inspect_picture, tasks, "organize")
-        items = [
-            self._item(picture, label, found) for (picture, label), found in zip(pairs.items(), facts, strict=True)
-        ]
+        items = [self._item(path, found) for path, found in zip(pictures, facts, strict=True)]
         return [item for item in items if item is not None]
 
-    def _item(self, path: Path, label_path: Path | None, facts: PictureFacts) -> Item | None:
-        shown = self.files.show(path)
+    def _item(self, path: Path, facts: PictureFacts) -> Item | None:
+        shown, entry = self.files.show(path), self.labels.entries.get(path)
         if facts.error:
             self.findings.append(finding("E010", shown, f"'{path.name}': {facts.error}"))
             return None
-        if label_path is None:
-            return self._unlabelled(path, shown, facts)
-        label_shown = self.files.show(label_path)
-        try:
-            label = read_voc(label_path)
-        except VocError as error:
-            self.findings.append(finding("E019", label_shown, f"'{label_path.name}': {error}", error.line))
+        if entry is None and self.unlabelled != "negative":
+            self.skipped += 1
+            if self.unlabelled == "error":
+                self.findings.append(finding("E012", shown, f"no label file names '{path.name}'"))
             return None
         self.findings += _picture_repairs(shown, facts, path)
-        self.findings += _label_repairs(label_shown, facts, path, label)
-        self.findings += _exif_findings(shown, facts, label, self.exif, label_shown)
-        return self._build(path, label_path, facts, label.boxes)
-
-    def _unlabelled(self, path: Path, shown: str, facts: PictureFacts) -> Item | None:
-        if self.unlabelled == "negative":
-            self.findings += _picture_repairs(shown, facts, path)
-            self.findings += _exif_findings(shown, facts, None, self.exif, "")
-            return self._build(path, None, facts, ())
-        self.skipped += 1
-        if self.unlabelled == "error":
-            self.findings.append(finding("E012", shown, f"no .xml file is named '{path.stem}'"))
-        return None
-
-    def _build(self, path: Path, label_path: Path | None, facts: PictureFacts, boxes: tuple) -> Item:
-        picture = Picture(path, facts.width_px, facts.height_px, boxes, label_path, split_of(path, self.files.folder))
-        return Item(picture, facts, self.files.show(path), self.files.show(label_path) if label_path else "")
+        label_path = entry.file.path if entry else None
+        label_shown = self.files.show(label_path) if label_path else ""
+        boxes: tuple[Box, ...] = ()
+        if entry:
+            boxes, clipped = _in_pixels(entry.labels, facts.width_px, facts.height_px)
+            found = _label_repairs(label_shown, facts, path, entry)
+            found += [("R212", "a corner was past the border by rounding: put on it", line) for line in clipped]
+            self.findings += [finding(code, label_shown, text, line, picture=shown) for code, text, line in found]
+        self.findings += _exif_findings(shown, facts, entry.labels if entry else None, self.exif, label_shown)
+        split = self.labels.splits.get(path) or split_of(path, self.files.folder)
+        picture = Picture(path, facts.width_px, facts.height_px, boxes, label_path, split)
+        return Item(picture, facts, shown, label_shown, entry.file.format if entry else "")
 
 
 def _same_boxes(one: Item, other: Item) -> bool:
-    def plain(item):
-        return sorted(repr(replace(box, line=0)) for box in item.picture.boxes)
-
-    return plain(one) == plain(other)
+    return plain_boxes(one.picture.boxes) == plain_boxes(other.picture.boxes)
 
 
 def drop_twins(items: list[Item]) -> tuple[list[Item], list[Finding]]:
     """Keep the first of pictures with equal bytes in one split, a labelled one before one without label file.
 
     A twin with the same boxes is dropped as a repair; one with other boxes as a warning, since only a person
-    can tell which boxes are right.
+    can tell which boxes are right. OIDv4_ToolKit stores a picture once a class, each copy with the boxes of that
+    class: such copies become one picture with all boxes.
     """
     first: dict[tuple[str, str], Item] = {}
     findings = []
     for item in sorted(items, key=lambda item: (not item.label_shown, item.shown)):
-        kept = first.setdefault((item.facts.sha256, item.picture.split), item)
+        key = (item.facts.sha256, item.picture.split)
+        kept = first.setdefault(key, item)
         if kept is item:
             continue
         if _same_boxes(kept, item) or not item.label_shown:
             findings.append(finding("R207", item.shown, f"the same picture as {kept.shown}: kept once"))
+        elif kept.label_format == item.label_format == "oidv4" and not _classes(kept) & _classes(item):
+            findings.append(finding("R215", item.label_shown, f"its boxes joined those of {kept.shown}"))
+            first[key] = _with_boxes_of(kept, item)
         else:
             here, there = len(item.picture.boxes), len(kept.picture.boxes)
             used = counted(there, "box is", "boxes are")
             text = f"the same picture as {kept.shown}, whose {used} used, not the {here} here"
             findings.append(finding("W107", item.label_shown, text, picture=kept.shown))
     return sorted(first.values(), key=lambda item: item.shown), findings
+
+
+def _classes(item: Item) -> set[str]:
+    return {box.class_name for box in item.picture.boxes}
+
+
+def _with_boxes_of(kept: Item, other: Item) -> Item:
+    """`kept` with the boxes of both. Lines are dropped: they would point into two files."""
+    boxes = tuple(replace(box, line=0) for box in kept.picture.boxes + other.picture.boxes)
+    shown = f"{kept.label_shown} and {other.label_shown}"
+    return replace(kept, picture=replace(kept.picture, boxes=boxes), label_shown=shown)

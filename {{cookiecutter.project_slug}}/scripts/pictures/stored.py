@@ -6,10 +6,10 @@ from pathlib import Path
 
 from scripts.pictures.dataset import LabelError, Labels
 from scripts.pictures.decode import PictureFacts, inspect_bytes
+from scripts.pictures.formats.voc import read_voc
 from scripts.pictures.ledger import read_ledger, stored_pictures
 from scripts.pictures.pool import map_items
 from scripts.pictures.split import SPLITS
-from scripts.pictures.formats.voc import read_voc
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def _facts(path: Path, entry: dict | None) -> PictureFacts:
     digest = hashlib.sha256(data).hexdigest()
     if entry and digest == entry.get("picture_sha256"):
         # organize has decoded these bytes and reported what is to be said about them.
-        return PictureFacts(digest, entry["format"], entry["format"], entry["width"], entry["height"])
+        size = {"width_px": entry["width"], "height_px": entry["height"]}
+        return PictureFacts(digest, source_format=entry["format"], format=entry["format"], **size)
     return inspect_bytes(data)[0]
 
 

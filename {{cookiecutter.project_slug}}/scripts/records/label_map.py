@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.pictures.stored import stored_labels
 from scripts.pictures.dataset import LabelError
 from scripts.pictures.formats.voc import read_voc
+from scripts.pictures.stored import stored_labels
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_text
 from scripts.pipeline.words import counted

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scripts.pictures.dataset import Box, Picture
+from scripts.pictures.formats.voc import format_number
 from scripts.pictures.split import SPLITS
 from scripts.pictures.stored import Stored, read_stored
-from scripts.pictures.formats.voc import format_number
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_json, write_text
 from scripts.pipeline.words import counted
