@@ -11,7 +11,7 @@ from scripts.pictures.naming import give_names
 from scripts.pictures.reading import Item, SourceReader, drop_twins
 from scripts.pictures.source import SourceFiles, respects_folders, scan_source
 from scripts.pictures.split import SPLITS, Group, assign, read_split, write_split
-from scripts.pictures.switch import DEMO_FOLDER, SourceChange, source_of
+from scripts.pictures.switch import DEMO_FOLDER, OPENIMAGES_FOLDER, SourceChange, source_of
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_json
 from scripts.pipeline.words import counted
@@ -19,11 +19,15 @@ from scripts.pipeline.words import counted
 
 @dataclass(frozen=True)
 class OrganizeCounts:
-    """What lies in `images/` now (pictures by split, boxes), what happened to it, and the readers' findings."""
+    """What lies in `images/` now (pictures by split, boxes), what happened to it, and the readers' findings.
+
+    `formats` counts the labelled pictures of the source by the format that their labels were taken for.
+    """
 
     splits: dict[str, int]
     boxes: int
     changes: dict[str, int]
+    formats: dict[str, int]
     errors: int = 0
     warnings: int = 0
     repaired: int = 0
@@ -31,6 +35,8 @@ class OrganizeCounts:
     def __str__(self) -> str:
         parts = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
         texts = [f"{counted(sum(self.splits.values()), 'picture')} ({parts})", counted(self.boxes, "box", "boxes")]
+        numbers = [f"{name} ({count:,})" if len(self.formats) > 1 else name for name, count in self.formats.items()]
+        texts.append("labels read as " + " and ".join(numbers))
         words = {
             "new": "new",
             "moved": "found under another path",
@@ -59,6 +65,10 @@ def _open_source(root: Path, source, demo) -> SourceFiles:
         refuse_labels(source.labels)
         draw_demo(root / DEMO_FOLDER, demo.pictures, demo.size_px, demo.seed)
         return scan_source(root / DEMO_FOLDER, DEMO_FOLDER)
+    if source.kind == "openimages":
+        if not (root / OPENIMAGES_FOLDER).is_dir():
+            raise DetectorError(f"nothing was downloaded: {OPENIMAGES_FOLDER}: run `invoke download`")
+        return scan_source(root / OPENIMAGES_FOLDER, OPENIMAGES_FOLDER)
     if not source.path.strip():
         raise DetectorError(
             'source.path is empty: detector.toml: set it to the folder with your pictures, path = "../pictures"'
@@ -71,6 +81,11 @@ def _open_source(root: Path, source, demo) -> SourceFiles:
             "set it to a folder beside it, or to one below images/source/"
         )
     return scan_source(folder, Path(source.path).as_posix())
+
+
+def _reading_of(source):
+    """The table [source] as it applies to reading: boxes of Open Images fit the stored pixels, EXIF or not."""
+    return replace(source, format="csv", exif="stored") if source.kind == "openimages" else source
 
 
 def _wanted_splits(items: list[Item], source, split, shown: str) -> list[Item]:
@@ -150,7 +165,7 @@ def organize(root: Path, source, demo, split) -> OrganizeCounts:
     known = read_split(root / "annotations" / "split.csv")
     images = ImagesFolder(root, ledger["pictures"] if stored_pictures(root) else [])
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=_made(root / "images")) as staging:
-        reader = SourceReader(files, source, Path(staging))
+        reader = SourceReader(files, _reading_of(source), Path(staging))
         read = reader.read()
         if not read:
             raise _nothing_usable(files, reader.findings)
@@ -171,7 +186,7 @@ def organize(root: Path, source, demo, split) -> OrganizeCounts:
         "skipped": reader.skipped,
         "reencoded": sum(bool(item.facts.staged) for item in items),
     }
-    counts = _count(entries, findings, {**images.counts, **extra})
+    counts = _count(entries, findings, {**images.counts, **extra}, dict(sorted(reader.labels.formats.items())))
     _write(root, source, known, entries, findings, counts)
     return counts
 
@@ -189,7 +204,9 @@ def _nothing_usable(files: SourceFiles, findings: list[Finding]) -> DetectorErro
     )
 
 
-def _count(entries: list[dict], findings: list[Finding], changes: dict[str, int]) -> OrganizeCounts:
+def _count(
+    entries: list[dict], findings: list[Finding], changes: dict[str, int], formats: dict[str, int]
+) -> OrganizeCounts:
     there = [entry for entry in entries if not entry.get("deleted")]
     splits = Counter(entry["split"] for entry in there)
     severities = Counter(found.severity for found in findings)
@@ -197,6 +214,7 @@ def _count(entries: list[dict], findings: list[Finding], changes: dict[str, int]
         {name: splits[name] for name in SPLITS},
         sum(len(entry["lines"]) for entry in there),
         changes,
+        formats,
         severities["error"],
         severities["warning"],
         severities["repaired"],
@@ -212,6 +230,7 @@ def _write(
         {
             "schema": 1,
             "source": source_of(source),
+            "formats": counts.formats,
             "counts": {"pictures": sum(counts.splits.values()), "boxes": counts.boxes, **counts.splits},
             "pictures": sorted(entries, key=lambda entry: (entry["split"], entry["name"])),
             "findings": [{**found.as_json(), "picture": found.picture} for found in findings],

@@ -13,13 +13,15 @@ from scripts.pipeline.files import sha256_file
 from scripts.pipeline.words import counted
 
 DEMO_FOLDER = "images/source/demo"
+OPENIMAGES_FOLDER = "images/source/openimages"
 _SHOWN = 3
 _ALL_DRAWN = "images/*/fruit_[0-9]*"
 
 
 def source_of(source) -> dict[str, str]:
-    """What `organize.json` keeps of the table [source]: its kind and, of a folder, its path."""
-    return {"kind": source.kind, "path": source.path if source.kind == "folder" else ""}
+    """What `organize.json` keeps of the table [source]: its kind and, of pictures that are not drawn, their path."""
+    paths = {"demo": "", "openimages": OPENIMAGES_FOLDER}
+    return {"kind": source.kind, "path": paths.get(source.kind, source.path)}
 
 
 class SourceChange:
@@ -38,8 +40,8 @@ class SourceChange:
         return self.before.get("kind") == "demo" and self.now["kind"] != "demo"
 
     def refuse_drawing(self) -> None:
-        """DetectorError when pictures of a folder are in `images/` and the source is now the demo."""
-        if self.before.get("kind") == "folder" and self.now["kind"] == "demo" and self.here:
+        """DetectorError when pictures of another source are in `images/` and the source is now the demo."""
+        if self.before.get("kind") in ("folder", "openimages") and self.now["kind"] == "demo" and self.here:
             raise self._other_source('source.kind is now "demo"')
 
     def refuse_edited_drawings(self) -> None:
@@ -70,19 +72,18 @@ class SourceChange:
             )
 
     def refuse_other_pictures(self, sha256s: set[str]) -> None:
-        """DetectorError when `images/` holds pictures of another folder.
+        """DetectorError when `images/` holds pictures of another folder, downloaded ones included.
 
         `sha256s` are those of the pictures of the present source: where they include all that came from the old
         path, the folder was only moved.
         """
-        if self.before.get("kind") != "folder" or not self.here or _same_folder(self.root, self.before, self.now):
+        if self.before.get("kind") not in ("folder", "openimages") or not self.here or _same_folder(self.root, self.before, self.now):
             return
         known = {entry["sha256"] for entry, _ in self.here if not entry.get("gone")}
         missing = known - sha256s
         if missing or not known:
-            raise self._other_source(
-                f"source.path is now '{self.now['path']}', which lacks {len(missing):,} of them"
-            )
+            where = f"source.path is now '{self.now['path']}'" if self.now["kind"] == "folder" else "now Open Images"
+            raise self._other_source(f"{where}, which lacks {len(missing):,} of them")
 
     def _other_source(self, now: str) -> DetectorError:
         listed = {path for _, path in self.here}
@@ -90,13 +91,12 @@ class SourceChange:
         mine += [path for entry, path in self.here if not as_written(path, entry)]
         lost = f" (this loses {counted(len(mine), 'picture')} edited or added here: copy first)" if mine else ""
         folders = " ".join(f"images/{split}" for split in SPLITS if (self.root / "images" / split).is_dir())
-        back = f'source.path = "{self.before["path"]}"'
-        if self.now["kind"] == "demo":
-            back = f'source.kind = "folder", {back}'
+        back = [f'source.kind = "{self.before["kind"]}"'] * (self.now["kind"] != self.before["kind"])
+        back += [f'source.path = "{self.before["path"]}"'] * (self.before["kind"] == "folder")
         return DetectorError(
             f"{counted(len(self.here), 'picture')} in images/ came from '{self.before['path']}', {now}: images/: "
             f"to replace them type `rm -r {folders}`{lost} and run the same command again; to go on with them "
-            f"set {back} in detector.toml"
+            f"set {', '.join(back)} in detector.toml"
         )
 
 
