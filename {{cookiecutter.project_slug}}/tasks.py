@@ -189,6 +189,17 @@ def predict(c, path, model="", out="inference/predictions", threshold=0.3):
     return run([Path(path)], Path(model) if model else shipped, ROOT / out, threshold)
 
 
+@task(klass=Tool, optional=["flagged"],
+      help={"count": "how many pictures", "flagged": "only those that check names; with a code: for that code",
+            "split": "train, validation or test", "seed": "another number shows others", "out": "the PNG to write"})
+def preview(c, count=24, flagged="", split="", seed=0, out="annotations/preview.png"):
+    """Draw pictures of images/ with their boxes on one sheet."""
+    from scripts.pictures.preview import preview as run
+    from scripts.records.label_map import class_numbers
+
+    return run(ROOT, ROOT / out, count, flagged, split, seed, class_numbers(ROOT))
+
+
 @task(klass=Tool, help={"port": "first port to try"})
 def tensorboard(c, port=6006):
     """Show training and evaluation curves in the browser."""
@@ -197,4 +208,4 @@ def tensorboard(c, port=6006):
     open_tensorboard(ROOT, port)
 
 
-ns = Collection(*STEPS, status, why, forget, doctor, predict, tensorboard)
+ns = Collection(*STEPS, status, why, forget, doctor, preview, predict, tensorboard)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-SHEET_GREY = (32, 32, 32)
+SHEET_GREY, TILE_GREY = (32, 32, 32), (96, 96, 96)
 GOLDEN_RATIO = 0.618034  # steps of this part of the colour circle never come close to an earlier hue
 
 
@@ -17,24 +17,30 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
     return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.9, light))
 
 
-def draw_detections(picture: Image.Image, detections: Sequence[dict]) -> Image.Image:
+def draw_detections(picture: Image.Image, detections: Sequence[dict], least_letters_px: int = 10) -> Image.Image:
     """A copy of `picture` in RGB with a frame and a label for each detection; the best score is drawn last, on top.
 
-    `detections` are those of `predictions.json`: `class`, `class_id`, `score` (0..1; None: a labelled box, no score
-    is shown) and `box_xyxy_px` in pixels of `picture`. Lines and letters grow with the picture; labels stay inside it.
+    `detections` are those of `predictions.json`: `class` ("": no label), `class_id`, `score` (0..1; None: a labelled
+    box, no score is shown) and `box_xyxy_px` in pixels of `picture`; a `note` is shown after the name, and its frame is
+    dashed with white. Lines and letters grow with the picture, letters from `least_letters_px`; labels stay inside it.
     """
     drawn = picture.convert("RGB")
     if drawn is picture:
         drawn = picture.copy()
     pen = ImageDraw.Draw(drawn)
     long_px = max(drawn.size)
-    line_px, font = max(2, round(long_px / 240)), ImageFont.load_default(size=max(10, round(long_px / 36)))
+    line_px, letters_px = max(2, round(long_px / 240)), max(least_letters_px, round(long_px / 36))
+    font = ImageFont.load_default(size=letters_px)
     in_order = sorted(detections, key=lambda one: 1.0 if one["score"] is None else one["score"])
     for one in in_order:
-        pen.rectangle(_frame_px(one["box_xyxy_px"], drawn.size), outline=class_colour(one["class_id"]), width=line_px)
-    for one in in_order:  # after all frames, so that no line crosses a label
-        score = "" if one["score"] is None else f" {one['score']:.2f}"
-        _label(pen, _frame_px(one["box_xyxy_px"], drawn.size), one["class"], score, class_colour(one["class_id"]), font)
+        frame_px = _frame_px(one["box_xyxy_px"], drawn.size)
+        pen.rectangle(frame_px, outline=class_colour(one["class_id"]), width=line_px)
+        if one.get("note"):
+            _white_dashes(pen, frame_px, line_px)
+    for one in filter(lambda one: one["class"], in_order):  # after all frames, so that no line crosses a label
+        tail = "" if one["score"] is None else f" {one['score']:.2f}"
+        tail += f" {one['note']}" if one.get("note") else ""
+        _label(pen, _frame_px(one["box_xyxy_px"], drawn.size), one["class"], tail, class_colour(one["class_id"]), font)
     return drawn
 
 
@@ -46,22 +52,41 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], colu
     font = ImageFont.load_default(size=max(10, tile_px // 20))
     gap_px = max(2, tile_px // 64)
     caption_px = _text_height_px(font) + gap_px
-    rows = max(1, -(-len(pictures) // columns))
-    shown_columns = max(1, min(columns, len(pictures)))
-    size = (shown_columns * (tile_px + gap_px) + gap_px, rows * (tile_px + caption_px + gap_px) + gap_px)
-    sheet = Image.new("RGB", size, SHEET_GREY)
+    tiles = [(fitted(picture, tile_px), caption) for picture, caption in zip(pictures, captions, strict=True)]
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    # A row is as high as its highest tile, so that a caption stands right above its picture.
+    heights = [caption_px + gap_px + max(tile.height for tile, _ in row) for row in rows] or [tile_px]
+    shown_columns = max(1, min(columns, len(tiles)))
+    sheet = Image.new("RGB", (shown_columns * (tile_px + gap_px) + gap_px, sum(heights) + gap_px), SHEET_GREY)
     pen = ImageDraw.Draw(sheet)
-    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        x_px = gap_px + index % columns * (tile_px + gap_px)
-        y_px = gap_px + index // columns * (tile_px + caption_px + gap_px)
-        pen.text((x_px, y_px), _shortened(caption, "", font, tile_px), fill=WHITE, font=font)
-        tile = _fitted(picture, tile_px)
-        sheet.paste(tile, (x_px + (tile_px - tile.width) // 2, y_px + caption_px + (tile_px - tile.height) // 2))
+    y_px = gap_px
+    for row, height_px in zip(rows, heights, strict=False):
+        for index, (tile, caption) in enumerate(row):
+            x_px = gap_px + index * (tile_px + gap_px)
+            pen.text((x_px, y_px), _shortened(caption, "", font, tile_px), fill=WHITE, font=font)
+            sheet.paste(tile, (x_px + (tile_px - tile.width) // 2, y_px + caption_px))
+        y_px += height_px
     return sheet
 
 
-def _fitted(picture: Image.Image, tile_px: int) -> Image.Image:
-    """The picture with its longer side at `tile_px`, nothing cut off."""
+def text_tile(text: str, tile_px: int) -> Image.Image:
+    """A grey tile in place of a picture, with the reason on it in as many lines as it takes."""
+    tile = Image.new("RGB", (tile_px, tile_px * 3 // 4), TILE_GREY)
+    font = ImageFont.load_default(size=max(10, tile_px // 20))
+    lines, room_px = [""], tile_px * 9 // 10
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) > room_px and lines[-1]:
+            lines.append(_shortened(word, "", font, room_px))
+        else:
+            lines[-1] = _shortened(longer, "", font, room_px)
+    spot = (tile.width / 2, tile.height / 2)
+    ImageDraw.Draw(tile).multiline_text(spot, "\n".join(lines), fill=WHITE, font=font, anchor="mm", align="center")
+    return tile
+
+
+def fitted(picture: Image.Image, tile_px: int) -> Image.Image:
+    """The picture in RGB with its longer side at `tile_px`, nothing cut off."""
     scale = tile_px / max(picture.size)
     size = tuple(max(1, round(side * scale)) for side in picture.size)
     return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
@@ -72,6 +97,20 @@ def _frame_px(xyxy_px: Sequence[float], size: tuple[int, int]) -> tuple[int, int
     first = [max(0, min(side - 1, round(edge))) for edge, side in zip(xyxy_px[:2], size, strict=True)]
     last = [max(a, min(side, round(edge)) - 1) for a, edge, side in zip(first, xyxy_px[2:], size, strict=True)]
     return (*first, *last)
+
+
+def _white_dashes(pen: ImageDraw.ImageDraw, frame_px: tuple, line_px: int) -> None:
+    """Half of a frame in white: seen on every colour, and different from every sound frame."""
+    left, top, right, bottom = frame_px
+    dash_px = 4 * line_px
+    for x_px in range(left + dash_px, right + 1, 2 * dash_px):
+        end_px = min(right, x_px + dash_px - 1)
+        pen.rectangle((x_px, top, end_px, min(bottom, top + line_px - 1)), fill=WHITE)
+        pen.rectangle((x_px, max(top, bottom - line_px + 1), end_px, bottom), fill=WHITE)
+    for y_px in range(top + dash_px, bottom + 1, 2 * dash_px):
+        end_px = min(bottom, y_px + dash_px - 1)
+        pen.rectangle((left, y_px, min(right, left + line_px - 1), end_px), fill=WHITE)
+        pen.rectangle((max(left, right - line_px + 1), y_px, right, end_px), fill=WHITE)
 
 
 def _label(pen: ImageDraw.ImageDraw, frame_px: tuple, name: str, score: str, colour: tuple, font) -> None:

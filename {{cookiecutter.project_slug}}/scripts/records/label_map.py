@@ -99,6 +99,14 @@ def read_label_map(path: Path) -> dict[int, str]:
     return ids
 
 
+def class_numbers(root: Path) -> dict[str, int]:
+    """Numbers by name, from 0 as in `labels.txt`; none when the map is missing or broken. For colours only."""
+    try:
+        return {name: number - 1 for number, name in read_label_map(root / LABEL_MAP).items()}
+    except DetectorError:
+        return {}
+
+
 def write_label_map(path: Path, ids: dict[int, str], heading: str = "") -> None:
     """Write names by id. `display_name` is always there: readers of TensorFlow look a class up in both."""
     items = []

@@ -1,0 +1,219 @@
+"""The contact sheet of `invoke preview`: which pictures are on it, where their boxes are, and what cannot stop it."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts.pictures.check import check
+from scripts.pictures.dataset import Box
+from scripts.pictures.draw import class_colour
+from scripts.pictures.preview import preview, visible_edges_px
+from scripts.pipeline.errors import DetectorError
+
+
+@pytest.fixture
+def sheets(project, monkeypatch):
+    """A function that runs `preview` and gives its line, the sheet, and the captions on it."""
+    from scripts.pictures import preview as module
+
+    def run(count=24, flagged="", split="", seed=0, out="annotations/preview.png", ids=None):
+        captions = []
+
+        def noted(pictures, texts, *rest):
+            captions.extend(texts)
+            return original(pictures, texts, *rest)
+
+        monkeypatch.setattr(module, "contact_sheet", noted)
+        line = str(preview(project.root, project.root / out, count, flagged, split, seed, ids or {}))
+        return line, np.asarray(Image.open(project.root / out)), captions
+
+    original = module.contact_sheet
+    project.sheet = run
+    return project
+
+
+def organized(project, bad=()):
+    """Four good pictures a split and the `bad` ones (name, boxes), organized and checked."""
+    for split in ("train", "validation", "test"):
+        for index in range(4):
+            project.add(f"{split}/{split}{index}.jpg", [("apple", (5, 5, 30, 20)), ("pear", (20, 10, 55, 35))])
+    for name, boxes in bad:
+        project.add(f"train/{name}.jpg", boxes)
+    project.organize()
+    look(project)
+    return project
+
+
+def look(project):
+    try:
+        check(project.root, (), (), 1)
+    except DetectorError:
+        pass
+
+
+def test_random_pictures_as_many_as_asked_for_and_the_same_for_one_seed(sheets):
+    organized(sheets)
+    line, _, captions = sheets.sheet(count=5)
+    assert line == "annotations/preview.png: 5 of 12 pictures" and len(captions) == 5
+    assert sheets.sheet(count=5)[2] == captions != sheets.sheet(count=5, seed=1)[2]
+    assert len(sheets.sheet(count=100)[2]) == 12
+    line, _, captions = sheets.sheet(split="test")
+    assert line.endswith("4 of 4 pictures") and all(caption.startswith("test/") for caption in captions)
+
+
+def test_boxes_stand_where_they_are_on_the_stored_pixels(project):
+    # Stored lying on its side: what training sees is 60 wide, whatever the camera says.
+    project.add("one.jpg", [("apple", (12, 8, 48, 32))], data=project.bytes_of("x", (60, 40), exif=6))
+    project.organize(exif="stored")
+    out = project.root / "sheet.png"
+    preview(project.root, out, 1, "", "", 0, {"apple": 3})
+    sheet = np.asarray(Image.open(out))
+    rows, columns = np.nonzero((sheet == class_colour(3)).all(axis=2))
+    width_px = sheet.shape[1] - 10
+    assert (columns.max() - columns.min() + 1) / width_px == pytest.approx(36 / 60, abs=0.03)
+    assert columns.min() == pytest.approx(5 + 12 / 60 * width_px, abs=3)
+    assert rows.size and sheet.shape[0] < 300, "lies on its side"
+
+
+DEFECTS = [
+    # (name, corners, code, the note on the drawing)
+    ("inverted", (30, 5, 5, 20), "E003", "inverted"),
+    ("nan", (5, "abc", 30, 20), "E008", "ymin?"),
+    ("nothing", ("", "", "", ""), "E008", "xmin? ymin? xmax? ymax?"),
+    ("outside", (40, 5, 90, 20), "E005", "outside"),
+    ("far", (5000, 5000, 6000, 6000), "E005", "outside"),
+    ("left", (-300, -300, -200, -200), "E005", "outside"),
+    ("empty", (5, 5, 5, 20), "E004", "no area"),
+]
+
+
+@pytest.mark.parametrize(("name", "corners", "code", "note"), DEFECTS)
+def test_a_broken_box_is_drawn_with_what_is_wrong_with_it(sheets, monkeypatch, name, corners, code, note):
+    from scripts.pictures import preview as module
+
+    drawn = []
+    original = module.draw_detections
+    monkeypatch.setattr(module, "draw_detections", lambda *args: drawn.extend(args[1]) or original(*args))
+    organized(sheets, [(name, [("apple", corners)])])
+    line, sheet, captions = sheets.sheet(flagged=True)
+    assert captions[0].startswith(code) and captions[0].endswith(f"train/{name}.jpg")
+    assert drawn[0]["note"] == f"{code} {note}"
+    colour = class_colour(drawn[0]["class_id"])
+    assert (sheet == colour).all(axis=2).sum() > 50, "seen on the sheet"
+
+
+def test_edges_are_in_order_and_near_the_picture():
+    for corners in ((9, 9, 1, 1), (math.nan,) * 4, (-1e9, -1e9, 1e9, 1e9), (math.inf, 0, -math.inf, 5)):
+        (left, top, right, bottom), note = visible_edges_px(Box("a", corners), (100, 50))
+        assert -50 <= left <= right <= 150 and -25 <= top <= bottom <= 75 and note
+    assert visible_edges_px(Box("a", (0, 0, 100, 50)), (100, 50)) == ((0, 0, 100, 50), "")
+
+
+def test_a_crowded_picture_is_not_hidden_by_its_names(sheets, monkeypatch):
+    from scripts.pictures import preview as module
+
+    drawn = []
+    original = module.draw_detections
+    monkeypatch.setattr(module, "draw_detections", lambda *args: drawn.extend(args[1]) or original(*args))
+    boxes = [("apple", (x, 5, x + 3, 20)) for x in range(20)] + [("pear", (0, 0, 9, 9)), ("pear", (9, 9, 0, 0))]
+    sheets.add("one.jpg", boxes)
+    sheets.organize()
+    sheets.sheet()
+    assert [row["class"] for row in drawn if row["class"]] == ["apple", "pear", "pear"] and len(drawn) == 22
+
+
+def test_flagged_shows_what_check_names_and_errors_before_the_rest(sheets):
+    organized(sheets, [("bad", [("apple", (5, 5, 61, 20))]), ("thin", [("apple", (5, 5, 5.5, 20))])])
+    sheets.add("train/odd.jpg", size=(60, 40), declared=(61, 40))
+    sheets.organize()
+    look(sheets)
+    assert [caption.split()[0] for caption in sheets.sheet(flagged=True)[2]] == ["E004", "E005", "R202"]
+    line, _, captions = sheets.sheet(flagged=True, count=2)
+    assert line.endswith("2 of 3 flagged pictures") and all(caption.startswith("E0") for caption in captions)
+    assert sheets.sheet(flagged="E005")[2] == ["E005 train/bad.jpg"]
+    with pytest.raises(DetectorError, match="no E003 finding is about"):
+        sheets.sheet(flagged="E003")
+
+
+def test_a_finding_is_found_after_its_picture_was_moved_or_edited_here(sheets):
+    organized(sheets, [("bad", [("apple", (5, 5, 61, 20))])])
+    for name in ("bad.jpg", "bad.xml"):
+        path = sheets.find(name)
+        path.rename(sheets.root / "images/test" / name)
+    assert sheets.sheet(flagged="E005")[2] == ["E005 test/bad.jpg"]
+    label = sheets.find("bad.xml")
+    label.write_text(label.read_text("utf-8").replace("61", "65"), "utf-8")
+    look(sheets)
+    assert sheets.sheet(flagged="E005")[2] == ["E005 test/bad.jpg"]
+
+
+def test_what_cannot_be_read_is_a_grey_tile(sheets):
+    organized(sheets)
+    sheets.find("train0.jpg").write_bytes(sheets.bytes_of("x", (400, 300))[:900])
+    sheets.find("train1.xml").write_text("<annotation><object>", "utf-8")
+    sheets.find("train2.xml").unlink()
+    sheets.add("train/broken.jpg", data=b"no picture")
+    sheets.organize()
+    look(sheets)
+    line, _, captions = sheets.sheet(flagged=True)
+    assert line.endswith("4 of 4 flagged pictures")
+    (left_out,) = [caption for caption in captions if "broken.jpg" in caption]
+    assert left_out.startswith("E010")
+    assert any("(no label file)" in caption for caption in captions)
+    assert any("(label file: not well-formed" in caption for caption in captions)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"count": 0}, "0 pictures do not fit one sheet: --count"),
+        ({"split": "valid"}, "'valid' is no split: --split: the nearest is 'validation'"),
+        ({"flagged": "e5"}, "'e5' is no code: --flagged: the nearest is 'E005'"),
+        ({"out": "x.jpg"}, "--out"),
+        ({"out": "images/train/x.png"}, "would be a picture to train on"),
+        ({"flagged": True}, "check.json: run `invoke check`"),
+    ],
+)
+def test_refusals(sheets, options, words):
+    sheets.add("train/a.jpg")
+    sheets.organize()
+    with pytest.raises(DetectorError, match=words) as caught:
+        sheets.sheet(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_pictures(sheets):
+    with pytest.raises(DetectorError, match="there are no pictures: images: run `invoke organize`"):
+        sheets.sheet()
+
+
+def test_many_boxes_from_one_label_file_are_told_apart_by_line(project):
+    """Entries of `organize.json` that share a label file, as COCO has it."""
+    from scripts.pictures.flagged import findings_by_picture
+
+    for split, name in (("train", "a"), ("train", "b"), ("test", "c")):
+        path = project.root / "images" / split / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(project.bytes_of(name))
+    pictures = [{"name": name, "split": "train", "source": f"s/{name}.jpg", "label": "s/all.json", "lines": lines}
+                for name, lines in (("a", [10, 20]), ("b", [30]), ("c", [0]))]  # fmt: skip
+    note = {"code": "W116", "file": "s/all.json", "line": 3, "class": "", "message": "m"}
+    ledger = {"schema": 1, "pictures": pictures, "findings": [{**note, "picture": "c.jpg"}]}
+    (project.root / "annotations").mkdir()
+    (project.root / "annotations/organize.json").write_text(json.dumps(ledger), "utf-8")
+    rows = [{**note, "line": line, "code": "E005"} for line in (20, 30, 99, 0)] + [note]
+    found = {key: [row["line"] for row in each] for key, each in findings_by_picture(project.root, rows).items()}
+    assert found == {"train/a.jpg": [20], "train/b.jpg": [30], "s/all.json": [99, 0], "test/c.jpg": [3]}
+
+
+def test_memory_does_not_grow_with_the_size_of_a_picture(project, tmp_path):
+    from scripts.pictures.decode import open_shrunk
+
+    path = Path(tmp_path / "big.jpg")
+    Image.new("RGB", (6000, 4000), (10, 200, 30)).save(path)
+    image, size = open_shrunk(path, 300)
+    assert image.size == (300, 200) and size == (6000, 4000) and image.getpixel((5, 5))[1] > 180
