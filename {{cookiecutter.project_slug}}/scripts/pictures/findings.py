@@ -68,6 +68,11 @@ _CODES = (
         "picture without a label file",
         'label it; for those of the source also: source.unlabelled = "negative" (shows none of the classes) or "skip"',
     ),
+    Code(
+        "E014",
+        "more boxes in a picture than a model finds",
+        "cut the picture into parts; or accept it: the boxes are used in training, the score is held down",
+    ),
     Code("E019", "label file cannot be read", "correct or delete the label file"),
     Code("E020", "several files fit one name", "keep one of them"),
     Code("E021", "box without a class", "write its <name>"),
@@ -76,6 +81,15 @@ _CODES = (
         "picture in images/ is neither JPEG nor PNG",
         "move it to the source, from where organize writes it as one, or save it as one",
     ),
+    Code("W101", "classes are out of balance", "label more of the rare classes, or expect less of them"),
+    Code("W102", "many boxes are tiny for the model", "choose a model.id with a larger input, or cut pictures into parts"),
+    Code("W103", "many boxes are marked as not to be learned or scored", "look whether the marks are meant"),
+    Code(
+        "W104",
+        "little background to learn from",
+        'advice: add some pictures that show none of the classes (source.unlabelled = "negative")',
+    ),
+    Code("W105", "author or licence is not known", "look it up before you publish the pictures or the model"),
     Code("W107", "same picture twice with different boxes", "delete the picture whose boxes are worse, with its .xml"),
     Code("W108", "class names that differ only by case or spaces", "write the name in one way"),
     Code(
@@ -88,6 +102,27 @@ _CODES = (
     ),
     Code("W111", "file is no label file that is read", "nothing to do, if it is not meant to be one"),
     Code("W112", "same picture twice in one split", "delete one of them in images/, with its .xml"),
+    Code(
+        "W113",
+        "nearly the same picture in two splits",
+        "delete one of them, or let split.mode = \"hash\" deal the pictures: the score may be a memory",
+    ),
+    Code("W114", "box covers the whole picture", "look at it: draw the object, or leave it if it really fills the picture"),
+    Code("W115", "two boxes of one class on the same thing", "delete one of them"),
+    Code(
+        "W116",
+        "class numbers without names",
+        "write classes.txt beside the label files, one name a line, line 1 = number 0; or data.yaml with `names:`; "
+        "for Open Images put class-descriptions-boxable.csv beside the table",
+    ),
+    Code("W117", "several annotations of one task", "delete all but one of them in Label Studio, then export again"),
+    Code("W118", "something in a label file is not read", "label it anew with a box, if it matters"),
+    Code("W119", "coordinates read as shares of the picture", "nothing to do, if the boxes fit: invoke preview"),
+    Code(
+        "W120",
+        "empty label file of OIDv4_ToolKit",
+        "label the picture, or delete both, unless it shows none of the classes",
+    ),
     Code("R201", "size was missing or 0", "nothing to do: taken from the picture"),
     Code("R202", "size was wrong", "nothing to do, if the boxes fit: taken from the picture"),
     Code("R203", "extension did not match the content", "nothing to do: the copy in images/ has the right one"),
@@ -100,6 +135,7 @@ _CODES = (
     Code("R210", "picture is not in RGB", "nothing to do: grey, palette and transparent pictures are read as RGB"),
     Code("R211", "depth in the label file is not 3", "nothing to do: training reads every picture as RGB"),
     Code("R212", "box past the border by rounding", "nothing to do: its corner was put on the border"),
+    Code("R213", "polygon or turned box", "nothing to do: the upright box around it is taken"),
     Code("R214", "picture found under another name", "nothing to do, if it is the right one"),
     Code("R215", "copies with labels of one class each", "nothing to do: one picture with the boxes of all"),
 )

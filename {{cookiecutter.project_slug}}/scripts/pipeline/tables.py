@@ -11,7 +11,7 @@ class Source:
 
     kind: str = setting("demo", choices=("demo", "folder"))
     path: str = setting("")
-    format: str = setting("auto", choices=("auto", "voc"))
+    format: str = setting("auto", choices=("auto", "voc", "coco", "yolo", "csv", "oidv4", "labelstudio"))
     labels: tuple[str, ...] = setting([])
     unlabelled: str = setting("error", choices=("error", "negative", "skip"))
     exif: str = setting("error", choices=("error", "displayed", "stored"))
@@ -65,13 +65,16 @@ class Train:
     seed: int = setting(7, least=0)
 
 
+SLOTS = 100
+"""Detections that the exported models have room for."""
+
+
 @dataclass(frozen=True)
 class Evaluate:
     """Which detections are scored."""
 
     score_threshold: float = setting(0.01, least=0, most=1)
-    # 100 is also the number of slots that the exported models have.
-    max_detections: int = setting(100, least=1, most=100)
+    max_detections: int = setting(SLOTS, least=1, most=SLOTS)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.pictures.dataset import LabelError, LabelFile, NotALabelError
-from scripts.pictures.formats import voc
+from scripts.pictures.formats import coco, labelstudio, oidv4, table, voc, yolo
 
 # A reader takes a path and returns a LabelFile; NotALabelError when the file is of another format.
 READERS: dict[str, tuple[str, Callable[[Path], LabelFile]]] = {
     "voc": (".xml", voc.read),
+    "coco": (".json", coco.read),
+    "labelstudio": (".json", labelstudio.read),
+    "csv": (".csv", table.read),
+    # Before yolo: an empty file in a folder `Label` is one of OIDv4_ToolKit.
+    "oidv4": (".txt", oidv4.read),
+    "yolo": (".txt", yolo.read),
 }
 SUFFIXES = {suffix for suffix, _ in READERS.values()}
 
