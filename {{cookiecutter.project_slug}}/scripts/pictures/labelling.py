@@ -6,8 +6,9 @@ from pathlib import Path
 
 from scripts.pictures.dataset import Box, LabelFile
 from scripts.pictures.findings import Finding, finding
-from scripts.pictures.formats.registry import READERS, SUFFIXES, read_label_file
-from scripts.pictures.pairing import Entry, Pairer, Pairing, entries_of
+from scripts.pictures.formats.registry import READERS, read_label_file
+from scripts.pictures.formats.yolo_names import FLAGS_FILE, name_classes
+from scripts.pictures.pairing import ONE_PICTURE_A_FILE, Entry, Pairer, Pairing, entries_of
 from scripts.pictures.pool import map_items
 from scripts.pictures.source import SourceFiles, same_name, split_in_name, split_of
 from scripts.pipeline.errors import DetectorError
@@ -41,12 +42,15 @@ def read_labels(files: SourceFiles, wanted: str) -> SourceLabels:
 
     DetectorError when no file labels any picture, or when `wanted` is "auto" and two formats label the same pictures.
     """
-    tasks = [(str(path), wanted) for path in files.others if path.suffix.lower() in SUFFIXES]
+    suffixes = {suffix for name, (suffix, _) in READERS.items() if wanted in ("auto", name)}
+    tasks = [(str(path), wanted) for path in files.others if path.suffix.lower() in suffixes]
     label_files = list(map_items(read_label_file, tasks, "organize", smallest_pool=_SMALLEST_POOL))
+    label_files, notes = name_classes(label_files, list(files.others), files.folder)
     found = SourceLabels()
+    found.findings += [finding(note.code, files.show(path), note.message, note.line) for path, note in notes]
     pairing = Pairer(files).pair(entry for file in label_files for entry in entries_of(file, files.folder))
     if not pairing.entries and not pairing.left_out:
-        raise _no_labels(files, label_files, wanted)
+        raise _no_labels(files, label_files, suffixes)
     _refuse_two_formats(files, pairing)
     _note_files(files, label_files, found)
     found.findings += pairing.findings
@@ -56,12 +60,11 @@ def read_labels(files: SourceFiles, wanted: str) -> SourceLabels:
     return found
 
 
-def _no_labels(files: SourceFiles, label_files: list[LabelFile], wanted: str) -> DetectorError:
+def _no_labels(files: SourceFiles, label_files: list[LabelFile], suffixes: set[str]) -> DetectorError:
     pictures = counted(len(files.pictures), "picture")
     if not label_files:
-        suffixes = sorted({suffix for name, (suffix, _) in READERS.items() if wanted in ("auto", name)})
         return DetectorError(
-            f"no label file ({', '.join(suffixes)}) for {pictures}: {files.shown}: put the labels into the same "
+            f"no label file ({', '.join(sorted(suffixes))}) for {pictures}: {files.shown}: put the labels into the same "
             "folder, or set source.path in detector.toml to the folder that holds both"
         )
     first = next((file for file in label_files if file.format), label_files[0])
@@ -98,9 +101,10 @@ def _note_files(files: SourceFiles, label_files: list[LabelFile], found: SourceL
         shown = files.show(file.path)
         found.findings += [finding(note.code, shown, note.message, note.line) for note in file.notes]
         # A text beside no picture is a README or a list of classes, which nobody takes for labels.
-        if not file.format and (file.path.suffix.lower() != ".txt" or same_name(file.path.stem) in stems):
+        meant = file.path.suffix.lower() != ".txt" or same_name(file.path.stem) in stems
+        if not file.format and meant and file.path.name != FLAGS_FILE:
             found.findings.append(finding("W111", shown, f"'{file.path.name}': {file.error}", file.error_line))
-        elif file.error and not list(entries_of(file, files.folder)):
+        elif file.format and file.error and file.format not in ONE_PICTURE_A_FILE:
             found.findings.append(finding("E019", shown, f"'{file.path.name}': {file.error}", file.error_line))
 
 

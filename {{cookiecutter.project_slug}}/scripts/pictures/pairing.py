@@ -150,7 +150,7 @@ class Pairer:
     def _take(self, entry: Entry, paths: list[Path], why: str) -> None:
         shown, line = self.files.show(entry.file.path), entry.labels.line if entry.labels else 0
         if not paths:
-            text = f"no picture is named '{_without_suffix(entry.place.name)}'"
+            text = f"no picture is named '{entry.place.name}'"
             self.result.findings.append(finding("E009", shown, text, line))
         elif len(paths) > 1:
             names = ", ".join(self.files.show(path) for path in paths[:3])

@@ -16,7 +16,6 @@ READERS: dict[str, tuple[str, Callable[[Path], LabelFile]]] = {
     "oidv4": (".txt", oidv4.read),
     "yolo": (".txt", yolo.read),
 }
-SUFFIXES = {suffix for suffix, _ in READERS.values()}
 
 
 def read_label_file(task: tuple[str, str]) -> LabelFile:
