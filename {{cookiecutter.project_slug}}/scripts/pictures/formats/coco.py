@@ -6,13 +6,14 @@ such as the super-category that Roboflow writes as id 0, does not matter.
 
 import math
 from collections import defaultdict
+from operator import sub
 from pathlib import Path
 from typing import Any
 
 from scripts.pictures.dataset import Box, LabelError, LabelFile, Labels, NotALabelError, Note
 from scripts.pictures.formats.json_text import first_character, scan_object
 from scripts.pictures.formats.shapes import NO_BOX, Corners, as_number, box_around, box_around_turned
-from scripts.pictures.formats.text import read_text, refuse_unreadable, within_side
+from scripts.pictures.formats.text import read_text, refuse_unreadable
 
 _FLAG_NAMES = {
     "difficult": ("difficult",),
@@ -21,6 +22,9 @@ _FLAG_NAMES = {
     "group_of": ("group_of", "is_group_of"),
     "is_crowd": ("is_crowd", "iscrowd"),
 }
+# Files give two decimals of x and of width: their sum may pass the side of the picture by a hundredth.
+_ROUNDING_PX = 0.01 + 1e-6
+_FLOAT_ERROR_PX = 1e-6  # below this it is not worth a note
 _TRUE = ("1", "true", "yes")
 _ARRAYS = ("images", "annotations", "categories")
 
@@ -82,6 +86,16 @@ def _shape(value: dict) -> tuple[Corners | None, str]:
     return None, f"{name} has {'a run-length mask but no bbox' if mask else 'neither bbox nor polygon'}: not read"
 
 
+def _without_rounding(corners: Corners, width_px: int, height_px: int) -> Corners:
+    """The corners, the far ones on the border where only rounding took them past it."""
+    xmin, ymin, xmax, ymax = corners
+    if width_px < xmax <= width_px + _ROUNDING_PX:
+        xmax = float(width_px)
+    if height_px < ymax <= height_px + _ROUNDING_PX:
+        ymax = float(height_px)
+    return xmin, ymin, xmax, ymax
+
+
 class _Content:
     """What stands in the three arrays; `boxes` and `notes` are by image id."""
 
@@ -121,13 +135,13 @@ class _Content:
 
     def entry(self, key: str) -> Labels:
         file_name, width_px, height_px, line = self.images[key]
-        sides = (width_px, height_px, width_px, height_px)
-        boxes = tuple(
-            Box(self.names[category], tuple(map(within_side, corners, sides)), line=at, **flags)
-            for category, corners, flags, at in self.boxes.get(key, ())
-        )
-        notes = tuple(self.notes.get(key, ()))
-        return Labels(boxes, file_name, width_px, height_px, line=line, size_line=line, notes=notes)
+        boxes, notes = [], self.notes.get(key, [])
+        for category, corners, flags, at in self.boxes.get(key, ()):
+            inside = _without_rounding(corners, width_px, height_px)
+            if inside != corners and max(map(abs, map(sub, inside, corners))) > _FLOAT_ERROR_PX:
+                notes.append(Note("R212", "a corner was past the border by rounding: put on it", at))
+            boxes.append(Box(self.names[category], inside, line=at, **flags))
+        return Labels(tuple(boxes), file_name, width_px, height_px, line=line, size_line=line, notes=tuple(notes))
 
     def name_the_rest(self) -> list[Note]:
         """Give a name to category ids that `categories` does not list."""

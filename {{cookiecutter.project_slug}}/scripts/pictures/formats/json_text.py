@@ -41,6 +41,13 @@ class _Cursor:
         self.skip_space()
         return value
 
+    def key(self) -> str:
+        if not self.text.startswith('"', self.at):
+            raise json.JSONDecodeError("Expecting a name in double quotes", self.text, self.at)
+        key = self.value()
+        self.demand(":")
+        return key
+
     def takes(self, character: str) -> bool:
         """Step over `character` if it is next."""
         if not self.text.startswith(character, self.at):
@@ -95,8 +102,7 @@ def scan_object(text: str, takers: dict[str, Callable[[int, Any], None]]) -> set
         cursor = _Cursor(text)
         cursor.demand("{")
         while not cursor.takes("}"):
-            key = cursor.value()
-            cursor.demand(":")
+            key = cursor.key()
             if key in takers and text.startswith("[", cursor.at):
                 seen.add(key)
                 take = takers[key]

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from scripts.pictures.dataset import Box, LabelError, LabelFile, Labels, NotALabelError, Note
 from scripts.pictures.formats.json_text import first_character, scan_array
 from scripts.pictures.formats.shapes import NO_BOX, Corners, as_number, box_around, box_around_turned
-from scripts.pictures.formats.text import read_text, refuse_unreadable, whole_share
+from scripts.pictures.formats.text import read_text, refuse_unreadable
 from scripts.pipeline.words import counted
 
 _PICTURE = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?|heic|heif)($|[?#&])", re.IGNORECASE)
@@ -126,7 +126,7 @@ class _Reading:
         corners, words = _corners(value, self.size_px)
         if words:
             self.notes.append(Note("R213", f"{self.name}: {words}: the box around it", self.line))
-        shares = tuple(whole_share(edge / 100) for edge in corners)
+        shares = tuple(edge / 100 for edge in corners)
         self.boxes += [Box(name, shares, line=self.line) for name in dict.fromkeys(names or [""])]
         return True
 

@@ -8,12 +8,13 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from scripts.pictures.dataset import Box, LabelError, LabelFile, Labels, NotALabelError, Note
 from scripts.pictures.formats.open_images_names import names_beside
 from scripts.pictures.formats.table_columns import Columns, find_columns
-from scripts.pictures.formats.text import read_text, refuse_unreadable, whole_share
+from scripts.pictures.formats.text import read_text, refuse_unreadable
 from scripts.pictures.formats.voc import FLAGS, parse_number
 from scripts.pipeline.words import counted
 
@@ -92,8 +93,8 @@ class _Table:
     def entry(self, picture: str, fractions: bool, names: dict[str, str]) -> Labels:
         line, row = self.first[picture]
         boxes = self.boxes.get(picture, [])
-        if fractions or names:
-            boxes = [_with(box, fractions, names) for box in boxes]
+        if names:
+            boxes = [replace(box, class_name=names.get(box.class_name, box.class_name)) for box in boxes]
         return Labels(
             boxes=tuple(boxes),
             picture=picture,
@@ -105,12 +106,6 @@ class _Table:
             notes=tuple(self.notes.get(picture, ())),
             split=_SPLITS.get(self.columns.cell(row, "split").casefold(), ""),
         )
-
-
-def _with(box: Box, fractions: bool, names: dict[str, str]) -> Box:
-    corners = tuple(map(whole_share, box.xyxy_px)) if fractions else box.xyxy_px
-    flags = {flag: True for flag in FLAGS if getattr(box, flag)}
-    return Box(names.get(box.class_name, box.class_name), corners, line=box.line, **flags)
 
 
 def _codes_without_names(table: _Table, names: dict[str, str]) -> list[Note]:

@@ -8,11 +8,6 @@ from scripts.pictures.dataset import LabelError
 UNREADABLE = "\ufffd"
 """Stands in `read_text` for bytes that are not UTF-8."""
 
-# Tools write six decimals: an edge may pass 0 or 1 by half a millionth of the centre and a quarter of the width.
-ROUNDING = 2e-6
-# COCO files give two decimals of x and of width: their sum may pass the side of the picture by a hundredth.
-ROUNDING_PX = 0.01 + 1e-6
-
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file (UTF-16 if it begins with that mark); each bad byte is `UNREADABLE`."""
@@ -34,17 +29,3 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
         if line.strip():
             yield number, line.strip()
-
-
-def whole_share(value: float) -> float:
-    """`value`, but 0 or 1 where only rounding took it past them (a share of the picture's side)."""
-    if -ROUNDING <= value < 0:
-        return 0.0
-    return 1.0 if 1 < value <= 1 + ROUNDING else value
-
-
-def within_side(value: float, side_px: int) -> float:
-    """`value`, but 0 or `side_px` where only rounding took it past them. `side_px` 0: the side is not known."""
-    if -ROUNDING_PX <= value < 0:
-        return 0.0
-    return float(side_px) if side_px and side_px < value <= side_px + ROUNDING_PX else value

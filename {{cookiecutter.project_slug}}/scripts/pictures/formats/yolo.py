@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts.pictures.dataset import Box, LabelFile, Labels, NotALabelError, Note
 from scripts.pictures.formats.shapes import NO_BOX, Corners, box_around
-from scripts.pictures.formats.text import numbered_lines, read_text, whole_share
+from scripts.pictures.formats.text import numbered_lines, read_text
 from scripts.pictures.formats.voc import parse_number
 
 
@@ -54,7 +54,7 @@ def _box(number: int, line: str) -> tuple[Box, list[Note]]:
     pairs = [parse_number(word) for word in words[1:]]
     corners, code, text = _corners([value for value, _ in pairs])
     index = class_number(words[0])
-    box = Box(words[0] if index is None else str(index), tuple(map(whole_share, corners)), line=number)
+    box = Box(words[0] if index is None else str(index), corners, line=number)
     notes = [Note(code, text, number)] if code else []
     if any(comma for _, comma in pairs):
         notes.append(Note("R206", "coordinates with a decimal comma", number))

@@ -16,7 +16,8 @@ from scripts.pictures.formats.text import read_text
 from scripts.pictures.formats.voc import FLAGS
 from scripts.pipeline.words import counted
 
-FLAGS_FILE = "flags.csv"
+# Not a .csv: readers of tables, ours too, would ask what it is.
+FLAGS_FILE = "flags.tsv"
 FLAGS_HEADER = ["label_file", "line", *FLAGS]
 _LISTS = {"classes.txt", "class_names.txt", "labels.txt", "names.txt", "predefined_classes.txt", "_darknet.labels"}
 # Of several in one folder the first of these that has names is the one that training would have used.
@@ -107,7 +108,7 @@ def _read_flags(paths: Iterable[Path]) -> tuple[dict[Path, dict[int, dict]], Not
     """The flags of boxes by label file and line, from the files that `invoke convert` wrote."""
     flags, notes = defaultdict(dict), []
     for path in paths:
-        rows = csv.reader(io.StringIO(read_text(path), newline=""))
+        rows = csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t")
         if next(rows, None) != FLAGS_HEADER:
             continue
         for row in rows:
@@ -115,7 +116,7 @@ def _read_flags(paths: Iterable[Path]) -> tuple[dict[Path, dict[int, dict]], Not
                 values = {flag: value == "1" for flag, value in zip(FLAGS, row[2:], strict=True)}
                 flags[path.parent / row[0]][int(row[1])] = values
             elif row:
-                text = f"'{','.join(row)}' is not '{','.join(FLAGS_HEADER)}'"
+                text = f"'{' '.join(row)}' is not '{' '.join(FLAGS_HEADER)}'"
                 notes.append((path, Note("W118", text, rows.line_num)))
     return flags, notes
 

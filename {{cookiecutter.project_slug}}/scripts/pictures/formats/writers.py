@@ -1,0 +1,100 @@
+"""Writers of COCO and YOLO. What they write reads back as the same boxes, and a box inside its picture stays inside."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+from scripts.pictures.dataset import Box, Picture
+from scripts.pictures.formats.voc import FLAGS
+from scripts.pictures.formats.yolo_names import FLAGS_HEADER
+
+_Span = tuple[float, float]
+
+
+def _plain(value: float) -> float | int:
+    """12 and not 12.0: most files have whole pixels."""
+    return int(value) if value == int(value) else float(value)
+
+
+def _length(low: float, high: float) -> float:
+    """The length with which `low + length` is `high`, or less by the last digit; never more."""
+    length = high - low
+    while low < high < low + length:
+        length = math.nextafter(length, 0)
+    return length
+
+
+def coco_annotation(box: Box, number: int, image: int, category: int) -> dict:
+    """One element of `annotations`; our flags but `is_crowd` stand in `attributes`, as CVAT writes them."""
+    xmin, ymin, xmax, ymax = box.xyxy_px
+    width, height = _length(xmin, xmax), _length(ymin, ymax)
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": [_plain(value) for value in (xmin, ymin, width, height)],
+        "area": _plain(width * height),
+        "iscrowd": int(box.is_crowd),
+        "segmentation": [],
+        "attributes": {flag: getattr(box, flag) for flag in FLAGS if flag != "is_crowd"},
+    }
+
+
+def coco_json(pictures: Sequence[Picture], ids: dict[str, int]) -> dict:
+    """A COCO detection file of `pictures`, in their order; `ids` are the numbers of all classes by name."""
+    images, annotations = [], []
+    for number, picture in enumerate(pictures, start=1):
+        sides = {"width": picture.width_px, "height": picture.height_px}
+        images.append({"id": number, "file_name": picture.path.name, **sides})
+        for box in picture.boxes:
+            annotations.append(coco_annotation(box, len(annotations) + 1, number, ids[box.class_name]))
+    categories = [{"id": number, "name": name, "supercategory": ""} for name, number in ids.items()]
+    return {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+
+
+def _centre_and_length(low_px: float, high_px: float, side_px: int) -> _Span:
+    """Centre and length as shares of the side; read back, an edge that was inside is inside."""
+    low, high = low_px / side_px, high_px / side_px
+    centre, length = (low + high) / 2, high - low
+    while 0 <= low < high <= 1 and (centre + length / 2 > 1 or centre - length / 2 < 0):
+        length = math.nextafter(length, 0)
+    return centre, length
+
+
+def yolo_text(picture: Picture, numbers: dict[str, int]) -> str:
+    """The label file of a picture: a line a box, in order; `numbers` are those of the classes, from 0."""
+    lines = []
+    for box in picture.boxes:
+        xmin, ymin, xmax, ymax = box.xyxy_px
+        x, width = _centre_and_length(xmin, xmax, picture.width_px)
+        y, height = _centre_and_length(ymin, ymax, picture.height_px)
+        # repr is the shortest text that reads back as the same number; six decimals would move large pictures' boxes.
+        lines.append(f"{numbers[box.class_name]} " + " ".join(repr(float(value)) for value in (x, y, width, height)))
+    return "".join(line + "\n" for line in lines)
+
+
+def yolo_yaml(splits: Sequence[str], names: Sequence[str]) -> str:
+    """`data.yaml`: where the pictures of each split are, and the class names in the order of their numbers."""
+    import yaml
+
+    folders = {key: f"{name}/images" for key, name in (("train", "train"), ("val", "validation"), ("test", "test"))}
+    content = {key: folder for key, folder in folders.items() if folder.split("/")[0] in splits}
+    content |= {"nc": len(names), "names": list(names)}
+    return yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=1000)
+
+
+def flags_text(labelled: Sequence[tuple[str, Picture]]) -> str:
+    """The flags that YOLO cannot hold, as `yolo_names` reads them: a row for each box that has any.
+
+    `labelled` are pictures with the path of their label file.
+    """
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, delimiter="\t", lineterminator="\n")
+    rows.writerow(FLAGS_HEADER)
+    for label, picture in labelled:
+        for line, box in enumerate(picture.boxes, start=1):
+            flags = [int(getattr(box, flag)) for flag in FLAGS]
+            if any(flags):
+                rows.writerow([label, line, *flags])
+    return text.getvalue()
