@@ -55,6 +55,16 @@ def test_its_tasks_are_found_inside_another_repository(vision):
     assert "organize" in listed.stdout and "tflite" in listed.stdout
 
 
+def test_a_code_is_explained_in_a_new_project_without_getting_pictures(bake):
+    project = bake()
+    told = project.invoke("check", "--explain", "E005")
+    assert told.returncode == 0 and told.stdout.startswith("E005  error  box is outside the picture"), told.stderr
+    assert project.invoke("check", "--explain").stdout.startswith("E001")
+    refused = project.invoke("check", "--explain=E05")
+    assert refused.returncode == 1 and refused.stderr.startswith("error: 'E05' is no code, the nearest is 'E0")
+    assert not project.has_file("annotations/organize.json")
+
+
 def test_a_step_runs_inside_another_repository_and_leaves_git_clean(vision):
     first = vision.invoke("check", **FEW)
     assert first.returncode == 0, first.stdout + first.stderr

@@ -40,14 +40,23 @@ def organize(c):
     return run(ROOT, SETTINGS.source, SETTINGS.demo, SETTINGS.split)
 
 
-@task(klass=Step, pre=[organize], settings=["source.labels", "check"], room="pictures",
+@task(klass=Step, pre=[organize], settings=["source.kind", "source.labels", "source.exif", "check", "model"],
       inputs=["images/train", "images/validation", "images/test", "annotations/organize.json"],
-      outputs=["annotations/check.json"])
-def check(c):
+      outputs=["annotations/check.json"], room="pictures", tells=["explain"], edits=["fix"], optional=["explain"],
+      help={"fix": "repair in images/ what needs no person", "explain": "say what a code means; alone: list all codes"})
+def check(c, fix=False, explain=""):
     """03 Find what would ruin training; errors stop here."""
-    from scripts.pictures.check import check as run
+    from scripts.training.zoo import zoo_entry
 
-    return run(ROOT, SETTINGS.source.labels, SETTINGS.check.accept, SETTINGS.check.min_box_px)
+    if explain:
+        from scripts.pictures.explain import explain as tell
+
+        return tell("" if explain is True else explain)
+    if fix:
+        from scripts.pictures.fix import fix as run
+    else:
+        from scripts.pictures.check import check as run
+    return run(ROOT, SETTINGS.source, SETTINGS.check, zoo_entry(SETTINGS.model.id).input_px)
 
 
 @task(klass=Step, pre=[check], settings=["source.kind", "source.labels"], room="records",
@@ -200,6 +209,16 @@ def preview(c, count=24, flagged="", split="", seed=0, out="annotations/preview.
     return run(ROOT, ROOT / out, count, flagged, split, seed, class_numbers(ROOT))
 
 
+@task(klass=Tool, help={"to": "coco, yolo or voc", "out": "folder to write; images/converted/FORMAT if not given"})
+def convert(c, to="", out=""):
+    """Write the pictures of images/ with labels in another format, for other tools."""
+    from scripts.pictures.convert import convert as run
+    from scripts.records.label_map import LABEL_MAP, read_label_map
+
+    ids = read_label_map(ROOT / LABEL_MAP) if (ROOT / LABEL_MAP).is_file() else {}
+    return run(ROOT, to, ROOT / out if out else None, ids)
+
+
 @task(klass=Tool, help={"port": "first port to try"})
 def tensorboard(c, port=6006):
     """Show training and evaluation curves in the browser."""
@@ -208,4 +227,4 @@ def tensorboard(c, port=6006):
     open_tensorboard(ROOT, port)
 
 
-ns = Collection(*STEPS, status, why, forget, doctor, preview, predict, tensorboard)
+ns = Collection(*STEPS, status, why, forget, doctor, convert, preview, predict, tensorboard)

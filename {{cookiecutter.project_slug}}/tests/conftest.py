@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from scripts.pictures.check import check
+from scripts.pictures.fix import fix
 from scripts.pictures.organize import organize
-from scripts.pipeline.tables import Demo, Source, Split
+from scripts.pipeline.tables import Check, Demo, Source, Split
 
 SOURCE = {"kind": "folder", "path": "../source", "format": "auto", "labels": (), "unlabelled": "error",
           "exif": "error", "merge_validation": False}  # fmt: skip
@@ -74,6 +76,11 @@ class Project:
     def organize(self, split: dict | None = None, **source):
         """Run the step; `source` and `split` are settings of these tables."""
         return organize(self.root, Source(**{**SOURCE, **source}), DEMO, Split(**{**SPLIT, **(split or {})}))
+
+    def check(self, fixing: bool = False, accept: tuple = (), min_box_px: float = 1, input_px: int = 256, **source):
+        """Run the step, with `--fix` or without; `source` are settings of this table."""
+        settings = Source(**{**SOURCE, **source})
+        return (fix if fixing else check)(self.root, settings, Check(accept, min_box_px), input_px)
 
     def findings(self) -> list[tuple[str, str, int]]:
         """Code, file (without the path of the source) and line of what organize found."""

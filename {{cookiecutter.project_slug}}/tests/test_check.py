@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from scripts.pictures.check import check
 from scripts.pictures.findings import CATALOGUE
 from scripts.pipeline.errors import DetectorError
 
@@ -18,16 +17,16 @@ def clean(project):
     return project
 
 
-def run(project, labels=(), accept=(), min_box_px=1) -> list[tuple[str, str, int]]:
+def run(project, **settings) -> list[tuple[str, str, int]]:
     """Code, file and line of all findings of `check.json`, after organize."""
     project.organize()
-    return look(project, labels, accept, min_box_px)
+    return look(project, **settings)
 
 
-def look(project, labels=(), accept=(), min_box_px=1) -> list[tuple[str, str, int]]:
+def look(project, accept=(), **settings) -> list[tuple[str, str, int]]:
     errors = ""
     try:
-        check(project.root, labels, accept, min_box_px)
+        project.check(accept=accept, **settings)
     except DetectorError as error:
         errors = str(error)
     report = json.loads((project.root / "annotations/check.json").read_text("utf-8"))
@@ -59,9 +58,11 @@ def test_bad_boxes_point_to_the_line_in_the_source(clean, boxes, found):
     assert run(clean) == [(found[0], "train/bad.xml", found[1])]
 
 
-def test_boxes_up_to_the_border_are_inside(clean):
-    clean.add("train/whole.jpg", [("apple", (0, 0, 60, 40))])
+def test_boxes_up_to_the_border_are_inside_also_by_rounding(clean):
+    clean.add("train/edges.jpg", [("apple", (0, 0, 60, 30)), ("apple", (-5e-7, 5, 30, 40.0000005))])
     assert run(clean) == []
+    clean.add("train/beyond.jpg", [("apple", (-0.01, 0, 50, 30))])
+    assert run(clean) == [("E005", "train/beyond.xml", 8)]
 
 
 def test_min_box_px_is_a_setting(clean):
@@ -82,7 +83,7 @@ def test_without_labels_two_spellings_of_a_class_are_a_warning(clean):
 
 
 def test_a_class_without_boxes_in_a_split_comes_with_the_table(clean, capsys):
-    clean.add("train/pear.jpg", [("pear", (5, 5, 30, 30)), ("pear", (5, 5, 30, 30))])
+    clean.add("train/pear.jpg", [("pear", (5, 5, 30, 30)), ("pear", (30, 5, 50, 30))])
     assert run(clean) == [("E002", "images", 0)]
     assert "boxes of 'pear': train 2, validation 0, test 0" in capsys.readouterr().out
 
@@ -139,22 +140,22 @@ def test_errors_stop_in_one_line_after_the_report_is_written(clean, capsys):
         clean.add(f"train/bad{index}.jpg", [("apple", (20, 5, 10, 30))])
     clean.organize()
     with pytest.raises(DetectorError, match=r'7 errors \(E003 x 7\).*check.json.*accept = \["E003"\]') as caught:
-        check(clean.root, [], [], 1)
+        clean.check()
     assert "\n" not in str(caught.value)
     table = capsys.readouterr().out
     assert table.count("is inverted") == 5 + 1 and "2 more in annotations/check.json" in table
-    assert "7 errors accepted" in str(check(clean.root, [], ["E003"], 1))
+    assert "7 errors accepted (E003 x 7)" in str(clean.check(accept=["E003"]))
 
 
 def test_an_unknown_code_is_answered_with_the_nearest(clean):
     clean.organize()
-    with pytest.raises(DetectorError, match="'e3'.*nearest is 'E0"):
-        check(clean.root, [], ["e3"], 1)
+    with pytest.raises(DetectorError, match="'e3'.*nearest is 'E0.*check.accept"):
+        clean.check(accept=["e3"])
 
 
 def test_nothing_to_check_is_one_line(project):
     with pytest.raises(DetectorError, match="invoke organize"):
-        check(project.root, [], [], 1)
+        project.check()
 
 
 def test_the_report_has_the_pinned_form(clean):

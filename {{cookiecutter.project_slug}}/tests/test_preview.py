@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.pictures.check import check
 from scripts.pictures.dataset import Box
 from scripts.pictures.draw import class_colour
 from scripts.pictures.preview import preview, visible_edges_px
@@ -50,7 +49,7 @@ def organized(project, bad=()):
 
 def look(project):
     try:
-        check(project.root, (), (), 1)
+        project.check()
     except DetectorError:
         pass
 

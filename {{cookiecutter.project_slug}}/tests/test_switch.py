@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from scripts.pictures.check import check
 from scripts.pictures.formats.voc import read_voc
 from scripts.pictures.split import read_split
 from scripts.pipeline.errors import DetectorError
@@ -210,7 +209,7 @@ def test_the_same_picture_twice_in_one_split_of_images_is_a_warning(project, cap
     project.organize()
     for suffix in (".jpg", ".xml"):
         shutil.copy(project.root / f"images/train/train{suffix}", project.root / f"images/train/copy{suffix}")
-    assert "1 warning" in str(check(project.root, [], [], 1))
+    assert "1 warning" in str(project.check())
     assert "train/train.jpg is the same picture as train/copy.jpg" in capsys.readouterr().out
 
 

@@ -1,48 +1,49 @@
 """Look at all labelled pictures and name everything that is wrong at once: the step `check`."""
 
-import difflib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from scripts.pictures.findings import CATALOGUE, Finding
+from scripts.pictures.explain import left_text
+from scripts.pictures.findings import Finding, refuse_unknown_code
+from scripts.pictures.findings_table import REPORT, findings_table
+from scripts.pictures.fixing.plan import Policy, answered, plan_fixes
 from scripts.pictures.ledger import read_ledger
-from scripts.pictures.rules import box_findings, name_findings, orphan_findings, picture_findings, split_findings
+from scripts.pictures.rules import boxes, classes, files, splits, whole
 from scripts.pictures.stored import Stored, read_stored, stored_labels
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_json
 from scripts.pipeline.words import counted
 
-REPORT = "annotations/check.json"
-_SHOWN = 5
 _FIELDS = {field.name for field in fields(Finding)}
 
 
 @dataclass(frozen=True)
 class CheckCounts:
-    """Pictures and boxes looked at, and findings by severity; `accepted` errors are those in `check.accept`."""
+    """Pictures and boxes looked at, findings by severity, errors in `check.accept` by code, edits of `--fix`."""
 
     pictures: int
     boxes: int
-    errors: int
     warnings: int
     repaired: int
-    accepted: int = 0
+    accepted: dict[str, int] = field(default_factory=dict)
+    fixed: int = 0
 
     def __str__(self) -> str:
-        texts = [counted(self.pictures, "picture"), counted(self.boxes, "box", "boxes")]
-        texts += [counted(self.accepted, "error") + " accepted"] if self.accepted else ["no errors"]
+        texts = [counted(self.fixed, "edit")] * bool(self.fixed)
+        texts += [counted(self.pictures, "picture"), counted(self.boxes, "box", "boxes")]
+        if self.accepted:
+            texts.append(f"{counted(sum(self.accepted.values()), 'error')} accepted ({_by_code(self.accepted)})")
+        else:
+            texts.append("no errors")
         return ", ".join([*texts, counted(self.warnings, "warning"), f"{self.repaired:,} repaired"])
 
 
-def _refuse_unknown_codes(accept: Sequence[str]) -> None:
+def refuse_unknown_codes(accept: Sequence[str]) -> None:
+    """DetectorError when `check.accept` names a code that does not exist, with the nearest."""
     for code in accept:
-        if code not in CATALOGUE:
-            near = (difflib.get_close_matches(code.upper(), CATALOGUE, n=1, cutoff=0.0) or [""])[0]
-            raise DetectorError(
-                f"check.accept names '{code}', which is no code: detector.toml: the nearest is '{near}'"
-            )
+        refuse_unknown_code(code, "check.accept in detector.toml", "correct it; `invoke check --explain` lists all")
 
 
 def _readers_findings(root: Path, pictures: list[Stored]) -> list[Finding]:
@@ -57,74 +58,83 @@ def _readers_findings(root: Path, pictures: list[Stored]) -> list[Finding]:
     return found
 
 
-def find_all(root: Path, pictures: list[Stored], labels: Sequence[str], min_box_px: float) -> list[Finding]:
+def find_all(root: Path, pictures: list[Stored], source, min_box_px: float, input_px: int) -> list[Finding]:
     """All findings, by code, file and line."""
+    labels = list(source.labels)
     found = _readers_findings(root, pictures)
     for stored in pictures:
-        found += picture_findings(stored)
-        found += box_findings(stored, min_box_px)
-    found += name_findings(pictures, list(labels))
-    found += split_findings(pictures, list(labels))
-    found += orphan_findings(root, pictures, stored_labels(root))
+        found += files.picture_findings(stored)
+        found += boxes.box_findings(stored, min_box_px)
+    found += classes.name_findings(pictures, labels)
+    found += splits.split_findings(pictures, labels)
+    found += files.orphan_findings(root, pictures, stored_labels(root))
+    found += whole.balance_findings(pictures)
+    found += whole.tiny_findings(pictures, input_px)
+    found += whole.flag_findings(pictures)
+    found += whole.background_findings(pictures)
+    if source.kind == "openimages":
+        found += whole.licence_findings(root, pictures)
     return sorted(found, key=lambda one: (one.code, one.file, one.line, one.message))
 
 
-def _table(findings: list[Finding], accept: Sequence[str]) -> str:
-    """One block a code, the worst first: code, severity, count, title, what to do, then the first places."""
-    lines = []
-    for code, count in sorted(Counter(one.code for one in findings).items(), key=lambda pair: _rank(pair[0])):
-        same = [one for one in findings if one.code == code]
-        severity = "accepted" if code in accept and same[0].severity == "error" else same[0].severity
-        lines.append(f"{code}  {severity:<8}  {count:>5,}  {CATALOGUE[code].title}: {CATALOGUE[code].fix}")
-        if severity == "repaired":  # nothing to do, so nothing to look at; the report has them all
-            continue
-        for one in same[:_SHOWN]:
-            place = f"{one.file}:{one.line}" if one.line else one.file
-            lines.append(f"      {place}  {one.message}")
-        if count > _SHOWN:
-            lines.append(f"      ... {count - _SHOWN:,} more in {REPORT}")
-    return "\n".join(lines)
-
-
-def _rank(code: str) -> tuple[int, str]:
-    return "EWR".index(code[0]), code
-
-
-def check(root: Path, labels: Sequence[str], accept: Sequence[str], min_box_px: float) -> CheckCounts:
+def check(root: Path, source, limits, input_px: int, fixed: int | None = None) -> CheckCounts:
     """Check `images/` and write `annotations/check.json`; print a table of the findings.
 
-    `labels` is source.labels (empty: every class is known), `accept` the codes that do not stop, `min_box_px` the
-    smallest side of a box in pixels of the stored picture. DetectorError, after the report is written, when an
-    error is not accepted; also when there are no pictures or `accept` names a code that does not exist.
+    `source` and `limits` are the tables [source] and [check] of detector.toml, `input_px` the side of the square that
+    the model sees, `fixed` how many edits `--fix` has just made (None: it was not asked for). DetectorError, after the
+    report is written, when an error is not accepted; also when there are no pictures or `check.accept` names a code
+    that does not exist.
     """
-    _refuse_unknown_codes(accept)
+    refuse_unknown_codes(limits.accept)
     pictures = read_stored(root, "check")
     if not pictures:
         raise DetectorError("there are no pictures: images/train: run `invoke organize`")
-    findings = find_all(root, pictures, labels, min_box_px)
+    findings = find_all(root, pictures, source, limits.min_box_px, input_px)
     severities = Counter(one.severity for one in findings)
-    errors = Counter(one.code for one in findings if one.severity == "error" and one.code not in accept)
-    boxes = sum(len(stored.label.boxes) for stored in pictures if stored.label)
+    counts = CheckCounts(
+        len(pictures),
+        sum(len(stored.label.boxes) for stored in pictures if stored.label),
+        severities["warning"],
+        severities["repaired"],
+        dict(Counter(one.code for one in findings if one.severity == "error" and one.code in limits.accept)),
+        fixed or 0,
+    )
+    _write(root, counts, severities["error"], findings)
+    if findings:
+        print(findings_table(findings, limits.accept))
+    errors = [one for one in findings if one.severity == "error" and one.code not in limits.accept]
+    if errors:
+        policy = Policy(source.labels, source.exif, limits.accept, limits.min_box_px)
+        if fixed is not None:
+            print(left_text(errors))
+        raise _refusal(errors, len(answered(errors, plan_fixes(root, pictures, policy))))
+    return counts
+
+
+def _write(root: Path, counts: CheckCounts, errors: int, findings: list[Finding]) -> None:
     write_json(
         root / REPORT,
         {
             "schema": 1,
-            "pictures": len(pictures),
-            "boxes": boxes,
-            "errors": severities["error"],
-            "warnings": severities["warning"],
-            "repaired": severities["repaired"],
+            "pictures": counts.pictures,
+            "boxes": counts.boxes,
+            "errors": errors,
+            "warnings": counts.warnings,
+            "repaired": counts.repaired,
             "findings": [one.as_json() for one in findings],
         },
     )
-    if findings:
-        print(_table(findings, accept))
-    if errors:
-        counts = ", ".join(f"{code} x {count:,}" for code, count in sorted(errors.items()))
-        codes = ", ".join(f'"{code}"' for code in sorted(errors))
-        raise DetectorError(
-            f"{counted(sum(errors.values()), 'error')} ({counts}): {REPORT}: correct the files that it names, or "
-            f"accept them with check.accept = [{codes}] in detector.toml; then run the same command again"
-        )
-    accepted = severities["error"]
-    return CheckCounts(len(pictures), boxes, 0, severities["warning"], severities["repaired"], accepted)
+
+
+def _by_code(codes: dict[str, int]) -> str:
+    return ", ".join(f"{code} x {count:,}" for code, count in sorted(codes.items()))
+
+
+def _refusal(errors: list[Finding], fixable: int) -> DetectorError:
+    by_code = Counter(one.code for one in errors)
+    codes = ", ".join(f'"{code}"' for code in sorted(by_code))
+    does = f"`invoke check --fix` repairs {fixable:,} of them; " if fixable else ""
+    return DetectorError(
+        f"{counted(len(errors), 'error')} ({_by_code(by_code)}): {REPORT}: {does}correct the files that it names, or "
+        f"accept them with check.accept = [{codes}] in detector.toml; then run the same command again"
+    )

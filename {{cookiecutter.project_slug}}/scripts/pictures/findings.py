@@ -4,7 +4,10 @@ E codes stop the pipeline unless `check.accept` names them, W codes do not stop 
 `organize` has repaired without loss. A finding points to the file and line that a person would correct.
 """
 
+import difflib
 from dataclasses import asdict, dataclass
+
+from scripts.pipeline.errors import DetectorError
 
 SEVERITIES = {"E": "error", "W": "warning", "R": "repaired"}
 
@@ -82,7 +85,9 @@ _CODES = (
         "move it to the source, from where organize writes it as one, or save it as one",
     ),
     Code("W101", "classes are out of balance", "label more of the rare classes, or expect less of them"),
-    Code("W102", "many boxes are tiny for the model", "choose a model.id with a larger input, or cut pictures into parts"),
+    Code(
+        "W102", "many boxes are tiny for the model", "choose a model.id with a larger input, or cut pictures into parts"
+    ),
     Code("W103", "many boxes are marked as not to be learned or scored", "look whether the marks are meant"),
     Code(
         "W104",
@@ -105,9 +110,13 @@ _CODES = (
     Code(
         "W113",
         "nearly the same picture in two splits",
-        "delete one of them, or let split.mode = \"hash\" deal the pictures: the score may be a memory",
+        'delete one of them, or let split.mode = "hash" deal the pictures: the score may be a memory',
     ),
-    Code("W114", "box covers the whole picture", "look at it: draw the object, or leave it if it really fills the picture"),
+    Code(
+        "W114",
+        "box covers the whole picture",
+        "look at it: draw the object, or leave it if it really fills the picture",
+    ),
     Code("W115", "two boxes of one class on the same thing", "delete one of them"),
     Code(
         "W116",
@@ -140,6 +149,13 @@ _CODES = (
     Code("R215", "copies with labels of one class each", "nothing to do: one picture with the boxes of all"),
 )
 CATALOGUE = {code.code: code for code in _CODES}
+
+
+def refuse_unknown_code(code: str, where: str, advice: str) -> None:
+    """DetectorError with the nearest code when `code` does not exist."""
+    if code not in CATALOGUE:
+        near = (difflib.get_close_matches(code.upper(), CATALOGUE, n=1, cutoff=0.0) or [""])[0]
+        raise DetectorError(f"'{code}' is no code, the nearest is '{near}': {where}: {advice}")
 
 
 def finding(code: str, file: str, message: str, line: int = 0, class_name: str = "", picture: str = "") -> Finding:

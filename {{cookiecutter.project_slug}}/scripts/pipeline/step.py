@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from invoke.exceptions import Exit
-from invoke.tasks import Task
+from invoke.executor import Executor
+from invoke.tasks import Call, Task
 
 from scripts.pipeline import lock, record
 from scripts.pipeline.errors import DetectorError
@@ -118,6 +119,8 @@ class Step(Task):
         that return paths, for sources outside. settings: names of tables or dotted names. outputs: patterns of what it
         writes and nobody else changes. present: patterns of what it writes and others may change: each has to match
         something. room: folder of scripts/ whose code counts. room_noted: one whose changes status only mentions.
+    tells: arguments with which the step only says something: it then runs alone, without the steps before it.
+    edits: arguments with which the step itself changes what it reads.
     """
 
     def __init__(
@@ -130,6 +133,8 @@ class Step(Task):
         present: Sequence[str] = (),
         room: str | None = None,
         room_noted: str | None = None,
+        tells: Sequence[str] = (),
+        edits: Sequence[str] = (),
         **options: Any,
     ) -> None:
         super().__init__(body, **options)
@@ -138,10 +143,14 @@ class Step(Task):
                 raise ValueError(f"step {self.name}: only * ? ** and / mean something in a pattern: {pattern}")
         self.inputs, self.settings, self.outputs, self.present = inputs, settings, outputs, present
         self.room, self.room_noted = room, room_noted
+        self.tells, self.edits = tells, edits
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body if there is a reason, or if an argument other than its default asks for it."""
         with polite(self.name):
+            if self.only_tells(kwargs):
+                print(super().__call__(*args, **kwargs), flush=True)
+                return None
             project = current()
             lock.acquire(project.root / STATE / "lock")
             before = self.observe(project)
@@ -164,7 +173,8 @@ class Step(Task):
         finally:
             project.tree.refresh()
         seconds = time.perf_counter() - started_s
-        after = self.observe(project, before)
+        edited = any(kwargs.get(name) for name in self.edits)
+        after = self.observe(project, None if edited else before)
         text = "" if result is None else str(result)
         record.write(path, "done", after, seconds=round(seconds, 1), text=text)
         project.digests.save()
@@ -192,6 +202,10 @@ class Step(Task):
             absent=absent,
         )
 
+    def only_tells(self, kwargs: dict) -> bool:
+        """Say if these arguments ask for an answer and not for work: `invoke check --explain E005`."""
+        return any(kwargs.get(name) for name in self.tells)
+
     def record_path(self, project: Project) -> Path:
         """Return the path of the state file."""
         return project.root / STATE / f"{self.name}.json"
@@ -206,3 +220,20 @@ class Step(Task):
         parameters = inspect.signature(self.body).parameters
         # Empty stands for absent: invoke passes [] for a list that was not given.
         return any((value or None) != (parameters[name].default or None) for name, value in list(given.items())[1:])
+
+
+class StepExecutor(Executor):
+    """invoke's executor, except that a step which only tells something does not run the steps before it.
+
+    invoke.yaml names it: without it, `invoke check --explain E005` in a new project would first get all pictures.
+    """
+
+    def expand_calls(self, calls: list) -> list:
+        """Return the calls with those that have to come before each."""
+        expanded = []
+        for call in calls:
+            if isinstance(call, Call) and isinstance(call.task, Step) and call.task.only_tells(call.kwargs):
+                expanded.append(call)
+            else:
+                expanded += super().expand_calls([call])
+        return expanded

@@ -1,0 +1,1 @@
+"""What `invoke check --fix` does to files of `images/`, a module a topic; the source is never touched."""
