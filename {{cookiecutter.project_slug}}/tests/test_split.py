@@ -1,9 +1,12 @@
 """Who goes to train, validation and test."""
 
+import io
+import random
 import shutil
 from collections import Counter
 
 import pytest
+from PIL import Image
 
 from scripts.pictures.split import Group, assign
 from scripts.pipeline.errors import DetectorError
@@ -155,3 +158,59 @@ def test_one_crowded_picture_does_not_tip_the_balance(project):
         project.add(f"{index}.jpg")
     project.organize()
     assert Counter(project.splits().values()) == {"train": 28, "validation": 6, "test": 6}
+
+
+def scene(seed: int, quality: int = 90, size: tuple[int, int] = (240, 160)) -> bytes:
+    """A drawn scene of coloured rectangles, the same for one seed."""
+    rng = random.Random(seed)
+    image = Image.new("RGB", (240, 160), tuple(rng.randrange(256) for _ in range(3)))
+    for _ in range(12):
+        x, y = rng.randrange(200), rng.randrange(120)
+        colour = tuple(rng.randrange(256) for _ in range(3))
+        image.paste(colour, (x, y, x + rng.randrange(20, 90), y + rng.randrange(20, 60)))
+    buffer = io.BytesIO()
+    image.resize(size).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def test_nearly_identical_pictures_stay_on_one_side(project):
+    for index in range(12):
+        project.add(f"{index}.jpg", data=scene(index))
+        project.add(f"{index}_small.jpg", data=scene(index, 60, (180, 120)))
+    project.organize()
+    splits = project.splits()
+    assert all(splits[str(index)] == splits[f"{index}_small"] for index in range(12))
+    assert set(splits.values()) == {"train", "validation", "test"} and project.findings() == []
+
+
+def test_a_new_picture_goes_where_its_kin_is(project):
+    for index in range(9):
+        project.add(f"{index}.jpg", data=scene(index))
+    project.organize()
+    before = project.splits()
+    for index in range(9):
+        project.add(f"{index}_small.jpg", data=scene(index, 60, (180, 120)))
+    project.organize()
+    assert all(project.splits()[f"{index}_small"] == before[str(index)] for index in range(9))
+
+
+def test_across_a_split_of_the_source_they_are_a_warning(project):
+    for index in range(8):
+        project.add(f"train/{index}.jpg", data=scene(index))
+    project.add("test/t.jpg", data=scene(3, 60, (180, 120)))
+    project.add("test/u.jpg", data=scene(99))
+    project.organize()
+    assert project.findings() == [("W113", "test/t.jpg", 0)]
+    assert project.splits()["t"] == "test" and project.splits()["3"] in ("train", "validation")
+
+
+def test_frames_of_a_fixed_camera_are_dealt_to_all_splits(project):
+    ground = Image.open(io.BytesIO(scene(5))).convert("RGB")
+    for index in range(20):
+        frame = ground.copy()
+        frame.paste((255, 240, 0), (11 * index, 40, 11 * index + 14, 54))
+        buffer = io.BytesIO()
+        frame.save(buffer, "JPEG", quality=90)
+        project.add(f"frame{index:02}.jpg", data=buffer.getvalue())
+    project.organize()
+    assert Counter(project.splits().values()) == {"train": 14, "validation": 3, "test": 3}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from scripts.pictures.near import signature
+
 EXIF_ORIENTATION = 0x0112
 # Kept byte for byte. TensorFlow decodes grey, CMYK, palette, RGBA and 16 bit versions of both (tried with 2.20).
 _KEPT = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
@@ -31,8 +33,9 @@ class PictureFacts:
     """What one reading of a picture file found.
 
     `sha256` is that of the file; `source_format` and `mode` are Pillow's names for what it holds; `format`
-    (`jpeg`, `png`) and the sizes are those of the copy in `images/`; `orientation` is the EXIF tag (1: upright); `staged` is the file with the re-encoded bytes ("": bytes are
-    kept); `error` says why the picture cannot be used ("": it can).
+    (`jpeg`, `png`) and the sizes are those of the copy in `images/`; `orientation` is the EXIF tag (1: upright);
+    `staged` is the file with the re-encoded bytes ("": bytes are kept); `signature` is what `near.py` compares
+    (b"": not asked for); `error` says why the picture cannot be used ("": it can).
     """
 
     sha256: str = ""
@@ -44,6 +47,7 @@ class PictureFacts:
     orientation: int = 1
     staged: str = ""
     staged_sha256: str = ""
+    signature: bytes = b""
     error: str = ""
 
 
@@ -126,10 +130,11 @@ def open_shrunk(path: Path, side_px: int) -> tuple[Image.Image, tuple[int, int]]
         raise ValueError(_why_not(path.read_bytes()[:64] if path.is_file() else b"", error)) from error
 
 
-def inspect_bytes(data: bytes, exif: str = "stored") -> tuple[PictureFacts, bytes | None]:
+def inspect_bytes(data: bytes, exif: str = "stored", signed: bool = False) -> tuple[PictureFacts, bytes | None]:
     """Facts of a picture, and its new bytes when it has to be re-encoded (else None).
 
-    `exif` is `source.exif`: only "displayed" turns pixels. The picture is decoded fully.
+    `exif` is `source.exif`: only "displayed" turns pixels. The picture is decoded fully. `signed`: also compute the
+    signature, of the upright view, so that a turned copy of a photograph is known as the same.
     """
     facts = PictureFacts(sha256=hashlib.sha256(data).hexdigest())
     try:
@@ -139,6 +144,7 @@ def inspect_bytes(data: bytes, exif: str = "stored") -> tuple[PictureFacts, byte
     source_format = image.format or ""
     mode, turn = image.mode, exif_orientation(image)
     picture_format = _KEPT.get(source_format) or ("jpeg" if source_format in _LOSSY else "png")
+    seen = signature(_to_rgb(image), _UPRIGHT.get(turn)) if signed else b""
     upright = exif == "displayed" and turn != 1
     if upright:
         profile = image.info.get("icc_profile")
@@ -152,6 +158,7 @@ def inspect_bytes(data: bytes, exif: str = "stored") -> tuple[PictureFacts, byte
         orientation=turn,
         width_px=image.width,
         height_px=image.height,
+        signature=seen,
     )
     kept = source_format in _KEPT and not upright
     return facts, None if kept else _encode(image, picture_format)
@@ -164,7 +171,7 @@ def inspect_picture(task: tuple[str, str, str]) -> PictureFacts:
         data = Path(path).read_bytes()
     except OSError as error:
         return PictureFacts(error=f"cannot be opened: {error.strerror}")
-    facts, encoded = inspect_bytes(data, exif)
+    facts, encoded = inspect_bytes(data, exif, signed=bool(staging))
     if encoded is None or not staging:
         return facts
     digest = hashlib.sha256(encoded).hexdigest()

@@ -64,8 +64,8 @@ def _no_labels(files: SourceFiles, label_files: list[LabelFile], suffixes: set[s
     pictures = counted(len(files.pictures), "picture")
     if not label_files:
         return DetectorError(
-            f"no label file ({', '.join(sorted(suffixes))}) for {pictures}: {files.shown}: put the labels into the same "
-            "folder, or set source.path in detector.toml to the folder that holds both"
+            f"no label file ({', '.join(sorted(suffixes))}) for {pictures}: {files.shown}: put the labels into the "
+            "same folder, or set source.path in detector.toml to the folder that holds both"
         )
     first = next((file for file in label_files if file.format), label_files[0])
     reason = first.error or "no picture has the name that it states"
@@ -87,7 +87,8 @@ def _refuse_two_formats(files: SourceFiles, pairing: Pairing) -> None:
         named = []
         for name in formats:
             paths = sorted({e.file.path for p in pictures for e in pairing.entries[p] if e.file.format == name})
-            named.append(f"{name} ({files.show(paths[0])}" + (f" and {len(paths) - 1:,} more)" if paths[1:] else ")"))
+            more = f" and {len(paths) - 1:,} more" if paths[1:] else ""
+            named.append(f"{name} ({files.show(paths[0])}{more})")
         choices = " or ".join(f'"{name}"' for name in formats)
         raise DetectorError(
             f"{len(formats)} formats label the same {counted(len(pictures), 'picture')}, {', '.join(named)}: "

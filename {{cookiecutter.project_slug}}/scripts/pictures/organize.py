@@ -1,16 +1,17 @@
 """From a source of labelled pictures to `images/{train,validation,test}`: the step `organize`."""
 
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.pictures.findings import Finding, finding
+from scripts.pictures.assigning import assign_splits, remember, wanted_splits
+from scripts.pictures.findings import Finding
 from scripts.pictures.ledger import LEDGER, ImagesFolder, read_ledger, stored_pictures
 from scripts.pictures.naming import give_names
 from scripts.pictures.reading import Item, SourceReader, drop_twins
-from scripts.pictures.source import SourceFiles, respects_folders, scan_source
-from scripts.pictures.split import SPLITS, Group, assign, read_split, write_split
+from scripts.pictures.source import SourceFiles, scan_source
+from scripts.pictures.split import SPLITS, read_split, write_split
 from scripts.pictures.switch import DEMO_FOLDER, OPENIMAGES_FOLDER, SourceChange, source_of
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_json
@@ -88,59 +89,6 @@ def _reading_of(source):
     return replace(source, format="csv", exif="stored") if source.kind == "openimages" else source
 
 
-def _wanted_splits(items: list[Item], source, split, shown: str) -> list[Item]:
-    """Items whose `picture.split` is what the source decides: a split, or "" where ours is free to choose."""
-    found = Counter(item.picture.split for item in items)
-    if source.merge_validation:
-        found["train"] += found.pop("validation", 0)
-    if not respects_folders(found, split.mode, shown):
-        return [_with_split(item, "") for item in items]
-    # What the source lacks is carved out of its train pictures; a folder without a split's name counts as train.
-    free = not found["validation"] or not found["test"]
-    pool = "" if free else "train"
-    fixed = {"test": "test", "validation": pool if source.merge_validation else "validation"}
-    return [_with_split(item, fixed.get(item.picture.split, pool)) for item in items]
-
-
-def _with_split(item: Item, split: str) -> Item:
-    return replace(item, picture=replace(item.picture, split=split))
-
-
-def _assign(
-    items: list[Item], images: ImagesFolder, known: dict[str, list[str]], split
-) -> tuple[list[Item], list[Finding]]:
-    """Give every item its split: where it lies, else what split.csv remembers, else the source's, else by balance."""
-    findings, groups = [], {}
-    respected = {item.picture.split for item in items} - {""}
-    decided = []
-    for item in items:
-        wanted, remembered = item.picture.split, known.get(item.facts.sha256, [])
-        earlier = wanted if wanted in remembered else (remembered or [""])[0]
-        final = images.split_of(item) or earlier or wanted
-        if wanted and final != wanted:
-            findings.append(finding("W110", item.shown, f"lies in {final}, its folder says {wanted}"))
-        decided.append(_with_split(item, final))
-        group = groups.setdefault((item.facts.sha256, final), Group(item.facts.sha256, pictures=0, split=final))
-        group.pictures += 1
-        group.classes.update(box.class_name for box in item.picture.boxes if box.class_name)
-    validation = 0.0 if "validation" in respected else split.validation
-    test = 0.0 if "test" in respected else split.test
-    free = [group for group in groups.values() if not respected or group.split not in respected]
-    assign(free, validation, test, split.seed)
-    chosen = {group.key: group.split for group in free}
-    return [item if item.picture.split else _with_split(item, chosen[item.facts.sha256]) for item in decided], findings
-
-
-def _remember(known: dict[str, list[str]], entries: list[dict], forgotten: list[dict]) -> None:
-    """Bring `known` up to date; the split of a `forgotten` drawing means nothing beside pictures of the user."""
-    for entry in forgotten:
-        known.pop(entry["sha256"], None)
-    now = defaultdict(set)
-    for entry in entries:
-        now[entry["sha256"]].add(entry["split"])
-    known.update({sha256: sorted(splits, key=SPLITS.index) for sha256, splits in now.items()})
-
-
 def _link_findings(findings: list[Finding], items: list[Item]) -> list[Finding]:
     """Name the file in `images/` that each finding is about, so that `check` can drop it once that file was edited."""
     labels = Counter(item.label_shown for item in items)
@@ -170,15 +118,15 @@ def organize(root: Path, source, demo, split) -> OrganizeCounts:
         if not read:
             raise _nothing_usable(files, reader.findings)
         change.refuse_other_pictures({item.facts.sha256 for item in read})
-        items, twins = drop_twins(_wanted_splits(read, source, split, files.shown))
+        items, twins = drop_twins(wanted_splits(read, source, split, files.shown))
         images.adopt_moved_sources(items)
         if source.kind == "demo" or change.leaves_demo:
             images.remove_drawn(items)
-        items, moved = _assign(items, images, known, split)
+        items, moved = assign_splits(items, images, known, split)
         items, renamed = give_names(items, {shown: entry["name"] for shown, entry in images.by_source.items()})
         entries = [images.put(item) for item in items]
     entries += images.keep_the_rest()
-    _remember(known, entries, images.removed if change.leaves_demo else [])
+    remember(known, entries, images.removed if change.leaves_demo else [])
     findings = _link_findings(reader.findings + twins + moved, items)
     extra = {
         "renamed": renamed,

@@ -77,7 +77,8 @@ class SourceChange:
         `sha256s` are those of the pictures of the present source: where they include all that came from the old
         path, the folder was only moved.
         """
-        if self.before.get("kind") not in ("folder", "openimages") or not self.here or _same_folder(self.root, self.before, self.now):
+        theirs = self.before.get("kind") in ("folder", "openimages") and self.here
+        if not theirs or _same_folder(self.root, self.before, self.now):
             return
         known = {entry["sha256"] for entry, _ in self.here if not entry.get("gone")}
         missing = known - sha256s
