@@ -173,6 +173,11 @@ def scene(seed: int, quality: int = 90, size: tuple[int, int] = (240, 160)) -> b
     return buffer.getvalue()
 
 
+def warnings(project) -> list[tuple[str, str, int]]:
+    """What organize found without repairs: the label files of the fixture state another size."""
+    return [found for found in project.findings() if not found[0].startswith("R")]
+
+
 def test_nearly_identical_pictures_stay_on_one_side(project):
     for index in range(12):
         project.add(f"{index}.jpg", data=scene(index))
@@ -180,7 +185,7 @@ def test_nearly_identical_pictures_stay_on_one_side(project):
     project.organize()
     splits = project.splits()
     assert all(splits[str(index)] == splits[f"{index}_small"] for index in range(12))
-    assert set(splits.values()) == {"train", "validation", "test"} and project.findings() == []
+    assert set(splits.values()) == {"train", "validation", "test"} and warnings(project) == []
 
 
 def test_a_new_picture_goes_where_its_kin_is(project):
@@ -200,7 +205,7 @@ def test_across_a_split_of_the_source_they_are_a_warning(project):
     project.add("test/t.jpg", data=scene(3, 60, (180, 120)))
     project.add("test/u.jpg", data=scene(99))
     project.organize()
-    assert project.findings() == [("W113", "test/t.jpg", 0)]
+    assert warnings(project) == [("W113", "test/t.jpg", 0)]
     assert project.splits()["t"] == "test" and project.splits()["3"] in ("train", "validation")
 
 
