@@ -9,11 +9,12 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from scripts.pictures.dataset import Box, LabelError, LabelFile, Labels, NotALabelError, Note
 from scripts.pictures.formats.open_images_names import names_beside
-from scripts.pictures.formats.table_columns import Columns, find_columns
+from scripts.pictures.formats.table_columns import Columns, find_columns, headerless_columns
 from scripts.pictures.formats.text import read_text, refuse_unreadable
 from scripts.pictures.formats.voc import FLAGS, parse_number
 from scripts.pipeline.words import counted
@@ -133,10 +134,12 @@ def read(path: Path) -> LabelFile:
     line, header = next(rows, (0, []))
     if not header:
         raise NotALabelError("not a table of boxes: the file is empty")
-    columns = find_columns(header)
+    columns = headerless_columns(header)
+    first_rows = [(line, header)] if columns else []
+    columns = columns or find_columns(header)
     refuse_unreadable(text)
     table = _Table(columns)
-    for line, row in rows:
+    for line, row in chain(first_rows, rows):
         table.take(line, row)
     names = names_beside(path) if columns.open_images else {}
     notes = table.unplaced + (_codes_without_names(table, names) if columns.open_images else [])

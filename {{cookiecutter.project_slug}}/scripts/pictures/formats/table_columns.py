@@ -87,6 +87,22 @@ def find_columns(header: list[str]) -> Columns:
     return Columns(places, sizes, open_images, len(header))
 
 
+# Rows of tables without a header: the tutorial's columns, and those of keras-retinanet.
+_HEADERLESS = {8: "filename width height class xmin ymin xmax ymax", 6: "filename xmin ymin xmax ymax class"}
+_PICTURE = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?)$", re.IGNORECASE)
+
+
+def headerless_columns(row: list[str]) -> Columns | None:
+    """The columns of a table whose first row is no header but a box, as two well-known tools write it; else None."""
+    names = _HEADERLESS.get(len(row), "").split()
+    if not names or not _PICTURE.search(row[0].strip()):
+        return None
+    numbers = [cell for name, cell in zip(names, row, strict=True) if name not in ("filename", "class")]
+    if not all(re.fullmatch(r"\s*-?[0-9.]*\s*", cell) for cell in numbers):
+        return None
+    return find_columns(names)
+
+
 def _shown(header: list[str]) -> str:
     text = ",".join(header)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,142 @@
+"""YOLO label files, and the many places where the names of their classes stand."""
+
+import math
+
+import pytest
+
+from scripts.pictures.dataset import LabelFile, NotALabelError
+from scripts.pictures.formats.yolo import read
+from scripts.pictures.formats.yolo_names import name_classes
+
+
+def write(tmp_path, text, name="a.txt"):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+    return path
+
+
+def entry_of(tmp_path, text):
+    (entry,) = read(write(tmp_path, text)).entries
+    return entry
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3 0.5 .25 0.5 0.5", "\n3\t0.5  0.25 0.5 0.5 \r\n\r\n", b"\xef\xbb\xbf3 0.5 0.25 0.5 0.5", "3.0 0.5 0.25 0.5 0.5"],
+)
+def test_a_box_is_read_as_shares_whatever_the_white_space(tmp_path, text):
+    entry = entry_of(tmp_path, text)
+    assert entry.fractions and not entry.notes
+    assert [(box.class_name, box.xyxy_px) for box in entry.boxes] == [("3", (0.25, 0.0, 0.75, 0.5))]
+
+
+def test_lines_count_blank_ones(tmp_path):
+    assert [box.line for box in entry_of(tmp_path, "1 .5 .5 .1 .1\n\n2 .5 .5 .1 .1\n").boxes] == [1, 3]
+
+
+@pytest.mark.parametrize("text", ["", "\n  \r\n"])
+def test_an_empty_file_is_a_picture_without_objects(tmp_path, text):
+    assert entry_of(tmp_path, text).boxes == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "corners", "code"),
+    [
+        ("1 0.1 0.2 0.5 0.2 0.3 0.9", (0.1, 0.2, 0.5, 0.9), "R213"),  # polygon of three points
+        ("1 0.3 0.1 0.5 0.3 0.3 0.5 0.1 0.3", (0.1, 0.1, 0.5, 0.5), "R213"),  # a turned box
+        ("1 0.5 0.5 0.2 0.2 0.93", (0.4, 0.4, 0.6, 0.6), "W118"),  # a detection
+        ("1 0.5 0.5 0.2 0.2 " + "0.1 0.1 2 " * 17, (0.4, 0.4, 0.6, 0.6), "W118"),  # key points
+        ("1 0,5 0,5 0,2 0,2", (0.4, 0.4, 0.6, 0.6), "R206"),
+    ],
+)
+def test_what_is_more_than_a_box_is_said(tmp_path, line, corners, code):
+    entry = entry_of(tmp_path, line)
+    assert entry.boxes[0].xyxy_px == pytest.approx(corners)
+    assert [note.code for note in entry.notes] == [code]
+
+
+@pytest.mark.parametrize("bad", ["1 0.5 x 0.2 0.2", "1 0.5 0.5 0.2", "1 0.5 0.5 nan 0.2", "1 1 2 3 4 5 6 7 8 9"])
+def test_a_broken_line_among_good_ones_is_a_box_without_numbers(tmp_path, bad):
+    entry = entry_of(tmp_path, f"0 .5 .5 .1 .1\n{bad}\n0 .5 .5 .1 .1\n")
+    assert len(entry.boxes) == 3 and entry.boxes[1].line == 2
+    assert any(map(math.isnan, entry.boxes[1].xyxy_px))
+
+
+@pytest.mark.parametrize("text", ["apple\npear\n", "Readme\n\n1 of 2", "French fries 1 2 30 40", "x/a.jpg", "1 2 3"])
+def test_other_text_is_no_yolo(tmp_path, text):
+    with pytest.raises(NotALabelError):
+        read(write(tmp_path, text))
+
+
+def named(tmp_path, files: dict[str, str], label="labels/a.txt", line="1 .5 .5 .1 .1"):
+    """The class name that a label file gets beside `files`, and the codes of the notes."""
+    others = [write(tmp_path, text, name) for name, text in files.items()]
+    label_files, notes = name_classes([read(write(tmp_path, line, label))], others, tmp_path)
+    return label_files[0].entries[0].boxes[0].class_name, [note.code for _, note in notes]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("data.yaml", "names: ['no', bell pepper]\nnc: 2\n", "bell pepper"),
+        ("data.yaml", "path: ..\nnames:\n  0: apple\n  1: no\n", "no"),  # a word of YAML 1.1
+        ("voc.yml", "names: {1: Äpfel}", "Äpfel"),
+        ("classes.txt", "apple\r\n pear \r\n", "pear"),
+        ("classes.txt", "\ufeffapple\n7 up", "7 up"),
+        ("obj.names", "apple\npear", "pear"),
+        ("_darknet.labels", "apple\npear", "pear"),
+        ("labels/classes.txt", "\npear", "pear"),  # a blank line is number 0
+    ],
+)
+def test_names_are_found(tmp_path, name, text, found):
+    assert named(tmp_path, {name: text}) == (found, [])
+
+
+def test_the_nearest_names_count(tmp_path):
+    files = {"classes.txt": "a\nfar", "labels/classes.txt": "a\nnear", "other/classes.txt": "a\nother"}
+    assert named(tmp_path, files)[0] == "near"
+    assert named(tmp_path, files, label="labels/train/deep/a.txt")[0] == "near"
+
+
+def test_names_elsewhere_count_if_they_are_the_only_ones(tmp_path):
+    assert named(tmp_path, {"meta/x/data.yaml": "names: [a, only]"})[0] == "only"
+    both = {"meta/x/data.yaml": "names: [a, one]", "meta/y/data.yaml": "names: [a, another]"}
+    assert named(tmp_path, both) == ("class_1", ["W116"])
+
+
+def test_two_files_that_disagree_are_an_error(tmp_path):
+    name, codes = named(tmp_path, {"data.yaml": "names: [a, b]", "classes.txt": "b\na"})
+    assert (name, codes) == ("b", ["E020"])
+    assert named(tmp_path, {"data.yaml": "names: [a, b]", "classes.txt": "a\nb"}) == ("b", [])
+
+
+def test_yaml_that_is_no_data_yaml_is_passed_over(tmp_path):
+    files = {"a.yaml": "model: {names: 3}", "b.yaml": "names: 5", "c.yaml": "- x", "d.yaml": "x: [1", "e.yaml": ""}
+    assert named(tmp_path, files) == ("class_1", ["W116"])
+
+
+def test_a_broken_data_yaml_is_an_error_with_its_line(tmp_path):
+    others = [write(tmp_path, 'train: "C:\\data"\nnames: [a]', "data.yaml")]
+    _, notes = name_classes([read(write(tmp_path, "0 .5 .5 .1 .1"))], others, tmp_path)
+    assert [(path.name, note.code, note.line) for path, note in notes] == [
+        ("data.yaml", "E019", 1),
+        ("a.txt", "W116", 1),
+    ]
+
+
+def test_one_note_for_each_number_without_a_name(tmp_path):
+    label_files = [read(write(tmp_path, "5 .5 .5 .1 .1\n" * 3, f"{n}.txt")) for n in range(4)]
+    label_files += [read(write(tmp_path, "0 .5 .5 .1 .1\n11 .5 .5 .1 .1\n", "9.txt"))]
+    found, notes = name_classes(label_files, [write(tmp_path, "apple\n", "classes.txt")], tmp_path)
+    assert [box.class_name for box in found[4].entries[0].boxes] == ["apple", "class_11"]
+    assert [(path.name, note.code, note.line) for path, note in notes] == [("0.txt", "W116", 1), ("9.txt", "W116", 2)]
+    assert "(12 boxes, 4 files)" in notes[0][1].message
+
+
+def test_files_of_other_formats_come_back_as_they_are(tmp_path):
+    others = [LabelFile(tmp_path / "a.xml", "voc"), LabelFile(tmp_path / "classes.txt", "", error="not YOLO")]
+    write(tmp_path, "apple\npear", "classes.txt")
+    found, notes = name_classes([*others, read(write(tmp_path, "1 .5 .5 .1 .1"))], [], tmp_path)
+    assert found[:2] == others
+    assert found[2].entries[0].boxes[0].class_name == "pear" and not notes
