@@ -130,3 +130,14 @@ def test_many_codes_are_shown_with_fewer_places_each(project, capsys):
     found(project)
     table = capsys.readouterr().out
     assert table.count("is inverted") == 1 + 2 and "2 more in annotations/check.json" in table
+
+
+def test_findings_in_a_table_of_all_pictures_name_the_picture(project):
+    rows = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+    for name in ("a.jpg", "b.jpg"):
+        project.add(name, None)
+        rows += [f"{name},60,40,apple,5,5,{30 if name == 'a.jpg' else 61.123456789},20"]
+    (project.source / "labels.csv").write_text("\n".join(rows), "utf-8")
+    row = found(project)["E005"][0]
+    assert row["file"].endswith("labels.csv") and row["line"] == 3
+    assert row["message"].startswith("'b.jpg': 'apple' box (5, 5, 61.12346, 20) leaves")

@@ -17,7 +17,7 @@ WARNINGS = {
         " crowds, and scoring counts none of the three, neither as found nor as missed: much labelling has no effect.",
     ),
     "W104": Explanation(
-        "Every training picture has boxes, and they cover more than half of it on average. The model sees little of "
+        "Every training picture has boxes, and they cover two thirds of it on average. The model sees little of "
         "what it is to ignore and may find objects everywhere. Some pictures of the same places without the objects "
         "help; for a first trial you can go without.",
     ),

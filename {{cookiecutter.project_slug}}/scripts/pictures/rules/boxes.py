@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 from scripts.pictures.dataset import Box
 from scripts.pictures.findings import Finding, finding
-from scripts.pictures.formats.voc import format_number
 from scripts.pictures.stored import Stored
 from scripts.pipeline.tables import SLOTS
 
@@ -33,8 +33,14 @@ def has_area(box: Box) -> bool:
 
 
 def box_text(xyxy_px: tuple[float, float, float, float]) -> str:
-    """The corners as they stand in messages: `(12, 3.5, 40, 20)`."""
-    return "(" + ", ".join(map(format_number, xyxy_px)) + ")"
+    """The corners as they stand in messages: `(12, 3.5, 40, 20)`, seven digits at most."""
+    return "(" + ", ".join(f"{value:.7g}" for value in xyxy_px) + ")"
+
+
+def named(stored: Stored, text: str) -> str:
+    """A message about a picture, whose name it bears where the label file is not of this picture alone."""
+    alone = Path(stored.label_shown).stem == Path(stored.shown).stem
+    return text if alone else f"'{Path(stored.shown).name}': {text}"
 
 
 def iou(one: Box, other: Box) -> float:
@@ -58,16 +64,16 @@ def box_findings(stored: Stored, min_box_px: float) -> Iterator[Finding]:
     for box, line in numbered_boxes(stored):
         found = box_problem(box, stored.facts.width_px, stored.facts.height_px, min_box_px)
         if found:
-            yield finding(found[0], stored.label_shown, found[1], line, box.class_name, name)
+            yield finding(found[0], stored.label_shown, named(stored, found[1]), line, box.class_name, name)
         if not box.class_name:
-            yield finding("E021", stored.label_shown, "the box has no <name>", line, "", name)
+            yield finding("E021", stored.label_shown, named(stored, "the box has no class"), line, "", name)
     for box, line, earlier_line, overlap in doubled_boxes(stored):
         text = f"'{box.class_name}' box {box_text(box.xyxy_px)} lies on that of line {earlier_line} (IoU {overlap:.2f})"
-        yield finding("W115", stored.label_shown, text, line, box.class_name, name)
+        yield finding("W115", stored.label_shown, named(stored, text), line, box.class_name, name)
     single = [line for box, line in numbered_boxes(stored) if not (box.group_of or box.is_crowd)]
     if len(single) > SLOTS:
         text = f"{len(single)} boxes, a model of ours finds {SLOTS} at most: {len(single) - SLOTS} are always missed"
-        yield finding("E014", stored.label_shown, text, single[SLOTS], "", name)
+        yield finding("E014", stored.label_shown, named(stored, text), single[SLOTS], "", name)
 
 
 def box_problem(box: Box, width_px: int, height_px: int, min_box_px: float) -> tuple[str, str] | None:
@@ -88,7 +94,7 @@ def box_problem(box: Box, width_px: int, height_px: int, min_box_px: float) -> t
         return "E005", f"{start} leaves the {width_px}x{height_px} picture by {_percent(share)} of its side"
     side = min(xmax - xmin, ymax - ymin)
     if side <= 0 or side < min_box_px:
-        return "E004", f"{start} is {format_number(side)} px wide or high"
+        return "E004", f"{start} is {side:.7g} px wide or high"
     share = area_px(box.xyxy_px) / (width_px * height_px) if width_px else 0.0
     if share > WHOLE_PICTURE and not (box.group_of or box.is_crowd):
         return "W114", f"{start} covers {_percent(share)} of the {width_px}x{height_px} picture"

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from scripts.pictures.findings import Finding, finding
-from scripts.pictures.rules.boxes import numbered_boxes
+from scripts.pictures.rules.boxes import named, numbered_boxes
 from scripts.pictures.source import same_name
 from scripts.pictures.stored import Stored
 
@@ -18,14 +18,14 @@ def name_findings(pictures: list[Stored], labels: list[str]) -> Iterator[Finding
             if name and name not in labels:
                 near = _nearest(name, labels)
                 text = f"class '{name}' is not in source.labels" + (f", nearest: '{near}'" if near else "")
-                yield finding("E001", stored.label_shown, text, line, name, stored.path.name)
+                yield finding("E001", stored.label_shown, named(stored, text), line, name, stored.path.name)
         return
     counts = Counter(name for name, _, _ in places)
     usual = common_spellings(counts)
     for name, stored, line in places:
         if name in usual:
             text = f"class '{name}' beside '{usual[name]}' ({counts[usual[name]]} boxes)"
-            yield finding("W108", stored.label_shown, text, line, name, stored.path.name)
+            yield finding("W108", stored.label_shown, named(stored, text), line, name, stored.path.name)
 
 
 def folded(name: str) -> str:
