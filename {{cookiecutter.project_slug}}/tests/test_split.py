@@ -186,6 +186,7 @@ def test_nearly_identical_pictures_stay_on_one_side(project):
     splits = project.splits()
     assert all(splits[str(index)] == splits[f"{index}_small"] for index in range(12))
     assert set(splits.values()) == {"train", "validation", "test"} and warnings(project) == []
+    assert sum(code == "R216" for code, _, _ in project.findings()) == 12
 
 
 def test_a_new_picture_goes_where_its_kin_is(project):

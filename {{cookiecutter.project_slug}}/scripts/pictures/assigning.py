@@ -11,6 +11,9 @@ from scripts.pictures.source import respects_folders
 from scripts.pictures.split import SPLITS, Group, assign
 
 
+_RANK = {split: rank for rank, split in enumerate(SPLITS)}
+
+
 def wanted_splits(items: list[Item], source, split, shown: str) -> list[Item]:
     """Items whose `picture.split` is what the source decides: a split, or "" where ours is free to choose."""
     found = Counter(item.picture.split for item in items)
@@ -77,7 +80,7 @@ def assign_splits(
     for group, free in open_kin:
         for index in free:
             decided[index] = _with_split(decided[index], group.split)
-    return decided, findings + [found for one in kin for found in _parted(decided, one)]
+    return decided, findings + [found for one in kin for found in _likeness(decided, one)]
 
 
 def _settled(
@@ -101,18 +104,20 @@ def _group(items: list[Item], members: list[int], split: str) -> Group:
     return Group(min(items[index].facts.sha256 for index in members), classes, len(members), split)
 
 
-def _parted(items: list[Item], kin: _Kin) -> list[Finding]:
-    """W113 for pictures of the kin that lie in another split than a nearly identical one."""
-    if len({items[index].picture.split for index in kin.items}) < 2:
-        return []
+def _likeness(items: list[Item], kin: _Kin) -> list[Finding]:
+    """W113 for pictures in another split than a nearly identical one, R216 for those kept with it."""
     findings = []
-    for index in kin.items:
-        item = items[index]
-        others = [items[other] for other in kin.items if items[other].picture.split != item.picture.split]
-        other = next((other for other in others if other.facts.sha256 != item.facts.sha256), None)
-        if other and item.picture.split != "train":  # once a pair: the picture that is scored is the one to look at
-            text = f"in {item.picture.split}, nearly the same picture as {other.shown} in {other.picture.split}"
+    members = sorted((items[index] for index in kin.items), key=lambda item: (_RANK[item.picture.split], item.shown))
+    for number, item in enumerate(members):
+        split = item.picture.split
+        earlier = [other for other in members[:number] if other.facts.sha256 != item.facts.sha256]
+        apart = next((other for other in earlier if other.picture.split != split), None)
+        if apart:  # the picture that is scored is the one to look at
+            text = f"in {split}, nearly the same picture as {apart.shown} in {apart.picture.split}"
             findings.append(finding("W113", item.shown, text, picture=item.shown))
+        elif earlier:
+            text = f"nearly the same picture as {earlier[0].shown}, both in {split}"
+            findings.append(finding("R216", item.shown, text, picture=item.shown))
     return findings
 
 

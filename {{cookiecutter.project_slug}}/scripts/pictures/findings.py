@@ -147,6 +147,7 @@ _CODES = (
     Code("R213", "polygon or turned box", "nothing to do: the upright box around it is taken"),
     Code("R214", "picture found under another name", "nothing to do, if it is the right one"),
     Code("R215", "copies with labels of one class each", "nothing to do: one picture with the boxes of all"),
+    Code("R216", "nearly the same pictures", "nothing to do: they are kept in one split"),
 )
 CATALOGUE = {code.code: code for code in _CODES}
 

@@ -60,4 +60,8 @@ REPAIRED = {
         "A picture was there once for each class, each copy with the boxes of that class only. Every copy would teach"
         " that the other objects are background; images/ has it once, with all boxes.",
     ),
+    "R216": Explanation(
+        "One photograph twice, recompressed, resized, slightly cropped or brighter. Both are kept and stand in one "
+        "split: a picture that is scored while its double was learned would score a memory.",
+    ),
 }
