@@ -68,7 +68,7 @@ def find_all(root: Path, pictures: list[Stored], source, min_box_px: float, inpu
     found += classes.name_findings(pictures, labels)
     found += splits.split_findings(pictures, labels)
     found += files.orphan_findings(root, pictures, stored_labels(root))
-    found += whole.balance_findings(pictures)
+    found += whole.balance_findings(pictures, labels)
     found += whole.tiny_findings(pictures, input_px)
     found += whole.flag_findings(pictures)
     found += whole.background_findings(pictures)

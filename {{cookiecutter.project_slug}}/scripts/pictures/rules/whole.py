@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scripts.pictures.findings import Finding, finding
 from scripts.pictures.rules.boxes import area_px, has_area, numbered_boxes
+from scripts.pictures.rules.classes import common_spellings
 from scripts.pictures.stored import Stored
 from scripts.pipeline.words import counted
 
@@ -33,10 +34,13 @@ ENOUGH = 20
 ATTRIBUTION = "images/source/openimages/ATTRIBUTION.csv"
 
 
-def balance_findings(pictures: list[Stored]) -> Iterator[Finding]:
-    """Classes with far fewer training boxes than the largest."""
-    boxes = Counter(box.class_name for one in pictures if one.split == "train" for box, _ in numbered_boxes(one))
-    boxes.pop("", None)
+def balance_findings(pictures: list[Stored], labels: list[str]) -> Iterator[Finding]:
+    """Classes (of `labels`, if there are any) with far fewer training boxes than the largest."""
+    named = Counter(box.class_name for one in pictures if one.split == "train" for box, _ in numbered_boxes(one))
+    usual, boxes = common_spellings(named), Counter()
+    for name, count in named.items():
+        boxes[usual.get(name, name)] += count
+    boxes = {name: count for name, count in boxes.items() if name and (not labels or name in labels)}
     if not boxes:
         return
     most, largest = max((count, name) for name, count in boxes.items())
@@ -106,8 +110,4 @@ def _attributed(path: Path) -> set[str]:
         return set()
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [{key.lower(): value for key, value in row.items() if key} for row in csv.DictReader(file)]
-    return {row.get("imageid", "") for row in rows if _filled(row, "author") and _filled(row, "licen")}
-
-
-def _filled(row: dict[str, str], start: str) -> bool:
-    return any((value or "").strip() for key, value in row.items() if key.startswith(start))
+    return {row.get("imageid", "") for row in rows if row.get("author") and (row.get("license") or row.get("licence"))}
