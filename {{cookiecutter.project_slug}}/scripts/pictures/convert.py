@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scripts.pictures.dataset import Picture
 from scripts.pictures.formats.voc import voc_xml
-from scripts.pictures.formats.writers import coco_json, flags_text, yolo_text, yolo_yaml
+from scripts.pictures.formats.writers import coco_text, flags_text, yolo_text, yolo_yaml
 from scripts.pictures.formats.yolo_names import FLAGS_FILE
 from scripts.pictures.pool import map_items
 from scripts.pictures.split import SPLITS
@@ -49,7 +49,7 @@ def _by_split(pictures: list[Picture]) -> dict[str, list[Picture]]:
 def write_coco(folder: Path, pictures: list[Picture], ids: dict[str, int]) -> dict[Path, str]:
     """`annotations/instances_SPLIT.json`; returns the place of each picture, relative to `folder`."""
     for split, here in _by_split(pictures).items():
-        write_json(folder / "annotations" / f"instances_{split}.json", coco_json(here, ids))
+        write_text(folder / "annotations" / f"instances_{split}.json", coco_text(here, ids))
     return {picture.path: f"{picture.split}/{picture.path.name}" for picture in pictures}
 
 

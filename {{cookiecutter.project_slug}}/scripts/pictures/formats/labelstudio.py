@@ -6,6 +6,7 @@ an unlabelled picture and has no entry, one whose annotation is empty shows no o
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,20 @@ def _of_row(line: int, row: dict) -> _Annotation:
     return _Annotation(str(row["annotation_id"]), str(row.get("updated_at") or ""), regions, line)
 
 
+def _tasks(text: str) -> Iterator[tuple[str, str, list[_Annotation]]]:
+    """Task id, picture and annotations of each element. NotALabelError when one is no task."""
+    for line, value in scan_array(text):
+        if _is_task(value):
+            picture, annotations = _picture_of(value["data"]), _of_task(line, value)
+        elif _is_short(value):
+            picture, annotations = _picture_of(value), [_of_row(line, value)]
+        else:
+            raise NotALabelError("not Label Studio: an element is no task", line)
+        if not picture and annotations:
+            raise LabelError(f"task {value.get('id', '')} names no picture", line)
+        yield str(value.get("id", line)), picture, annotations
+
+
 def read(path: Path) -> LabelFile:
     """All tasks that have an annotation, in their order. `picture` is the decoded reference, prefix and all.
 
@@ -187,28 +202,18 @@ def read(path: Path) -> LabelFile:
     text = read_text(path)
     if first_character(text) != "[":
         raise NotALabelError("not Label Studio: the json is no array")
-    tasks: dict[tuple[str, str], list[_Annotation]] = {}
-    seen = False
+    tasks: dict[tuple[str, str], list[_Annotation]] = defaultdict(list)
     try:
-        for line, value in scan_array(text):
-            if _is_task(value):
-                picture, annotations = _picture_of(value["data"]), _of_task(line, value)
-            elif _is_short(value):
-                picture, annotations = _picture_of(value), [_of_row(line, value)]
-            else:
-                raise NotALabelError("not Label Studio: an element is no task", line)
-            seen = True
-            if not picture and annotations:
-                raise LabelError(f"task {value.get('id', '')} names no picture", line)
-            if annotations:
-                tasks.setdefault((str(value.get("id", line)), picture), []).extend(annotations)
+        for key, picture, annotations in _tasks(text):
+            tasks[key, picture] += annotations
     except NotALabelError:
         raise
     except LabelError as error:
-        if seen or '"annotations"' in text:
+        if tasks or '"annotations"' in text:
             raise
         raise NotALabelError(f"not Label Studio: {error}", error.line) from None
-    if not seen:
+    if not tasks:
         raise NotALabelError("not Label Studio: the array is empty")
     refuse_unreadable(text)
-    return LabelFile(path, "labelstudio", tuple(_labels(picture, found) for (_, picture), found in tasks.items()))
+    entries = (_labels(picture, found) for (_, picture), found in tasks.items() if found)
+    return LabelFile(path, "labelstudio", tuple(entries))

@@ -1,15 +1,17 @@
-"""Writers of COCO and YOLO. What they write reads back as the same boxes, and a box inside its picture stays inside."""
+"""Writers of COCO and YOLO. What they write reads back as the same boxes, and a box inside its picture stays inside.
+
+That needs no care but all digits: an edge on the border is a whole number (0, 1 or the side), and the two roundings of
+`xmin + (xmax - xmin)`, or of centre and length, err by less than what separates it from the next number above.
+"""
 
 import csv
 import io
-import math
+import json
 from collections.abc import Sequence
 
 from scripts.pictures.dataset import Box, Picture
 from scripts.pictures.formats.voc import FLAGS
 from scripts.pictures.formats.yolo_names import FLAGS_HEADER
-
-_Span = tuple[float, float]
 
 
 def _plain(value: float) -> float | int:
@@ -17,18 +19,13 @@ def _plain(value: float) -> float | int:
     return int(value) if value == int(value) else float(value)
 
 
-def _length(low: float, high: float) -> float:
-    """The length with which `low + length` is `high`, or less by the last digit; never more."""
-    length = high - low
-    while low < high < low + length:
-        length = math.nextafter(length, 0)
-    return length
+_as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def coco_annotation(box: Box, number: int, image: int, category: int) -> dict:
     """One element of `annotations`; our flags but `is_crowd` stand in `attributes`, as CVAT writes them."""
     xmin, ymin, xmax, ymax = box.xyxy_px
-    width, height = _length(xmin, xmax), _length(ymin, ymax)
+    width, height = xmax - xmin, ymax - ymin
     return {
         "id": number,
         "image_id": image,
@@ -41,7 +38,7 @@ def coco_annotation(box: Box, number: int, image: int, category: int) -> dict:
     }
 
 
-def coco_json(pictures: Sequence[Picture], ids: dict[str, int]) -> dict:
+def coco_text(pictures: Sequence[Picture], ids: dict[str, int]) -> str:
     """A COCO detection file of `pictures`, in their order; `ids` are the numbers of all classes by name."""
     images, annotations = [], []
     for number, picture in enumerate(pictures, start=1):
@@ -50,16 +47,15 @@ def coco_json(pictures: Sequence[Picture], ids: dict[str, int]) -> dict:
         for box in picture.boxes:
             annotations.append(coco_annotation(box, len(annotations) + 1, number, ids[box.class_name]))
     categories = [{"id": number, "name": name, "supercategory": ""} for name, number in ids.items()]
-    return {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+    arrays = {"licenses": [], "categories": categories, "images": images, "annotations": annotations}
+    # One element a line: findings can point to it, and it is much faster than an indented file.
+    texts = [f'"{name}": [\n' + ",\n".join(map(_as_json, elements)) + "\n]" for name, elements in arrays.items()]
+    return "{\n" + ",\n".join(['"info": {}', *texts]) + "\n}\n"
 
 
-def _centre_and_length(low_px: float, high_px: float, side_px: int) -> _Span:
-    """Centre and length as shares of the side; read back, an edge that was inside is inside."""
+def _centre_and_length(low_px: float, high_px: float, side_px: int) -> tuple[float, float]:
     low, high = low_px / side_px, high_px / side_px
-    centre, length = (low + high) / 2, high - low
-    while 0 <= low < high <= 1 and (centre + length / 2 > 1 or centre - length / 2 < 0):
-        length = math.nextafter(length, 0)
-    return centre, length
+    return (low + high) / 2, high - low
 
 
 def yolo_text(picture: Picture, numbers: dict[str, int]) -> str:

@@ -121,14 +121,35 @@ def _read_flags(paths: Iterable[Path]) -> tuple[dict[Path, dict[int, dict]], Not
     return flags, notes
 
 
-def _unnamed(nameless: dict[str, list[tuple[Path, int]]]) -> Notes:
-    notes = []
-    for number, places in sorted(nameless.items(), key=lambda item: (len(item[0]), item[0])):
-        files = len({path for path, _ in places})
-        boxes, where = counted(len(places), "box", "boxes"), counted(files, "file")
-        text = f"class number {number} has no name ({boxes}, {where}): called 'class_{number}'"
-        notes.append((places[0][0], Note("W116", text, places[0][1])))
-    return notes
+class _Naming:
+    """Puts names and flags in place, and remembers the numbers without a name with the places of their boxes."""
+
+    def __init__(self, flags: dict[Path, dict[int, dict]]):
+        self.flags = flags
+        self.nameless: dict[str, list[tuple[Path, int]]] = defaultdict(list)
+
+    def file(self, file: LabelFile, names: Names) -> LabelFile:
+        entries = [
+            replace(entry, boxes=tuple(self._box(box, file.path, names) for box in entry.boxes))
+            for entry in file.entries
+        ]
+        return replace(file, entries=tuple(entries))
+
+    def _box(self, box: Box, path: Path, names: Names) -> Box:
+        name = names.get(int(box.class_name), "") if box.class_name.isdecimal() else box.class_name
+        if not name:
+            self.nameless[box.class_name].append((path, box.line))
+        flags = self.flags.get(path, {}).get(box.line, {})
+        return replace(box, class_name=name or f"class_{box.class_name}", **flags)
+
+    def notes(self) -> Notes:
+        notes = []
+        for number, places in sorted(self.nameless.items(), key=lambda item: (len(item[0]), item[0])):
+            files = len({path for path, _ in places})
+            boxes, where = counted(len(places), "box", "boxes"), counted(files, "file")
+            text = f"class number {number} has no name ({boxes}, {where}): called 'class_{number}'"
+            notes.append((places[0][0], Note("W116", text, places[0][1])))
+        return notes
 
 
 def name_classes(
@@ -143,25 +164,9 @@ def name_classes(
     mine = {file.path for file in label_files if file.format == "yolo"}
     if not mine:
         return label_files, []
-    others = sorted({*other_files, *(file.path for file in label_files if file.format != "yolo")} - mine)
+    others = sorted({*other_files, *(file.path for file in label_files)} - mine)
     names_files = _NamesFiles(filter(is_names_file, others), folder)
     flags, notes = _read_flags(path for path in others if path.name == FLAGS_FILE)
-    nameless: dict[str, list[tuple[Path, int]]] = defaultdict(list)
-
-    def named(box: Box, path: Path, names: Names) -> Box:
-        name = names.get(int(box.class_name), "") if box.class_name.isdecimal() else box.class_name
-        if not name:
-            nameless[box.class_name].append((path, box.line))
-        return replace(box, class_name=name or f"class_{box.class_name}", **flags.get(path, {}).get(box.line, {}))
-
-    result = []
-    for file in label_files:
-        if file.format == "yolo":
-            names = names_files.of(file.path)
-            entries = [
-                replace(entry, boxes=tuple(named(box, file.path, names) for box in entry.boxes))
-                for entry in file.entries
-            ]
-            file = replace(file, entries=tuple(entries))
-        result.append(file)
-    return result, names_files.notes + notes + _unnamed(nameless)
+    naming = _Naming(flags)
+    result = [naming.file(file, names_files.of(file.path)) if file.path in mine else file for file in label_files]
+    return result, names_files.notes + notes + naming.notes()
