@@ -8,7 +8,7 @@ import unicodedata
 # tojson writes ' < > & as \u00XX and keeps each backslash doubled, so no answer can end the string.
 ANSWERS = json.loads(r'''{{ cookiecutter | tojson }}''')
 CHOICES = {  # cookiecutter checks these at the prompt, but not when it replays old answers
-    "source": ["demo", "folder"],
+    "source": ["demo", "folder", "openimages"],
     "model": ["lite0-256", "lite0-320", "lite0-384"],
     "license": ["Apache-2.0", "MIT", "none"],
 }
@@ -33,6 +33,8 @@ def check_labels():
     """Refuse empty names between commas and names that differ only in case."""
     labels = [unicodedata.normalize("NFC", label.strip()) for label in ANSWERS["labels"].split(",")]
     if labels == [""]:
+        if ANSWERS["source"] == "openimages":
+            refuse("labels", "names no class, and source=openimages downloads by class", EXAMPLES["labels"])
         return
     if "" in labels:
         refuse("labels", "has an empty name", EXAMPLES["labels"])

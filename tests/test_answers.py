@@ -105,4 +105,10 @@ def test_choices_are_checked_again_for_replayed_answers(tmp_path):
     replay.write_text(json.dumps({"cookiecutter": answers}))
     code, printed = cookiecutter(tmp_path, "--replay-file", str(replay))
     assert code == 1
-    assert printed.startswith("source: 'moon' is none of demo, folder. Example: demo")
+    assert printed.startswith("source: 'moon' is none of demo, folder, openimages. Example: demo")
+
+
+def test_open_images_without_a_class_is_refused(tmp_path):
+    code, printed = cookiecutter(tmp_path, "--no-input", "source=openimages", "labels= ")
+    assert code == 1
+    assert printed.startswith("labels: ' ' names no class, and source=openimages downloads by class. Example: Apple")

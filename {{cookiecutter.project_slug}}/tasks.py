@@ -20,15 +20,38 @@ PICTURES = [f"images/{split}/*.{ending}" for split in ("train", "validation", "t
 
 
 def source_files(root, settings):
-    """Pictures and labels outside the project that organize reads."""
+    """Pictures and labels that organize reads: outside the project, or downloaded (not what download notes for itself)."""
     source = settings.source
+    if source.kind == "openimages":
+        names = ("boxes.csv", "class-descriptions-boxable.csv", "train", "validation", "test")
+        return [root / "images/source/openimages" / name for name in names]
     return [root / Path(source.path).expanduser()] if source.kind == "folder" and source.path else []
 
 
-@task(klass=Step)
-def download(c):
-    """01 Get pictures of Open Images (does nothing: no source that needs it is set)."""
-    return "nothing to download"
+def openimages_settings(settings):
+    """What download depends on: nothing else matters while the pictures come from elsewhere."""
+    return ["source.labels", "openimages"] if settings.source.kind == "openimages" else []
+
+
+@task(klass=Step, settings=["source.kind", openimages_settings], room="pictures/openimages",
+      outputs=["images/source/openimages/*", "images/source/openimages/train", "images/source/openimages/validation",
+               "images/source/openimages/test"],
+      tells=["list", "stats_only"], optional=["list"],
+      help={"list": "show classes with this in their name and their boxes; alone: all classes",
+            "stats-only": "count pictures and boxes that pass the filters, fetch none"})
+def download(c, list="", stats_only=False):
+    """01 Get pictures of Open Images, if source.kind = "openimages"."""
+    if list or stats_only:
+        from scripts.pictures.openimages import show
+
+        if stats_only:
+            return show.show_stats(ROOT, SETTINGS.source.labels, SETTINGS.openimages)
+        return show.list_classes(ROOT, "" if list is True else list, SETTINGS.source.labels, SETTINGS.openimages)
+    if SETTINGS.source.kind != "openimages":
+        return f"nothing to download: source.kind is {SETTINGS.source.kind}"
+    from scripts.pictures.openimages.download import download as run
+
+    return run(ROOT, SETTINGS.source.labels, SETTINGS.openimages)
 
 
 @task(klass=Step, pre=[download], inputs=[source_files], settings=["source", "demo", "split"], room="pictures",

@@ -13,7 +13,19 @@ from scripts.pipeline.environment import apply_environment
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.rules import Rule, fit, toml
 from scripts.pipeline.source_text import FILE, line_of, parse_text, read_text
-from scripts.pipeline.tables import Check, Demo, Evaluate, Export, Model, Runtime, Source, Split, Tflite, Train
+from scripts.pipeline.tables import (
+    Check,
+    Demo,
+    Evaluate,
+    Export,
+    Model,
+    Openimages,
+    Runtime,
+    Source,
+    Split,
+    Tflite,
+    Train,
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,7 @@ class Settings:
 
     source: Source
     demo: Demo
+    openimages: Openimages
     split: Split
     check: Check
     model: Model

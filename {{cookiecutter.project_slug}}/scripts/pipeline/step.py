@@ -39,6 +39,7 @@ DISK_ADVICE = {
 }
 
 Inputs = str | Callable[[Path, Settings], Sequence[Path]]
+Names = str | Callable[[Settings], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,10 @@ class Step(Task):
     """A task of the pipeline.
 
     inputs: patterns below the project (`images/**/*.xml`; a folder means all in it), or functions of (root, settings)
-        that return paths, for sources outside. settings: names of tables or dotted names. outputs: patterns of what it
-        writes and nobody else changes. present: patterns of what it writes and others may change: each has to match
-        something. room: folder of scripts/ whose code counts. room_noted: one whose changes status only mentions.
+        that return paths, for sources outside. settings: names of tables or dotted names, or functions of the
+        settings that return such. outputs: patterns of what it writes and nobody else changes. present: patterns of
+        what it writes and others may change: each has to match something. room: folder of scripts/ whose code counts.
+        room_noted: one whose changes status only mentions.
     tells: arguments with which the step only says something: it then runs alone, without the steps before it.
     edits: arguments with which the step itself changes what it reads.
     """
@@ -128,7 +130,7 @@ class Step(Task):
         body: Callable,
         *,
         inputs: Sequence[Inputs] = (),
-        settings: Sequence[str] = (),
+        settings: Sequence[Names] = (),
         outputs: Sequence[str] = (),
         present: Sequence[str] = (),
         room: str | None = None,
@@ -193,8 +195,11 @@ class Step(Task):
         patterns: list[str | Path] = []
         for each in self.inputs:
             patterns += [each] if isinstance(each, str) else each(project.root, project.settings)
+        names: list[str] = []
+        for each in self.settings:
+            names += [each] if isinstance(each, str) else each(project.settings)
         return record.Observation(
-            settings=project.settings.subset(self.settings),
+            settings=project.settings.subset(names),
             inputs=project.look(patterns),
             outputs=outputs,
             code=project.look([f"scripts/{self.room}/**/*.py"] if self.room else []),

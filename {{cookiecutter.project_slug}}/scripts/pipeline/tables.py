@@ -9,7 +9,7 @@ from scripts.pipeline.rules import setting
 class Source:
     """Where labelled pictures come from, and what to do with those that need a decision."""
 
-    kind: str = setting("demo", choices=("demo", "folder"))
+    kind: str = setting("demo", choices=("demo", "folder", "openimages"))
     path: str = setting("")
     format: str = setting("auto", choices=("auto", "voc", "coco", "yolo", "csv", "oidv4", "labelstudio"))
     labels: tuple[str, ...] = setting([])
@@ -25,6 +25,29 @@ class Demo:
     pictures: int = setting(320, least=1)
     size_px: int = setting(384, least=64, most=4096)
     seed: int = setting(7, least=0)
+
+
+_FILTER = ("any", "only", "exclude")
+_ADDRESS = r"(https?|file)://.+"
+
+
+@dataclass(frozen=True)
+class Openimages:
+    """The pictures of Open Images that show the classes of `source.labels`."""
+
+    version: str = setting("v7", choices=("v4", "v5", "v6", "v7"))
+    splits: tuple[str, ...] = setting(["train", "validation", "test"], choices=("train", "validation", "test"))
+    limit: int = setting(200, least=0)
+    seed: int = setting(7, least=0)
+    descendants: bool = setting(False)
+    occluded: str = setting("any", choices=_FILTER)
+    truncated: str = setting("any", choices=_FILTER)
+    group_of: str = setting("any", choices=_FILTER)
+    depiction: str = setting("any", choices=_FILTER)
+    inside: str = setting("any", choices=_FILTER)
+    unknown: str = setting("keep", choices=("keep", "drop"))
+    metadata_url: str = setting("https://storage.googleapis.com/openimages", form=_ADDRESS)
+    pictures_url: str = setting("https://open-images-dataset.s3.amazonaws.com", form=_ADDRESS)
 
 
 @dataclass(frozen=True)
