@@ -20,7 +20,7 @@ PICTURES = [f"images/{split}/*.{ending}" for split in ("train", "validation", "t
 
 
 def source_files(root, settings):
-    """Pictures and labels that organize reads: outside the project, or downloaded (not what download notes for itself)."""
+    """Pictures and labels that organize reads: outside the project, or those that download fetched."""
     source = settings.source
     if source.kind == "openimages":
         names = ("boxes.csv", "class-descriptions-boxable.csv", "train", "validation", "test")
