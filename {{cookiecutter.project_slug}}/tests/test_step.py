@@ -1,5 +1,6 @@
 """`Step` alone: when a task runs, when it does not, and what it says about it."""
 
+import hashlib
 import json
 import os
 import re
@@ -420,9 +421,11 @@ def test_a_second_look_reads_no_content(done, monkeypatch):
         os.utime(done.root / f"images/train/{number}.txt", ns=(10**18, 10**18))
     time.sleep(2.1)  # so that the stamps are old enough to be remembered
     done.run()
-    read = []
-    monkeypatch.setattr("scripts.pipeline.tree.hashlib.file_digest", lambda *_: read.append(1))
-    assert done.run() == [] and read == []
+    read, digest = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: read.append(str(file.name)) or digest(file, kind))
+    assert done.run() == [] and not [name for name in read if "images" in name]
+    (done.root / "images/train/7.txt").write_text("y")
+    assert done.run() != [] and [name for name in read if name.endswith("images/train/7.txt")]
 
 
 TASKS = f"""
