@@ -75,6 +75,36 @@ def test_bytes_are_the_same_again_and_with_several_processes(project):
     assert digests() == first and len(first) == 3
 
 
+def test_only_pictures_that_organize_has_not_decoded_are_decoded_here(project, monkeypatch):
+    import tensorflow as tf
+
+    prepare(project)
+    decoded, original = [], tf.io.decode_image
+    monkeypatch.setattr(tf.io, "decode_image", lambda data, **rest: decoded.append(data) or original(data, **rest))
+    write_records(project.root)
+    assert decoded == []
+    own = project.bytes_of("another of the same size")
+    project.find("train.jpg").write_bytes(own)
+    write_tables(project.root)
+    write_records(project.root)
+    assert decoded == [own]
+
+
+def test_a_damaged_picture_that_only_pillow_reads_is_found_here_and_not_in_training(project):
+    # The end mark is gone, and damage within: Pillow shows it, TensorFlow refuses it.
+    data = bytearray(project.bytes_of("x", (320, 240)))
+    data[-2:] = b"\xff\xd5"
+    del data[len(data) // 2 : len(data) // 2 + 9]
+    for split in ("train", "validation", "test"):
+        project.add(f"{split}/{split}.jpg")
+    project.add("train/damaged.jpg", data=bytes(data), size=(320, 240))
+    project.organize()
+    build_label_map(project.root, [])
+    write_tables(project.root)
+    with pytest.raises(DetectorError, match="cannot decode the picture: images/train/damaged.jpg"):
+        write_records(project.root)
+
+
 def test_large_sets_are_sharded_and_older_shards_removed(project, monkeypatch):
     prepare(project)
     monkeypatch.setattr("scripts.records.records.SHARD_BYTES", 600)

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from scripts.pictures.near import signature
+from scripts.pictures.whole import is_whole
 
 EXIF_ORIENTATION = 0x0112
 # Kept byte for byte. TensorFlow decodes grey, CMYK, palette, RGBA and 16 bit versions of both (tried with 2.20).
@@ -35,7 +36,8 @@ class PictureFacts:
     `sha256` is that of the file; `source_format` and `mode` are Pillow's names for what it holds; `format`
     (`jpeg`, `png`) and the sizes are those of the copy in `images/`; `orientation` is the EXIF tag (1: upright);
     `staged` is the file with the re-encoded bytes ("": bytes are kept); `signature` is what `near.py` compares
-    (b"": not asked for); `error` says why the picture cannot be used ("": it can).
+    (b"": not asked for); `whole` that the copy in `images/` is sound enough for TensorFlow too (`whole.py`); `error`
+    says why the picture cannot be used ("": it can).
     """
 
     sha256: str = ""
@@ -48,6 +50,7 @@ class PictureFacts:
     staged: str = ""
     staged_sha256: str = ""
     signature: bytes = b""
+    whole: bool = False
     error: str = ""
 
 
@@ -161,7 +164,8 @@ def inspect_bytes(data: bytes, exif: str = "stored", signed: bool = False) -> tu
         signature=seen,
     )
     kept = source_format in _KEPT and not upright
-    return facts, None if kept else _encode(image, picture_format)
+    encoded = None if kept else _encode(image, picture_format)
+    return replace(facts, whole=is_whole(encoded or data, picture_format)), encoded
 
 
 def inspect_picture(task: tuple[str, str, str]) -> PictureFacts:

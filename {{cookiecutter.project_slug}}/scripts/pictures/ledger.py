@@ -101,6 +101,7 @@ class ImagesFolder:
             "format": item.facts.format,
             "width": item.facts.width_px,
             "height": item.facts.height_px,
+            "whole": item.facts.whole,
             "label": item.label_shown,
             "lines": [box.line for box in item.picture.boxes],
         }
@@ -133,6 +134,8 @@ class ImagesFolder:
         present = sha256_file(path) if path.exists() else None
         result = _decide(present, wanted, written)
         entry["picture_sha256"] = written if result == "edited" else wanted
+        if old and result == "edited":  # these describe the bytes of that digest, also when the source has others now
+            entry |= {key: old.get(key, False) for key in ("format", "width", "height", "whole")}
         if result in ("new", "updated"):
             with replacing(path) as temporary:
                 shutil.copyfile(item.facts.staged or item.picture.path, temporary)

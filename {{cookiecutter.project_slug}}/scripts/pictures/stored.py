@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pictures.dataset import LabelError, Labels
-from scripts.pictures.decode import PictureFacts, inspect_bytes
+from scripts.pictures.decode import PictureFacts, inspect_picture
 from scripts.pictures.formats.voc import read_voc
 from scripts.pictures.ledger import read_ledger, stored_pictures
 from scripts.pictures.pool import map_items
@@ -34,30 +34,25 @@ class Stored:
     lines: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Task:
-    root: str
-    split: str
-    path: str
-    entry: dict | None
-
-
-def _facts(path: Path, entry: dict | None) -> PictureFacts:
+def _known_facts(path: Path, entry: dict | None) -> PictureFacts | None:
+    """Facts of a picture that organize has decoded and reported on; None when its bytes are others."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            digest = hashlib.sha256(file.readall()).hexdigest()
     except OSError as error:
         return PictureFacts(error=f"cannot be opened: {error.strerror}")
-    digest = hashlib.sha256(data).hexdigest()
-    if entry and digest == entry.get("picture_sha256"):
-        # organize has decoded these bytes and reported what is to be said about them.
-        size = {"width_px": entry["width"], "height_px": entry["height"]}
-        return PictureFacts(digest, source_format=entry["format"], format=entry["format"], **size)
-    return inspect_bytes(data)[0]
+    if not entry or digest != entry.get("picture_sha256"):
+        return None
+    size = {"width_px": entry["width"], "height_px": entry["height"]}
+    return PictureFacts(digest, source_format=entry["format"], format=entry["format"], **size)
 
 
-def _read(task: _Task) -> Stored:
-    root, path, entry = Path(task.root), Path(task.path), task.entry
-    facts, label_path = _facts(path, entry), path.with_suffix(".xml")
+def _inspect(path: Path) -> PictureFacts:
+    return inspect_picture((str(path), "stored", ""))
+
+
+def _stored(root: Path, shown: str, path: Path, facts: PictureFacts, entry: dict | None) -> Stored:
+    label_path = path.with_suffix(".xml")
     label, label_error, error_line, label_sha256 = None, "", 0, ""
     if label_path.exists():
         label_sha256 = hashlib.sha256(label_path.read_bytes()).hexdigest()
@@ -66,10 +61,9 @@ def _read(task: _Task) -> Stored:
         except LabelError as error:
             label_error, error_line = str(error), error.line
     as_written = bool(entry) and label_sha256 == entry.get("xml_sha256")
-    shown = path.relative_to(root).as_posix()
     lines = tuple(box.line for box in label.boxes) if label else ()
     return Stored(
-        split=task.split,
+        split=path.parent.name,
         path=path,
         facts=facts,
         label=label,
@@ -84,12 +78,17 @@ def _read(task: _Task) -> Stored:
 
 
 def read_stored(root: Path, name: str) -> list[Stored]:
-    """All pictures of `images/`, by split and file name; `name` stands before the progress bar."""
+    """All pictures of `images/`, by split and file name; `name` stands before the progress bar.
+
+    Only bytes that organize has not seen are decoded, in all cores when they are many. The rest is less work than
+    handing it to another process.
+    """
     entries = {entry["name"]: entry for entry in read_ledger(root)["pictures"]}
-    tasks = [
-        _Task(str(root), path.parent.name, str(path), entries.get(path.stem)) for path in stored_pictures(root).values()
-    ]
-    return list(map_items(_read, tasks, name))
+    pictures = {f"images/{key}": (path, entries.get(path.stem)) for key, path in stored_pictures(root).items()}
+    known = {shown: _known_facts(path, entry) for shown, (path, entry) in pictures.items()}
+    others = [shown for shown, facts in known.items() if facts is None]
+    known.update(zip(others, map_items(_inspect, [pictures[shown][0] for shown in others], name), strict=True))
+    return [_stored(root, shown, path, known[shown], entry) for shown, (path, entry) in pictures.items()]
 
 
 def stored_labels(root: Path) -> list[Path]:

@@ -5,20 +5,25 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from scripts.pictures.dataset import Picture
+from scripts.pictures.ledger import read_ledger
 from scripts.pictures.pool import map_items
 from scripts.pictures.split import SPLITS
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.words import counted
-from scripts.records.example import make_example
+from scripts.records.example import Task, make_example
 from scripts.records.label_map import LABEL_MAP, read_label_map
 from scripts.records.table import read_table, table_path
 
 SHARD_BYTES = 100_000_000
-# Each worker imports TensorFlow first: 1,568 pictures took 7 s in one process and 18 s in two (2 busy cores).
+# Each worker imports TensorFlow first, and only pictures that organize has not decoded cost anything:
+# 1,568 such pictures took 7 s in one process and 18 s in two (2 busy cores).
 SMALLEST_POOL = 5000
+_READ_TOGETHER = 32  # records: so many pictures are in memory at once
+Plan = list[tuple[str, list[Task]]]
 
 
 @dataclass(frozen=True)
@@ -43,39 +48,56 @@ def _shards(pictures: list[Picture]) -> list[list[Picture]]:
     """Pictures in shards of about SHARD_BYTES, mixed: neighbours in a folder are often of one class or one scene."""
     mixed = sorted(pictures, key=lambda picture: hashlib.sha256(picture.path.name.encode()).digest())
     sizes = [_size(picture) for picture in mixed]
-    count = max(1, round(sum(sizes) / SHARD_BYTES))
+    total = sum(sizes)
+    count = max(1, round(total / SHARD_BYTES))
     shards, done = [[] for _ in range(count)], 0
     for picture, size in zip(mixed, sizes, strict=True):
-        shards[min(count - 1, done * count // max(1, sum(sizes)))].append(picture)
+        shards[min(count - 1, done * count // max(1, total))].append(picture)
         done += size
     return shards
 
 
 def _size(picture: Picture) -> int:
     try:
-        return picture.path.stat().st_size
+        return os.stat(picture.path).st_size
     except OSError:
         raise DetectorError(
             f"picture is missing: images/{picture.split}/{picture.path.name}: run `invoke csv`"
         ) from None
 
 
-def _plan(root: Path) -> list[tuple[str, list[tuple[Picture, int]]]]:
-    """Every record file's name with its pictures and their source ids, counted from 1 over all splits."""
+def _decoded(root: Path) -> dict[tuple[str, int, int], str]:
+    """Digests of the pictures that organize has decoded, by name and size in px, where TensorFlow can do so too.
+
+    Others are decoded here, so that nothing broken waits in the middle of training.
+    """
+    return {
+        (entry["name"], entry["width"], entry["height"]): entry["picture_sha256"] or ""
+        for entry in read_ledger(root)["pictures"]
+        if entry.get("whole") and entry.get("picture_sha256")
+    }
+
+
+def _plan(root: Path) -> Plan:
+    """Every record file's name with its pictures; source ids are counted from 1 over all splits."""
     tables = {split: read_table(table_path(root, split)) for split in SPLITS}
     if not tables["train"]:
         raise DetectorError(
             "no pictures to train on: annotations/train_labels.csv: add pictures, then `invoke organize`"
         )
-    numbers = {picture.path: 0 for pictures in tables.values() for picture in pictures}
-    numbers = {path: number for number, path in enumerate(numbers, start=1)}
-    plan = []
+    decoded, start, plan = _decoded(root), 1, []
     for split, pictures in tables.items():
+        numbers = {picture.path.name: number for number, picture in enumerate(pictures, start)}
+        start += len(pictures)
         shards = _shards(pictures)
         for index, shard in enumerate(shards):
-            name = f"{split}.record-{index:05d}-of-{len(shards):05d}"
-            plan.append((name, [(picture, numbers[picture.path]) for picture in shard]))
+            tasks = [Task(one, numbers[one.path.name], decoded.get(_key(one), "")) for one in shard]
+            plan.append((f"{split}.record-{index:05d}-of-{len(shards):05d}", tasks))
     return plan
+
+
+def _key(picture: Picture) -> tuple[str, int, int]:
+    return picture.path.stem, picture.width_px, picture.height_px
 
 
 def _write_file(path: Path, examples: Iterator[bytes], count: int) -> None:
@@ -87,24 +109,28 @@ def _write_file(path: Path, examples: Iterator[bytes], count: int) -> None:
 
 
 def count_records(path: Path) -> tuple[int, int]:
-    """Pictures and boxes in a record file, by reading it."""
+    """Pictures and boxes in a record file, by reading it: TensorFlow compares every checksum."""
     import tensorflow as tf
 
     pictures = boxes = 0
-    for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        feature = tf.train.Example.FromString(data).features.feature
-        pictures += 1
-        boxes += len(feature["image/object/class/label"].int64_list.value)
+    records = tf.data.TFRecordDataset(str(path), buffer_size=1 << 20)
+    for batch in records.batch(_READ_TOGETHER).prefetch(1).as_numpy_iterator():
+        for data in batch:
+            feature = tf.train.Example.FromString(data).features.feature
+            pictures += 1
+            boxes += len(feature["image/object/class/label"].int64_list.value)
     return pictures, boxes
 
 
-def _write_all(folder: Path, plan: list, ids: dict[str, int], processes: int | None) -> tuple[int, int]:
-    tasks = [(picture, number, ids) for _, shard in plan for picture, number in shard]
-    examples = map_items(make_example, tasks, "records", processes, SMALLEST_POOL)
+def _write_all(folder: Path, plan: Plan, ids: dict[str, int], processes: int | None) -> tuple[int, int]:
+    tasks = [task for _, shard in plan for task in shard]
+    if processes is None and sum(not task.decoded_sha256 for task in tasks) < SMALLEST_POOL:
+        processes = 1
+    examples = map_items(partial(make_example, ids=ids), tasks, "records", processes)
     total = [0, 0]
     for name, shard in plan:
         _write_file(folder / name, examples, len(shard))
-        wanted = len(shard), sum(len(picture.boxes) for picture, _ in shard)
+        wanted = len(shard), sum(len(task.picture.boxes) for task in shard)
         found = count_records(folder / name)
         if found != wanted:
             raise DetectorError(
@@ -118,8 +144,8 @@ def _write_all(folder: Path, plan: list, ids: dict[str, int], processes: int | N
 def write_records(root: Path, processes: int | None = None) -> RecordCounts:
     """Write the record files of all splits from CSV, pictures and label map; the same input gives the same bytes.
 
-    `processes` None: one for each core when there are many pictures, else one. The files are read back and counted
-    before they replace older ones. DetectorError for a class without id, and a missing or changed picture.
+    `processes` None: one for each core when many pictures have to be decoded, else one. The files are read back and
+    counted before they replace older ones. DetectorError for a class without id, and a missing or changed picture.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     ids = {name: number for number, name in read_label_map(root / LABEL_MAP).items()}

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -143,14 +143,14 @@ def read_table(path: Path) -> list[Picture]:
     missing = [column for column in COLUMNS[:8] if column not in (reader.fieldnames or [])]
     if missing:
         raise DetectorError(f"column '{missing[0]}' is missing: {where}:1: run `invoke forget csv`, then `invoke csv`")
-    found: dict[str, Picture] = {}
+    sizes, boxes = {}, defaultdict(list)
     for row in reader:
+        name = row["filename"]
         try:
-            boxes = (_row_box(row, reader.line_num),) if row["class"] else ()
-            size = int(row["width"]), int(row["height"])
+            sizes[name] = int(row["width"]), int(row["height"])
+            if row["class"]:
+                boxes[name].append(_row_box(row, reader.line_num))
         except (TypeError, ValueError) as error:
             raise DetectorError(f"{error}: {where}:{reader.line_num}: correct the line") from None
-        file = path.parent.parent / "images" / split / row["filename"]
-        before = found.get(row["filename"]) or Picture(file, *size, split=split)
-        found[row["filename"]] = replace(before, boxes=before.boxes + boxes)
-    return list(found.values())
+    folder = path.parent.parent / "images" / split
+    return [Picture(folder / name, *size, tuple(boxes[name]), split=split) for name, size in sizes.items()]

@@ -43,11 +43,20 @@ def _side_px(text: str) -> int:
     return int(value) if value > 0 else 0
 
 
+def _texts(element) -> dict[str, str]:
+    """Stripped text by tag of the children, of the first where a tag is there twice."""
+    texts = {}
+    for child in element if element is not None else ():
+        texts.setdefault(child.tag, (child.text or "").strip())
+    return texts
+
+
 def _box(element) -> tuple[Box, bool]:
-    corners = [parse_number(_text(element.find("bndbox"), tag)) for tag in _CORNERS]
-    flags = {flag: _text(element, flag).lower() in _TRUE for flag in FLAGS}
-    flags["is_crowd"] |= _text(element, "iscrowd").lower() in _TRUE
-    box = Box(_text(element, "name"), tuple(value for value, _ in corners), line=element.sourceline or 0, **flags)
+    texts, corner_texts = _texts(element), _texts(element.find("bndbox"))
+    corners = [parse_number(corner_texts.get(tag, "")) for tag in _CORNERS]
+    flags = {flag: texts.get(flag, "").lower() in _TRUE for flag in FLAGS}
+    flags["is_crowd"] |= texts.get("iscrowd", "").lower() in _TRUE
+    box = Box(texts.get("name", ""), tuple(value for value, _ in corners), line=element.sourceline or 0, **flags)
     return box, any(comma for _, comma in corners)
 
 
