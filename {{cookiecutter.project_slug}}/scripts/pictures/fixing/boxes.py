@@ -78,5 +78,7 @@ def _copies(boxes: list[Box | None]) -> Iterator[BoxEdit]:
 
 
 def _is_copy(box: Box, seen: Box) -> bool:
-    far_px = max(abs(one - other) for one, other in zip(box.xyxy_px, seen.xyxy_px, strict=True))
-    return box.class_name == seen.class_name and far_px < LEAST_PX and iou(box, seen) > SAME_THING_IOU
+    if box.class_name != seen.class_name:
+        return False
+    near = all(abs(one - other) < LEAST_PX for one, other in zip(box.xyxy_px, seen.xyxy_px, strict=True))
+    return near and iou(box, seen) > SAME_THING_IOU

@@ -13,14 +13,14 @@ from scripts.pictures.stored import Stored
 def name_findings(pictures: list[Stored], labels: list[str]) -> Iterator[Finding]:
     """Boxes of classes that are not in `labels`; without labels, names that differ only by case or spaces."""
     places = [(box.class_name, stored, line) for stored in pictures for box, line in numbered_boxes(stored)]
+    counts = Counter(name for name, _, _ in places)
     if labels:
+        near = {name: _nearest(name, labels) for name in counts if name and name not in labels}
         for name, stored, line in places:
-            if name and name not in labels:
-                near = _nearest(name, labels)
-                text = f"class '{name}' is not in source.labels" + (f", nearest: '{near}'" if near else "")
+            if name in near:
+                text = f"class '{name}' is not in source.labels" + (f", nearest: '{near[name]}'" if near[name] else "")
                 yield finding("E001", stored.label_shown, named(stored, text), line, name, stored.path.name)
         return
-    counts = Counter(name for name, _, _ in places)
     usual = common_spellings(counts)
     for name, stored, line in places:
         if name in usual:
