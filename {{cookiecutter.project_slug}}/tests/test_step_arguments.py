@@ -1,7 +1,9 @@
 """`Step` with arguments: one that only tells something, and one that edits what the step reads."""
 
+import sys
+
 import pytest
-from invoke import Collection, Config, task
+from invoke import Collection, Config, Exit, task
 from test_step import settings_text
 
 from scripts.pipeline import lock, overview, step
@@ -88,3 +90,12 @@ def test_a_step_that_edits_what_it_reads_is_done_afterwards(pair):
     assert pair.run(("look", {"fix": True, "explain": ""})) == ["look"]
     assert pair.states()[:2] == ["done", "done"]
     assert pair.run(("tell", {})) == ["tell"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_traceback(monkeypatch):
+    """`invoke status | head -3` closes the pipe while we write."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    with pytest.raises(Exit) as left, step.polite("status"):
+        raise BrokenPipeError
+    assert left.value.code == 1 and not left.value.message
+    print("goes nowhere", flush=True)

@@ -12,6 +12,7 @@ The one place of `scripts/` that knows invoke. In tasks.py:
 
 import errno
 import inspect
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -91,6 +92,9 @@ def polite(name: str) -> Iterator[None]:
         yield
     except DetectorError as error:
         raise Exit(f"error: {error}", code=1) from error
+    except BrokenPipeError as error:  # such as `invoke status | head -3`: nobody reads on
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+        raise Exit(code=1) from error
     except OSError as error:
         if error.errno not in DISK_ADVICE:
             raise

@@ -7,8 +7,8 @@ ERRORS = {
         "source.labels lists the classes to learn, and a box is of another. Often it is a slip or another case "
         "(`Aple`, `APPLE`): TensorFlow would leave such boxes out without a word, and the objects would be taught as "
         "background.",
-        "renames it to a label that it is surely a slip of: another case or spacing, or at most two wrong letters, "
-        "with the same first letter, near to no other label, and not more frequent than it",
+        "renames another spelling of a label, and a slip of at most two letters after the first that can mean no "
+        "other label and is not more frequent than the right name",
         "right if you list only some of the classes on purpose: boxes of the others are dropped and counted in "
         "annotations/csv.json",
     ),
