@@ -77,7 +77,10 @@ def nearest(asked: str, names: Mapping[str, str], count: int = 1) -> list[str]:
     for name, mid in _all_names(names):
         plain.setdefault(_plain(name), names[mid])
     close = difflib.get_close_matches(_plain(asked), plain, count, 0.6)
-    close = close or [name for name in plain if set(_plain(asked).split()) & set(name.split())]
+    if not close:  # a part of the name, perhaps with a slip in it
+        words = sorted({word for name in plain for word in name.split()})
+        like = {near for word in _plain(asked).split() for near in difflib.get_close_matches(word, words, 2, 0.75)}
+        close = [name for name in plain if like & set(name.split())]
     return list(dict.fromkeys(plain[name] for name in close))[:count]
 
 

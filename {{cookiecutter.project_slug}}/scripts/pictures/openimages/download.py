@@ -152,13 +152,12 @@ def _refuse_failures(fetched: Fetched) -> None:
 
 
 def _say_shortfalls(offer: Offer, chosen: Mapping[str, Mapping[str, Sequence[str]]], limit: int) -> None:
-    """Print a line for each class that has fewer pictures than the limit allows, or none at all."""
+    """Print a line for each split that has fewer pictures of a class than the limit allows, or none at all."""
+    what = f"fewer pictures than openimages.limit = {limit:,} exist" if limit else "no picture exists"
     for split, by_class in chosen.items():
-        for mid, image_ids in by_class.items():
-            if len(image_ids) < (limit or 1):
-                allowed = f", the limit is {limit:,}" if limit else ""
-                print(f"{split}: {offer.labels[mid]}: {counted(len(image_ids), 'picture')} to be had{allowed}",
-                      flush=True)
+        few = [f"{offer.labels[mid]} {len(ids):,}" for mid, ids in by_class.items() if len(ids) < (limit or 1)]
+        if few:
+            print(f"download: {split}: {what}: {', '.join(few)}", flush=True)
 
 
 def _spare(offer: Offer, settings) -> dict[str, set[str]]:
