@@ -13,7 +13,7 @@ from typing import Any
 from scripts.pictures.dataset import Box, LabelError, LabelFile, Labels, NotALabelError, Note
 from scripts.pictures.formats.json_text import first_character, scan_object
 from scripts.pictures.formats.shapes import NO_BOX, Corners, as_number, box_around, box_around_turned
-from scripts.pictures.formats.text import read_text, refuse_unreadable
+from scripts.pictures.formats.text import read_text, refuse_unreadable, without_collector
 
 _FLAG_NAMES = {
     "difficult": ("difficult",),
@@ -163,6 +163,7 @@ class _Content:
         ]
 
 
+@without_collector()
 def read(path: Path) -> LabelFile:
     """All pictures of a COCO file with their boxes, in the order of `images`; one without annotations has no boxes.
 

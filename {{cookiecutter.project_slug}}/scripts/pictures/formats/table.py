@@ -15,7 +15,7 @@ from pathlib import Path
 from scripts.pictures.dataset import Box, LabelError, LabelFile, Labels, NotALabelError, Note
 from scripts.pictures.formats.open_images_names import names_beside
 from scripts.pictures.formats.table_columns import Columns, find_columns, headerless_columns
-from scripts.pictures.formats.text import read_text, refuse_unreadable
+from scripts.pictures.formats.text import read_text, refuse_unreadable, without_collector
 from scripts.pictures.formats.voc import FLAGS, parse_number
 from scripts.pipeline.words import counted
 
@@ -121,6 +121,7 @@ def _codes_without_names(table: _Table, names: dict[str, str]) -> list[Note]:
     ]
 
 
+@without_collector()
 def read(path: Path) -> LabelFile:
     """All pictures of a table with their boxes, in the order in which they first occur.
 
