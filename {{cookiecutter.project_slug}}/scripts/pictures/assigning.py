@@ -10,7 +10,6 @@ from scripts.pictures.reading import Item
 from scripts.pictures.source import respects_folders
 from scripts.pictures.split import SPLITS, Group, assign
 
-
 _RANK = {split: rank for rank, split in enumerate(SPLITS)}
 
 
