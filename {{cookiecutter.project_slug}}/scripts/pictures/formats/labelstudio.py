@@ -82,6 +82,20 @@ def _corners(value: dict, size_px: tuple[float, float]) -> tuple[Corners, str]:
     return _rectangle(value, size_px, turned), words
 
 
+def _value(region: dict) -> dict:
+    """The shape of a region: in JSON-MIN the region itself."""
+    return region["value"] if isinstance(region.get("value"), dict) else region
+
+
+def _key(region: dict) -> str:
+    """The id that the results of one region share; its own if it has none."""
+    return str(region.get("id") or f"region {id(region)}")
+
+
+def _objects(values: Any) -> list[dict]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
 def _names(value: dict) -> list[str]:
     for key in _LABEL_KEYS:
         if isinstance(value.get(key), list):
@@ -100,20 +114,20 @@ class _Reading:
         named = self._shared_names(annotation.regions)
         done = set()
         for region in annotation.regions:
-            key = region.get("id") or id(region)
-            if key not in done and self._take(region, named.get(key, [])):
+            key = _key(region)
+            if key not in done and self._take(region, named[key]):
                 done.add(key)
 
     @staticmethod
-    def _shared_names(regions: list[dict]) -> dict[Any, list[str]]:
+    def _shared_names(regions: list[dict]) -> dict[str, list[str]]:
         """The classes of each region by id: with separate tags, shape and class are two results of one id."""
         names = defaultdict(list)
         for region in regions:
-            names[region.get("id") or id(region)] += _names(region.get("value") or region)
+            names[_key(region)] += _names(_value(region))
         return names
 
     def _take(self, region: dict, names: list[str]) -> bool:
-        value = region.get("value") if isinstance(region.get("value"), dict) else region
+        value = _value(region)
         kind = str(region.get("type") or "")
         unread = next((words for name, words in _UNREAD.items() if kind.startswith(name)), "")
         if unread:
@@ -166,17 +180,16 @@ def _of_task(line: int, task: dict) -> list[_Annotation]:
         _Annotation(
             str(value.get("id", "")),
             str(value.get("updated_at") or value.get("created_at") or ""),
-            [region for region in value.get("result") or [] if isinstance(region, dict)],
+            _objects(value.get("result")),
             line,
         )
-        for value in (found if isinstance(found, list) else [])
-        if isinstance(value, dict) and not value.get("was_cancelled")
+        for value in _objects(found)
+        if not value.get("was_cancelled")
     ]
 
 
 def _of_row(line: int, row: dict) -> _Annotation:
-    lists = [value for value in row.values() if isinstance(value, list)]
-    regions = [region for values in lists for region in values if isinstance(region, dict)]
+    regions = [region for values in row.values() for region in _objects(values)]
     return _Annotation(str(row["annotation_id"]), str(row.get("updated_at") or ""), regions, line)
 
 
