@@ -82,6 +82,17 @@ def test_a_table_reads_back_as_it_was_written(project):
     assert second.boxes == () and (second.width_px, second.height_px) == (60, 40)
 
 
+def test_a_table_of_the_tutorial_has_other_columns_in_another_order(project):
+    path = table_path(project.root, "test")
+    path.parent.mkdir(parents=True)
+    path.write_text("class,filename,width,height,xmin,ymin,xmax,ymax,group_of\nfig,a.jpg,60,40,1,2,3,4,1\n\n"
+                    "fig,a.jpg,60,40,5,6,7,8\n")  # fmt: skip
+    (picture,) = read_table(path)
+    assert [(box.xyxy_px, box.group_of, box.difficult, box.line) for box in picture.boxes] == [
+        ((1, 2, 3, 4), True, False, 2), ((5, 6, 7, 8), False, False, 4),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("filename,width\n", "column 'height' is missing"), (HEADER + "\na.jpg,60,40,apple,x,1,2,3,0,0,0,0,0\n", ":2")],

@@ -1,11 +1,12 @@
 """Pascal VOC as real tools write it, and as we write it."""
 
 import math
+import random
 
 import pytest
 
 from scripts.pictures.dataset import Box, LabelError, NotALabelError
-from scripts.pictures.formats.voc import format_number, parse_number, read_voc, voc_xml
+from scripts.pictures.formats.voc import format_number, parse_number, read_voc, read_written, voc_xml
 
 
 def write(tmp_path, text: str):
@@ -95,3 +96,34 @@ def test_what_is_written_reads_back_the_same(tmp_path):
 
 def test_whole_numbers_are_written_without_a_point():
     assert [format_number(value) for value in (12.0, 12.5, -0.25, math.nan)] == ["12", "12.5", "-0.25", "nan"]
+
+
+NAMES = ["fig", "", "  padded ", "a&b <c> \"d\" 'e'", "&amp;eacute; &#65;", "crème 🍎", "two\nlines\ttab", "\r", "]]>"]
+NUMBERS = [0.0, 12.0, 12.5, -3.25, 1 / 3, 1e-7, 123456.0, math.nan]
+
+
+def test_what_we_wrote_is_read_the_same_by_the_fast_reader(tmp_path):
+    chance = random.Random(7)
+    for number in range(300):
+        boxes = tuple(
+            Box(chance.choice(NAMES), tuple(chance.choice(NUMBERS) for _ in range(4)),
+                *(chance.random() < 0.3 for _ in range(5)))
+            for _ in range(chance.choice([0, 1, 1, 3, 20]))
+        )  # fmt: skip
+        data = voc_xml(chance.choice(["train", "", "a&b"]), chance.choice(NAMES) + ".jpg", number, number + 1, boxes)
+        (tmp_path / "a.xml").write_bytes(data)
+        assert repr(read_written(data)) == repr(read_voc(tmp_path / "a.xml"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<truncated>0", "<truncated>yes"),
+        ("<object>", "<object><id>3</id>"),
+        ("</name>", "</name><pose/>"),
+        ("<size>", "<size><x/>"),
+    ],
+)
+def test_the_fast_reader_leaves_alone_what_it_does_not_know(old, new):
+    data = voc_xml("train", "a.jpg", 60, 40, (Box("apple", (1, 2, 3, 4)), Box("pear", (1, 2, 3, 4))))
+    assert read_written(data) is not None and read_written(data.replace(old.encode(), new.encode(), 1)) is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scripts.pictures.dataset import LabelError, Labels
 from scripts.pictures.decode import PictureFacts, inspect_picture
-from scripts.pictures.formats.voc import read_voc
+from scripts.pictures.formats.voc import read_voc, read_written
 from scripts.pictures.ledger import read_ledger, stored_pictures
 from scripts.pictures.pool import map_items
 from scripts.pictures.split import SPLITS
@@ -53,14 +53,19 @@ def _inspect(path: Path) -> PictureFacts:
 
 def _stored(root: Path, shown: str, path: Path, facts: PictureFacts, entry: dict | None) -> Stored:
     label_path = path.with_suffix(".xml")
-    label, label_error, error_line, label_sha256 = None, "", 0, ""
-    if label_path.exists():
-        label_sha256 = hashlib.sha256(label_path.read_bytes()).hexdigest()
+    label, label_error, error_line = None, "", 0
+    try:
+        data = label_path.read_bytes()
+    except OSError:
+        data = None
+    as_written = data is not None and bool(entry) and hashlib.sha256(data).hexdigest() == entry.get("xml_sha256")
+    if as_written:
+        label = read_written(data)
+    if label is None and label_path.exists():
         try:
             label = read_voc(label_path)
         except LabelError as error:
             label_error, error_line = str(error), error.line
-    as_written = bool(entry) and label_sha256 == entry.get("xml_sha256")
     lines = tuple(box.line for box in label.boxes) if label else ()
     return Stored(
         split=path.parent.name,

@@ -4,6 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -127,18 +128,24 @@ def _write_all(folder: Path, plan: Plan, ids: dict[str, int], processes: int | N
     if processes is None and sum(not task.decoded_sha256 for task in tasks) < SMALLEST_POOL:
         processes = 1
     examples = map_items(partial(make_example, ids=ids), tasks, "records", processes)
-    total = [0, 0]
-    for name, shard in plan:
-        _write_file(folder / name, examples, len(shard))
-        wanted = len(shard), sum(len(task.picture.boxes) for task in shard)
-        found = count_records(folder / name)
-        if found != wanted:
-            raise DetectorError(
-                f"{found[0]} pictures and {found[1]} boxes read back, {wanted[0]} and {wanted[1]} written: "
-                f"annotations/{name}: look whether the disk is full, then `invoke records`"
-            )
-        total = [total[0] + found[0], total[1] + found[1]]
-    return total[0], total[1]
+    with ThreadPoolExecutor(1) as reader:  # one file is read back while the next one is written
+        counts = []
+        for name, shard in plan:
+            _write_file(folder / name, examples, len(shard))
+            counts.append(reader.submit(_read_back, folder / name, shard))
+        found = [count.result() for count in counts]
+    return sum(pictures for pictures, _ in found), sum(boxes for _, boxes in found)
+
+
+def _read_back(path: Path, shard: list[Task]) -> tuple[int, int]:
+    """`count_records`. DetectorError when not everything arrived."""
+    wanted, found = (len(shard), sum(len(task.picture.boxes) for task in shard)), count_records(path)
+    if found != wanted:
+        raise DetectorError(
+            f"{found[0]} pictures and {found[1]} boxes read back, {wanted[0]} and {wanted[1]} written: "
+            f"annotations/{path.name}: look whether the disk is full, then `invoke records`"
+        )
+    return found
 
 
 def write_records(root: Path, processes: int | None = None) -> RecordCounts:

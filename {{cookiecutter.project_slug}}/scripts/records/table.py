@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,7 +60,7 @@ def usable_box(box: Box, width_px: int, height_px: int, classes: set[str]) -> tu
     inside = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width_px)), min(ymax, float(height_px)))
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
         return None, "box without area dropped"
-    return replace(box, xyxy_px=inside), "" if inside == box.xyxy_px else "box clipped"
+    return (box, "") if inside == box.xyxy_px else (replace(box, xyxy_px=inside), "box clipped")
 
 
 class _Builder:
@@ -125,9 +126,8 @@ def write_tables(root: Path) -> TableCounts:
     return TableCounts(sum(part.pictures for part in parts), sum(part.boxes for part in parts), changes)
 
 
-def _row_box(row: dict, line: int) -> Box:
-    flags = {flag: (row.get(flag) or "0") not in ("0", "") for flag in FLAGS}
-    return Box(row["class"], tuple(float(row[key]) for key in COLUMNS[4:8]), line=line, **flags)
+def _row_box(cells: list[str], flags: list[bool], line: int) -> Box:
+    return Box(cells[3], (float(cells[4]), float(cells[5]), float(cells[6]), float(cells[7])), *flags, line=line)
 
 
 def read_table(path: Path) -> list[Picture]:
@@ -139,18 +139,22 @@ def read_table(path: Path) -> list[Picture]:
     where = f"{path.parent.name}/{path.name}"
     if not path.exists():
         raise DetectorError(f"table is missing: {where}: run `invoke csv`")
-    reader = csv.DictReader(io.StringIO(path.read_text("utf-8-sig"), newline=""))
-    missing = [column for column in COLUMNS[:8] if column not in (reader.fieldnames or [])]
+    reader = csv.reader(io.StringIO(path.read_text("utf-8-sig"), newline=""))
+    place = {name: at for at, name in enumerate(next(reader, []))}
+    missing = [column for column in COLUMNS[:8] if column not in place]
     if missing:
         raise DetectorError(f"column '{missing[0]}' is missing: {where}:1: run `invoke forget csv`, then `invoke csv`")
+    plain = [place[name] for name in COLUMNS[:8]]
+    flag_places = [place.get(name, sys.maxsize) for name in FLAGS]  # a table of the tutorial has none of them
     sizes, boxes = {}, defaultdict(list)
-    for row in reader:
-        name = row["filename"]
+    for row in filter(None, reader):
         try:
-            sizes[name] = int(row["width"]), int(row["height"])
-            if row["class"]:
-                boxes[name].append(_row_box(row, reader.line_num))
-        except (TypeError, ValueError) as error:
+            cells = [row[at] for at in plain]
+            sizes[cells[0]] = int(cells[1]), int(cells[2])
+            if cells[3]:
+                flags = [at < len(row) and row[at] not in ("0", "") for at in flag_places]
+                boxes[cells[0]].append(_row_box(cells, flags, reader.line_num))
+        except (IndexError, ValueError) as error:
             raise DetectorError(f"{error}: {where}:{reader.line_num}: correct the line") from None
     folder = path.parent.parent / "images" / split
     return [Picture(folder / name, *size, tuple(boxes[name]), split=split) for name, size in sizes.items()]

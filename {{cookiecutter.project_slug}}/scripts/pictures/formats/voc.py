@@ -4,7 +4,9 @@ What real files get wrong is passed on, not corrected: boxes as they stand (`nan
 and notes on everything else. Who reads them decides.
 """
 
+import html
 import math
+import re
 from pathlib import Path
 
 from lxml import etree
@@ -14,6 +16,18 @@ from scripts.pictures.dataset import Box, LabelError, LabelFile, Labels, NotALab
 FLAGS = ("truncated", "difficult", "occluded", "group_of", "is_crowd")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _TRUE = {"1", "1.0", "true", "yes"}
+
+
+# As `voc_xml` writes them: nothing between the tags but white space.
+_WRITTEN_HEAD = re.compile(
+    r"<filename(?:/>|>([^<]*)</filename>)\s*<size>\s*<width>(\d+)</width>\s*<height>(\d+)</height>\s*<depth>(\d+)<"
+)
+_WRITTEN_BOX = re.compile(
+    r"<object>\s*<name(?:/>|>([^<]*)</name>)"
+    + "".join(rf"\s*<{flag}>([01])</{flag}>" for flag in FLAGS)
+    + r"\s*<bndbox>"
+    + "".join(rf"\s*<{tag}>([^<]*)</{tag}>" for tag in _CORNERS)
+)
 
 
 def _parser() -> etree.XMLParser:
@@ -89,6 +103,29 @@ def read_voc(path: Path) -> Labels:
 def read(path: Path) -> LabelFile:
     """`read_voc` as a reader of the registry: one entry, the picture that is named as the file is."""
     return LabelFile(path, "voc", (read_voc(path),))
+
+
+def read_written(data: bytes) -> Labels | None:
+    """`read_voc` of bytes that `voc_xml` made, several times as fast; None where they look different after all."""
+    text = data.decode("utf-8")
+    head = _WRITTEN_HEAD.search(text)
+    found = list(_WRITTEN_BOX.finditer(text))
+    if head is None or len(found) != text.count("<object>"):
+        return None
+    boxes, line, at = [], 1, 0
+    for match in found:
+        line, at = line + text.count("\n", at, match.start()), match.start()
+        name, truncated, difficult, occluded, group_of, is_crowd, *corners = match.groups()
+        flags = (mark == "1" for mark in (difficult, truncated, occluded, group_of, is_crowd))
+        boxes.append(Box(_plain(name), tuple(parse_number(each)[0] for each in corners), *flags, line))
+    name, *sides = head.groups()
+    size_line = text.count("\n", 0, text.index("<size>", head.start())) + 1
+    return Labels(tuple(boxes), _plain(name), *map(int, sides), size_line=size_line)
+
+
+def _plain(text: str | None) -> str:
+    """The text between two tags; a tag without content has None."""
+    return (html.unescape(text) if "&" in text else text).strip() if text else ""
 
 
 def format_number(value: float) -> str:
