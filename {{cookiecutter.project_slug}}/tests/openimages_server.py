@@ -98,8 +98,7 @@ class Server:
         self.folder, self.faults, self.requests = folder, defaultdict(list), []
         self.ranges, self.etag, self.sent = True, '"one"', Counter()
         handler = type("Handler", (_Handler,), {"owner": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._http.daemon_threads = True
+        self._http = _QuietServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
@@ -120,6 +119,13 @@ class Server:
                 self.faults["/" + path.relative_to(self.folder).as_posix()] = list(faults)
 
 
+class _QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """A client that stops listening is what some tests are about."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     owner: Server
     protocol_version = "HTTP/1.1"
@@ -135,8 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, int) or not file.is_file():
             return self._refuse(fault or 404)
         data = file.read_bytes()
-        if fault == "slow":
-            time.sleep(1.5)
+        if fault in ("slow", "stuck"):
+            time.sleep(1.5 if fault == "slow" else 20)
         if fault == "broken":
             data = b"\xff\xd8\xff\xe0" + data[4 : len(data) // 2]
         fresh = self.headers.get("If-Range") == owner.etag

@@ -51,7 +51,8 @@ def why_no_jpeg(data: bytes) -> str:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG", "MPO"]) as image:
+        # With several pictures in one file (MPO) it is a JPEG all the same: the first one is shown.
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             image.load()
     except Exception as error:  # Pillow raises whatever the bytes make it
         reason = " ".join(str(error).split())
