@@ -173,7 +173,7 @@ def test_ctrl_c_loses_nothing(bucket, monkeypatch):
     assert bucket.kept() == bucket.expected(MIDS)
 
 
-@pytest.mark.parametrize("change", ["no ranges", "a new file"])
+@pytest.mark.parametrize("change", ["no ranges", "a new file", "a new file, If-Range ignored"])
 def test_what_cannot_be_continued_starts_over(bucket, change):
     bucket.server.fail("boxes.csv", "reset", 500)
     with pytest.raises(DetectorError):
@@ -182,7 +182,7 @@ def test_what_cannot_be_continued_starts_over(bucket, change):
     if change == "no ranges":
         bucket.server.ranges = False
     else:
-        bucket.server.etag = '"two"'
+        bucket.server.etag, bucket.server.if_range = '"two"', change == "a new file"
         bucket.file.write_text(table(3000, COLUMNS[::-1]), "utf-8")
     bucket.slice().ensure(MIDS[:2])
     assert bucket.kept() == bucket.expected(MIDS[:2])
