@@ -2,12 +2,29 @@
 
 import colorsys
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 SHEET_GREY, TILE_GREY = (32, 32, 32), (96, 96, 96)
 GOLDEN_RATIO = 0.618034  # steps of this part of the colour circle never come close to an earlier hue
+
+
+@lru_cache
+def letters(size_px: int) -> ImageFont.FreeTypeFont:
+    """A font of `size_px`: DejaVu Sans, which has accents, Greek and Cyrillic; where it is missing, Pillow's own.
+
+    The file comes with matplotlib, which the lock holds. Pillow's own font has no accents.
+    """
+    matplotlib = find_spec("matplotlib")
+    folder = Path(matplotlib.origin).parent / "mpl-data/fonts/ttf" if matplotlib and matplotlib.origin else Path()
+    try:
+        return ImageFont.truetype(str(folder / "DejaVuSans.ttf"), size_px)
+    except OSError:
+        return ImageFont.load_default(size=size_px)
 
 
 def class_colour(class_id: int) -> tuple[int, int, int]:
@@ -30,7 +47,7 @@ def draw_detections(picture: Image.Image, detections: Sequence[dict], least_lett
     pen = ImageDraw.Draw(drawn)
     long_px = max(drawn.size)
     line_px, letters_px = max(2, round(long_px / 240)), max(least_letters_px, round(long_px / 36))
-    font = ImageFont.load_default(size=letters_px)
+    font = letters(letters_px)
     in_order = sorted(detections, key=lambda one: 1.0 if one["score"] is None else one["score"])
     for one in in_order:
         frame_px = _frame_px(one["box_xyxy_px"], drawn.size)
@@ -49,7 +66,7 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], colu
 
     Needs one caption a picture ("" for none; ValueError otherwise). No pictures give one empty tile.
     """
-    font = ImageFont.load_default(size=max(10, tile_px // 20))
+    font = letters(max(10, tile_px // 20))
     gap_px = max(2, tile_px // 64)
     caption_px = _text_height_px(font) + gap_px
     tiles = [(fitted(picture, tile_px), caption) for picture, caption in zip(pictures, captions, strict=True)]
@@ -72,7 +89,7 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], colu
 def text_tile(text: str, tile_px: int) -> Image.Image:
     """A grey tile in place of a picture, with the reason on it in as many lines as it takes."""
     tile = Image.new("RGB", (tile_px, tile_px * 3 // 4), TILE_GREY)
-    font = ImageFont.load_default(size=max(10, tile_px // 20))
+    font = letters(max(10, tile_px // 20))
     lines, room_px = [""], tile_px * 9 // 10
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
