@@ -121,8 +121,8 @@ _CODES = (
     Code(
         "W116",
         "class numbers without names",
-        "write classes.txt beside the label files, one name a line, line 1 = number 0; or data.yaml with `names:`; "
-        "for Open Images put class-descriptions-boxable.csv beside the table",
+        "yolo: write classes.txt beside the label files, one name a line, line 1 = number 0, or data.yaml with "
+        "`names:`; coco: add it to `categories`; Open Images: put class-descriptions-boxable.csv beside the table",
     ),
     Code("W117", "several annotations of one task", "delete all but one of them in Label Studio, then export again"),
     Code("W118", "something in a label file is not read", "label it anew with a box, if it matters"),
