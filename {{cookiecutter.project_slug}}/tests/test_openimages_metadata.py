@@ -14,6 +14,7 @@ from openimages_server import HEADER, IMPATIENT, Server
 from scripts.pictures.openimages import metadata
 from scripts.pictures.openimages.metadata import Slice
 from scripts.pictures.openimages.rows import RowPicker
+from scripts.pictures.openimages.transfer import open_at
 from scripts.pipeline.errors import DetectorError
 
 COLUMNS = HEADER.split(",")
@@ -242,3 +243,15 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         assert done.returncode == 0, done.stderr
         peaks_mb.append(float(done.stdout))
     assert peaks_mb[1] - peaks_mb[0] < 15
+
+
+def test_a_file_is_read_on_only_if_it_did_not_change(tmp_path):
+    file = tmp_path / "a b.csv"
+    file.write_bytes(b"0123456789")
+    with open_at(file.as_uri()) as body:
+        seen = body.validator
+    with open_at(file.as_uri(), 4, seen) as body:
+        assert (body.start, b"".join(body.pieces())) == (4, b"456789")
+    file.write_bytes(b"other bytes")
+    with open_at(file.as_uri(), 4, seen) as body:
+        assert (body.start, b"".join(body.pieces())) == (0, b"other bytes")
