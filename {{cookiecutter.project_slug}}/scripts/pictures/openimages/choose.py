@@ -28,22 +28,24 @@ class Candidates:
     failing_boxes: int = 0
 
 
-def read_boxes(path: Path, owner: Mapping[str, str]) -> Iterator:
-    """Chunks of a slice as pandas tables of text with `COLUMNS`, whatever their order in the file.
+def read_boxes(path: Path, owner: Mapping[str, str], columns: Collection[str] = COLUMNS) -> Iterator:
+    """Chunks of a slice as pandas tables of text with `columns`, whatever their order in the file.
 
     Only classes of `owner`, under the MID that it gives. ValueError when a needed column is missing.
     """
     import pandas
 
-    with pandas.read_csv(path, dtype=str, keep_default_na=False, chunksize=_CHUNK_ROWS) as chunks:
+    header = pandas.read_csv(path, nrows=0).columns
+    absent = [name for name in _NEEDED if name not in header]
+    if absent:
+        raise ValueError(f"the header has no column {absent[0]}")
+    there = [name for name in columns if name in header]
+    with pandas.read_csv(path, dtype=str, keep_default_na=False, usecols=there, chunksize=_CHUNK_ROWS) as chunks:
         for chunk in chunks:
-            absent = [name for name in _NEEDED if name not in chunk]
-            if absent:
-                raise ValueError(f"the header has no column {absent[0]}")
-            for name in COLUMNS:
+            for name in columns:
                 if name not in chunk:
                     chunk[name] = _DEFAULTS.get(name, str(_UNKNOWN))
-            chunk = chunk.loc[chunk["LabelName"].isin(owner), list(COLUMNS)]
+            chunk = chunk.loc[chunk["LabelName"].isin(owner), list(columns)]
             yield chunk.assign(LabelName=chunk["LabelName"].map(owner))
 
 
@@ -68,7 +70,8 @@ def passes(table, settings):
 def find_candidates(path: Path, owner: Mapping[str, str], settings) -> dict[str, Candidates]:
     """MID -> candidates of one split, from its slice; every asked class has an entry."""
     found = {mid: Candidates() for mid in owner.values()}
-    for chunk in read_boxes(path, owner):
+    asked = [column for name, column in FILTERS.items() if getattr(settings, name) != "any"]
+    for chunk in read_boxes(path, owner, ("ImageID", "LabelName", *asked)):
         good = passes(chunk, settings)
         for mid, image_ids in chunk["ImageID"][good].groupby(chunk["LabelName"]):
             found[mid].boxes += len(image_ids)
