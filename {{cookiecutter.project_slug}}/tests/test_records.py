@@ -134,3 +134,22 @@ def test_what_changed_since_is_one_line_and_leaves_the_old_files(project, break_
         write_records(project.root)
     assert "\n" not in str(caught.value)
     assert {path: path.read_bytes() for path in record_files(project.root, "train")} == before
+
+
+def test_a_record_file_that_does_not_read_back_is_one_line_and_keeps_the_old_one(project, monkeypatch):
+    from scripts.records import records
+
+    write_records(prepare(project).root)
+    before = {path: path.read_bytes() for path in record_files(project.root, "train")}
+    original = records._write_file
+
+    def damaged(path, *rest):
+        original(path, *rest)
+        data = bytearray(path.read_bytes())
+        data[-10] ^= 1
+        path.write_bytes(data)
+
+    monkeypatch.setattr(records, "_write_file", damaged)
+    with pytest.raises(DetectorError, match="read back, 3 and .* written: annotations/train.record-00000-of-00001"):
+        write_records(project.root)
+    assert {path: path.read_bytes() for path in record_files(project.root, "train")} == before

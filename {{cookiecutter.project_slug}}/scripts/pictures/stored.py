@@ -47,25 +47,34 @@ def _known_facts(path: Path, entry: dict | None) -> PictureFacts | None:
     return PictureFacts(digest, source_format=entry["format"], format=entry["format"], **size)
 
 
+def read_label(path: Path, entry: dict | None) -> tuple[Labels, bool]:
+    """The label file of a picture of `images/`, and whether it is as organize wrote it by the entry of the ledger.
+
+    Such a file needs no parser, which takes most of the time otherwise. LabelError as `read_voc`, FileNotFoundError.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LabelError(f"cannot be opened: {error.strerror}") from None
+    as_written = bool(entry) and hashlib.sha256(data).hexdigest() == entry.get("xml_sha256")
+    return (read_written(data) if as_written else None) or read_voc(path), as_written
+
+
 def _inspect(path: Path) -> PictureFacts:
     return inspect_picture((str(path), "stored", ""))
 
 
 def _stored(root: Path, shown: str, path: Path, facts: PictureFacts, entry: dict | None) -> Stored:
     label_path = path.with_suffix(".xml")
-    label, label_error, error_line = None, "", 0
+    label, as_written, label_error, error_line = None, False, "", 0
     try:
-        data = label_path.read_bytes()
-    except OSError:
-        data = None
-    as_written = data is not None and bool(entry) and hashlib.sha256(data).hexdigest() == entry.get("xml_sha256")
-    if as_written:
-        label = read_written(data)
-    if label is None and label_path.exists():
-        try:
-            label = read_voc(label_path)
-        except LabelError as error:
-            label_error, error_line = str(error), error.line
+        label, as_written = read_label(label_path, entry)
+    except FileNotFoundError:
+        pass
+    except LabelError as error:
+        label_error, error_line = str(error), error.line
     lines = tuple(box.line for box in label.boxes) if label else ()
     return Stored(
         split=path.parent.name,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pictures.dataset import LabelError
-from scripts.pictures.formats.voc import read_voc
-from scripts.pictures.stored import stored_labels
+from scripts.pictures.ledger import read_ledger
+from scripts.pictures.stored import read_label, stored_labels
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_text
 from scripts.pipeline.words import counted
@@ -118,11 +118,12 @@ def write_label_map(path: Path, ids: dict[int, str], heading: str = "") -> None:
 
 def class_boxes(root: Path) -> Counter:
     """Boxes by class name over all label files of `images/`; unreadable ones are the business of `check`."""
-    boxes = Counter()
+    boxes, entries = Counter(), {entry["name"]: entry for entry in read_ledger(root)["pictures"]}
     for path in stored_labels(root):
         try:
-            boxes.update(box.class_name for box in read_voc(path).boxes if box.class_name)
-        except LabelError:
+            label, _ = read_label(path, entries.get(path.stem))
+            boxes.update(box.class_name for box in label.boxes if box.class_name)
+        except (LabelError, FileNotFoundError):
             continue
     return boxes
 
