@@ -7,11 +7,11 @@ shift and stretch explains part of the difference everywhere, which no object th
 LUMA_PX, CHROMA_PX = 32, 8  # sides of the small copies: 4 % of a picture is still more than one value wide
 SIGNATURE_BYTES = LUMA_PX**2 + 2 * CHROMA_PX**2
 
-CONTRAST, BRIGHTNESS = 1.35, 50.0  # largest ratio of the contrasts, and difference of the mean grey levels
+CONTRAST, BRIGHTNESS = 1.25, 50.0  # largest ratio of the contrasts, and difference of the mean grey levels
 COLOUR_MEAN, COLOUR_MOST = 4.0, 20.0  # largest differences in the two colour planes
 IN_PLACE, SHIFTED = 12.0, 45.0  # largest difference of one grey value; less where contrast is low
 SHIFT = (0.05, 0.6)  # what a crop moves, in values of the halved copy (16 a side)
-TONE, TONE_PEAK = 0.08, 4.0  # the same for another tone curve: a difference that is small in parts of the contrast
+TONE, TONE_PEAK = 0.07, 5.0  # the same for another tone curve: a difference that is small in parts of the contrast
 MOVED = 0.6  # largest difference, in parts of the contrast, that a crop makes
 PEAK = 7.5  # largest difference in parts of the mean one (rms) that a crop makes; an object of 8 % or less: 8 to 16
 UNEXPLAINED = 0.93  # part of the difference that a shift may leave; a moved object leaves 0.94 to 1
@@ -30,9 +30,8 @@ class Copies:
         import numpy as np
 
         self.grey, self.colour = small[:, : LUMA_PX**2], small[:, LUMA_PX**2 :]
-        parts = [self.grey[start : start + _CHUNK].astype(np.float32) for start in range(0, len(small), _CHUNK)]
-        self.mean = np.concatenate([part.mean(1) for part in parts])
-        self.spread = np.concatenate([part.std(1) for part in parts])
+        parts = (self.grey[start : start + _CHUNK].astype(np.float32) for start in range(0, len(small), _CHUNK))
+        self.mean, self.spread = np.concatenate([(part.mean(1), part.std(1)) for part in parts], axis=1)
 
     def compare(self, one, other):
         """Which pairs are near (bool [P]) and how large their difference is (float [P], 0: none, inf: not looked at).

@@ -2,8 +2,8 @@
 
 Frames of a fixed camera differ in one small object, and a hash alone would call all of them the same. So a coarse hash
 only proposes pairs, and a comparison of small copies (`likeness.py`) decides. A picture is compared with at most
-2 * ORDERS * WINDOW others: time and memory grow with the number of pictures and not with its square. The price: among
-thousands of nearly equal frames a pair can be overlooked.
+2 * ORDERS * WINDOW others and, in a crowd of equal hashes, with the NEAREST of BLOCK: time and memory grow with the
+number of pictures and not with its square.
 """
 
 from collections import Counter
@@ -14,6 +14,7 @@ from PIL import Image
 from scripts.pictures.likeness import CHROMA_PX, LUMA_PX, SIGNATURE_BYTES, Copies, halved
 
 ORDERS, WINDOW = 16, 8
+BLOCK, NEAREST = 16384, 8
 HASH_BITS = 20  # of 128 may differ: a crop of 2 % changes 6 of them, another picture 60
 FLAT = 2.0  # standard deviation in grey levels; below it there is nothing to compare
 CHAIN = 50  # the part of all pictures, one in 50, that a chain of slow changes may reach
@@ -80,7 +81,13 @@ def _near_pairs(copies: Copies) -> list[list[int]]:
     """Pairs of numbers that are near, the closest first."""
     import numpy as np
 
-    pairs = _proposed(_hashes(copies), np.flatnonzero(copies.spread >= FLAT))
+    hashes = _hashes(copies)
+    pairs = _proposed(hashes, np.flatnonzero(copies.spread >= FLAT))
+    partners = np.bincount(pairs.ravel(), minlength=len(hashes))
+    crowd = np.flatnonzero(partners >= WINDOW)  # the window may have been too small for its equals
+    crowd = crowd[np.lexsort(hashes[crowd].T)]
+    blocks = [_nearest(copies, crowd[start : start + BLOCK]) for start in range(0, len(crowd), BLOCK)]
+    pairs = np.unique(np.concatenate([pairs, *blocks]), axis=0)
     near, size = copies.compare(pairs[:, 0], pairs[:, 1])
     return pairs[near][np.argsort(size[near], kind="stable")].tolist()
 
@@ -116,3 +123,19 @@ def _proposed(hashes, numbers):
             codes.append(low[close] * count + high[close])
     codes = np.unique(np.concatenate(codes))
     return np.stack([codes // count, codes % count], 1)
+
+
+def _nearest(copies: Copies, numbers):
+    """Each of `numbers` paired with the NEAREST others by the difference of their grey copies, int64 [P, 2]."""
+    import numpy as np
+
+    grey = halved(copies.grey[numbers].astype(np.float32) - copies.mean[numbers, None])
+    grey /= np.linalg.norm(grey, axis=1, keepdims=True) + 1e-6
+    count, pairs = min(NEAREST, len(numbers) - 1), [np.empty((0, 2), np.int64)]
+    for start in range(0, len(numbers) if count else 0, 512):  # rows at a time: 32 MB, not the square of the block
+        likeness = grey[start : start + 512] @ grey.T
+        rows = np.arange(len(likeness))
+        likeness[rows, start + rows] = -2  # itself
+        others = np.argpartition(-likeness, count - 1, axis=1)[:, :count]
+        pairs.append(np.stack([np.repeat(numbers[start + rows], count), numbers[others.ravel()]], 1))
+    return np.sort(np.concatenate(pairs), axis=1)
