@@ -147,7 +147,7 @@ def inspect_bytes(data: bytes, exif: str = "stored", signed: bool = False) -> tu
     source_format = image.format or ""
     mode, turn = image.mode, exif_orientation(image)
     picture_format = _KEPT.get(source_format) or ("jpeg" if source_format in _LOSSY else "png")
-    seen = signature(_to_rgb(image), _UPRIGHT.get(turn)) if signed else b""
+    seen = signature(image if image.mode in ("RGB", "L") else _to_rgb(image), _UPRIGHT.get(turn)) if signed else b""
     upright = exif == "displayed" and turn != 1
     if upright:
         profile = image.info.get("icc_profile")
