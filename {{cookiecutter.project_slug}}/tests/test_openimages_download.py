@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ from scripts.pictures.openimages.download import download
 from scripts.pictures.openimages.fetch import why_no_jpeg
 from scripts.pictures.openimages.show import list_classes, show_stats
 from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.rules import toml
+from scripts.pipeline.settings import TABLES
 
 FOLDER = "images/source/openimages"
 PROJECT = Path(__file__).resolve().parent.parent
@@ -366,13 +369,16 @@ def typed(world):
     for name in ("scripts", "tasks.py", "invoke.yaml"):
         source = PROJECT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, world.root / name)
-    text = (PROJECT / "detector.toml").read_text("utf-8")
-    labels = re.compile(r"^\[source\].*?^\[demo\]", re.MULTILINE | re.DOTALL)
-    source = ('[source]\nkind = "openimages"\npath = ""\nformat = "auto"\nlabels = ["Apple"]\nunlabelled = "error"\n'
-              'exif = "error"\nmerge_validation = false\n[demo]')
-    text = labels.sub(source, text).replace("{{ cookiecutter.model }}", "lite0-256")
-    text = re.sub('^metadata_url.*', f'metadata_url = "{world.server.url}/metadata"', text, flags=re.MULTILINE)
-    text = re.sub('^pictures_url.*', f'pictures_url = "{world.server.url}/pictures"', text, flags=re.MULTILINE)
+    given = {"source.kind": "openimages", "source.labels": ["Apple"],
+             "openimages.metadata_url": f"{world.server.url}/metadata",
+             "openimages.pictures_url": f"{world.server.url}/pictures"}
+    lines = []
+    for table, kind in TABLES.items():
+        lines.append(f"[{table}]")
+        for each in fields(kind):
+            value = given.get(f"{table}.{each.name}", each.metadata["rule"].example)
+            lines.append(f"{each.name} = {toml(value)}")
+    text = "\n".join([*lines, "[overrides]", ""])
     (world.root / "detector.toml").write_text(text, "utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("INVOKE_")}
 
