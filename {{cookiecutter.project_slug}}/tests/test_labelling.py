@@ -181,3 +181,22 @@ def test_labels_that_fit_no_picture_are_one_line(project):
     put(project, "x.json", coco(["other.jpg"]))
     with pytest.raises(DetectorError, match="none of 1 label file fits any of 1 picture"):
         project.organize()
+
+
+def test_a_folder_as_download_leaves_it(project):
+    folder = "images/source/openimages"
+    (project.root / folder / "train").mkdir(parents=True)
+    (project.root / folder / "train/0a.jpg").write_bytes(project.bytes_of("a", exif=6))
+    flags = "IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside,IsDifficult"
+    tables = {
+        "boxes.csv": f"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,{flags}\n0a,xclick,/m/0dj6p,1,0.1,0.5,0.25,1,1,0,1,0,-1,1\n",
+        "class-descriptions-boxable.csv": "LabelName,DisplayName\n/m/0dj6p,French fries\n",
+        "ATTRIBUTION.csv": "ImageID,Author\n0a,Ann\n",
+    }
+    for name, text in tables.items():
+        (project.root / folder / name).write_text(text)
+    project.organize(kind="openimages", path="")
+    (box,) = read_voc(project.find("0a.xml")).boxes
+    assert (box.class_name, box.xyxy_px) == ("French fries", (6, 10, 30, 40))
+    assert (box.occluded, box.truncated, box.group_of, box.difficult) == (True, False, True, True)
+    assert project.findings() == []  # the EXIF turn does not count: boxes of Open Images fit the stored pixels

@@ -7,7 +7,8 @@ from pathlib import Path
 from scripts.pictures.dataset import Box, LabelFile
 from scripts.pictures.findings import Finding, finding
 from scripts.pictures.formats.registry import READERS, read_label_file
-from scripts.pictures.formats.yolo_names import FLAGS_FILE, name_classes
+from scripts.pictures.formats.yolo_names import name_classes
+from scripts.pictures.openimages.layout import ATTRIBUTION_FILE
 from scripts.pictures.pairing import ONE_PICTURE_A_FILE, Entry, Pairer, Pairing, entries_of
 from scripts.pictures.pool import map_items
 from scripts.pictures.source import SourceFiles, same_name, split_in_name, split_of
@@ -103,10 +104,15 @@ def _note_files(files: SourceFiles, label_files: list[LabelFile], found: SourceL
         found.findings += [finding(note.code, shown, note.message, note.line) for note in file.notes]
         # A text beside no picture is a README or a list of classes, which nobody takes for labels.
         meant = file.path.suffix.lower() != ".txt" or same_name(file.path.stem) in stems
-        if not file.format and meant and file.path.name != FLAGS_FILE:
+        if not file.format and meant and not _is_companion(file.path):
             found.findings.append(finding("W111", shown, f"'{file.path.name}': {file.error}", file.error_line))
         elif file.format and file.error and file.format not in ONE_PICTURE_A_FILE:
             found.findings.append(finding("E019", shown, f"'{file.path.name}': {file.error}", file.error_line))
+
+
+def _is_companion(path: Path) -> bool:
+    """Whether a table stands beside the boxes of Open Images: the names of its classes, the authors of its pictures."""
+    return path.name == ATTRIBUTION_FILE or "class-descriptions" in path.name
 
 
 def _choose(files: SourceFiles, path: Path, entries: list[Entry], found: SourceLabels) -> None:
