@@ -205,8 +205,9 @@ def test_many_boxes_from_one_label_file_are_told_apart_by_line(project):
     (project.root / "annotations").mkdir()
     (project.root / "annotations/organize.json").write_text(json.dumps(ledger), "utf-8")
     rows = [{**note, "line": line, "code": "E005"} for line in (20, 30, 99, 0)] + [note]
+    rows.append({**note, "code": "W114", "line": 0, "message": "'b.jpg': 'fig' box covers all"})
     found = {key: [row["line"] for row in each] for key, each in findings_by_picture(project.root, rows).items()}
-    assert found == {"train/a.jpg": [20], "train/b.jpg": [30], "s/all.json": [99, 0], "test/c.jpg": [3]}
+    assert found == {"train/a.jpg": [20], "train/b.jpg": [30, 0], "s/all.json": [99, 0], "test/c.jpg": [3]}
 
 
 def test_memory_does_not_grow_with_the_size_of_a_picture(project, tmp_path):

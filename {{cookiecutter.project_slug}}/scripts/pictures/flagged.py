@@ -5,13 +5,15 @@ became.
 """
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
-from scripts.pictures.check import REPORT
+from scripts.pictures.findings_table import REPORT
 from scripts.pictures.ledger import read_ledger, stored_pictures
 from scripts.pipeline.errors import DetectorError
 
+_NAMED = re.compile(r"'(.+?)': ")
 _SAME = ("code", "file", "line", "message")
 
 
@@ -33,12 +35,13 @@ class _Places:
         ledger = read_ledger(root)
         # A picture that the user moved to another split is found by its name.
         self.by_stem = {Path(key).stem: key for key in stored_pictures(root)}
-        self.by_file, self.by_line = defaultdict(set), defaultdict(set)
+        self.by_file, self.by_line, self.by_name = defaultdict(set), defaultdict(set), defaultdict(set)
         for entry in ledger["pictures"]:
             key = self.by_stem.get(entry["name"])
             if key:
                 self.by_file[entry["source"]].add(key)
                 self.by_file[entry["label"]].add(key)
+                self.by_name[entry["label"], entry["source"].rpartition("/")[2]].add(key)
                 for line in entry["lines"]:
                     self.by_line[entry["label"], line].add(key)
         for row in ledger["findings"]:
@@ -53,9 +56,13 @@ class _Places:
         for found in (self.by_line.get(_identity(row)), self.by_file.get(row["file"])):
             if found and len(found) == 1:
                 return next(iter(found))
-        # One label file of many pictures: the line tells.
-        found = self.by_line.get((row["file"], row["line"]), set()) if row["line"] else set()
-        return next(iter(found)) if len(found) == 1 else ""
+        # One label file of many pictures: the line tells, or the name that the message begins with.
+        named = _NAMED.match(row["message"])
+        lined = self.by_line.get((row["file"], row["line"])) if row["line"] else None
+        for found in (lined, named and self.by_name.get((row["file"], named.group(1)))):
+            if found and len(found) == 1:
+                return next(iter(found))
+        return ""
 
 
 def _identity(row: dict) -> tuple:

@@ -133,7 +133,8 @@ class _Sheet:
         entry = self.entries.get(path.stem)
         as_written = entry and sha256_file(path.with_suffix(".xml")) == entry.get("xml_sha256")
         lines = entry["lines"] if as_written else [box.line for box in label.boxes]
-        codes = {row["line"]: row["code"] for row in findings if row["line"]}
+        # A json in one line says "line 1" of every box: then only the caption knows.
+        codes = {row["line"]: row["code"] for row in findings if lines.count(row["line"]) == 1}
         rows = []
         for box, line in zip(label.boxes, lines, strict=False):
             edges_px, note = visible_edges_px(box, size_px)
