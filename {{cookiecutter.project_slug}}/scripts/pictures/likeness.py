@@ -8,7 +8,8 @@ LUMA_PX, CHROMA_PX = 32, 8  # sides of the small copies: 4 % of a picture is sti
 SIGNATURE_BYTES = LUMA_PX**2 + 2 * CHROMA_PX**2
 
 CONTRAST, BRIGHTNESS = 1.25, 50.0  # largest ratio of the contrasts, and difference of the mean grey levels
-COLOUR_MEAN, COLOUR_MOST = 4.0, 20.0  # largest differences in the two colour planes
+# Largest difference in the colour planes, and what is added for each level of their own standard deviation.
+COLOUR_MEAN, COLOUR_MOST = (3.0, 0.08), (16.0, 0.4)
 IN_PLACE, SHIFTED = 12.0, 45.0  # largest difference of one grey value; less where contrast is low
 SHIFT = (0.05, 0.6)  # what a crop moves, in values of the halved copy (16 a side)
 TONE, TONE_PEAK = 0.07, 5.0  # the same for another tone curve: a difference that is small in parts of the contrast
@@ -66,12 +67,14 @@ class Copies:
         import numpy as np
 
         ratio = self.spread[one] / self.spread[other]
-        colours = np.abs(self.colour[one].astype(np.int16) - self.colour[other])
+        colours = self.colour[one].astype(np.float32)
+        many = colours.reshape(-1, 2, CHROMA_PX**2).std(2).mean(1)
+        colours = np.abs(colours - self.colour[other])
         return (
             (np.maximum(ratio, 1 / ratio) <= CONTRAST)
             & (np.abs(self.mean[one] - self.mean[other]) <= BRIGHTNESS)
-            & (colours.mean(1) <= COLOUR_MEAN)
-            & (colours.max(1) <= COLOUR_MOST)
+            & (colours.mean(1) <= COLOUR_MEAN[0] + COLOUR_MEAN[1] * many)
+            & (colours.max(1) <= COLOUR_MOST[0] + COLOUR_MOST[1] * many)
         )
 
 
