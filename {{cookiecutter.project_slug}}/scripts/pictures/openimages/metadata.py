@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from scripts.pictures.openimages.transfer import AbsentError, Body, BrokenOffErr
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import replacing, write_json
 
-# Small enough for the processor's cache: four times as fast as 8 MB.
+# Small enough for the processor's cache: twice as fast as 8 MB.
 _BLOCK_BYTES = 1 << 20
-_SAVE_EVERY_BYTES = 8 << 20
+_SAVE_EVERY_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,9 @@ class Slice:
         saved = progress.state.offset
         while True:
             block = next(blocks, b"")
-            picked = picker.pick(carry + block, last=not block)
-            carry = (carry + block)[picked.used:]
+            rows = carry + block
+            picked = picker.pick(rows, last=not block)
+            carry = rows[picked.used:]
             part.write(picked.kept)
             progress.take(picked)
             advance(picked.used)
@@ -178,7 +179,7 @@ class Slice:
                 self._save(progress.state)
 
     def _save(self, state: _State) -> None:
-        write_json(self._state_path, asdict(state))
+        write_json(self._state_path, vars(state))
 
     def _merge(self, missing: set[str], about: dict[str, Any], state: _State) -> None:
         """Put the new rows behind those that were complete before. `about` is empty when there are none to keep."""

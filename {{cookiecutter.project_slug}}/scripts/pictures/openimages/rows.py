@@ -78,7 +78,7 @@ class RowPicker:
 
     def _pick_plain(self, block: bytes, used: int) -> Picked | None:
         """As `pick`, for rows that are lines; None when a line has more or fewer columns than the header."""
-        data = bytes(8) + block[:used] + bytes(8)
+        data = b"".join((bytes(8), memoryview(block)[:used], bytes(8)))
         letters = np.frombuffer(data, np.uint8)
         ends = np.flatnonzero(letters == 10)
         begins = np.concatenate(([8], ends[:-1] + 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-_PIECE_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 18
 _sessions = threading.local()
 
 
