@@ -187,9 +187,10 @@ def test_a_folder_as_download_leaves_it(project):
     folder = "images/source/openimages"
     (project.root / folder / "train").mkdir(parents=True)
     (project.root / folder / "train/0a.jpg").write_bytes(project.bytes_of("a", exif=6))
+    columns = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax"
     flags = "IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside,IsDifficult"
     tables = {
-        "boxes.csv": f"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,{flags}\n0a,xclick,/m/0dj6p,1,0.1,0.5,0.25,1,1,0,1,0,-1,1\n",
+        "boxes.csv": f"{columns},{flags}\n0a,xclick,/m/0dj6p,1,0.1,0.5,0.25,1,1,0,1,0,-1,1\n",
         "class-descriptions-boxable.csv": "LabelName,DisplayName\n/m/0dj6p,French fries\n",
         "ATTRIBUTION.csv": "ImageID,Author\n0a,Ann\n",
     }
