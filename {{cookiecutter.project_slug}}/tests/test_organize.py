@@ -194,3 +194,12 @@ def test_pictures_without_any_label_file_are_one_line(project):
     project.add("a.jpg", None)
     with pytest.raises(DetectorError, match="no label file .* for 1 picture:"):
         project.organize()
+
+
+def test_a_picture_without_its_end_mark_is_written_anew(project):
+    data = project.bytes_of("a", (200, 200))
+    project.add("a.jpg", data=data[:-2], size=(200, 200))
+    project.add("b.png", data=project.bytes_of("b", form="PNG")[:-12])
+    counts = project.organize()
+    assert [found[:2] for found in project.findings()] == [("R217", "a.jpg"), ("R217", "b.png")]
+    assert "2 re-encoded" in str(counts) and project.find("a.jpg").read_bytes().endswith(b"\xff\xd9")

@@ -163,7 +163,7 @@ def inspect_bytes(data: bytes, exif: str = "stored", signed: bool = False) -> tu
         height_px=image.height,
         signature=seen,
     )
-    kept = source_format in _KEPT and not upright
+    kept = source_format in _KEPT and not upright and is_whole(data, picture_format)
     encoded = None if kept else _encode(image, picture_format)
     return replace(facts, whole=is_whole(encoded or data, picture_format)), encoded
 

@@ -148,6 +148,7 @@ _CODES = (
     Code("R214", "picture found under another name", "nothing to do, if it is the right one"),
     Code("R215", "copies with labels of one class each", "nothing to do: one picture with the boxes of all"),
     Code("R216", "nearly the same pictures", "nothing to do: they are kept in one split"),
+    Code("R217", "picture file was damaged at its end", "nothing to do, if the picture looks right: written anew"),
 )
 CATALOGUE = {code.code: code for code in _CODES}
 

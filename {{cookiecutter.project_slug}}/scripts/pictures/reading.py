@@ -77,13 +77,15 @@ def _label_repairs(shown: str, facts: PictureFacts, picture: Path, entry: Entry)
     return found
 
 
-def _picture_repairs(shown: str, facts: PictureFacts, picture: Path) -> list[Finding]:
+def _picture_repairs(shown: str, facts: PictureFacts, picture: Path, exif: str) -> list[Finding]:
     suffixes = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",)}.get(facts.source_format)
     if suffixes is None:
         return [finding("R204", shown, f"{facts.source_format} written as {facts.format}")]
     found = []
     if picture.suffix.lower() not in suffixes:
         found.append(finding("R203", shown, f"'{picture.name}' is {facts.source_format}"))
+    if facts.staged and not (exif == "displayed" and facts.orientation != 1):  # turned ones are R205
+        found.append(finding("R217", shown, f"'{picture.name}' has no sound end, or a wrong checksum"))
     if facts.mode != "RGB":
         found.append(finding("R210", shown, f"mode {facts.mode}, read as RGB"))
     return found
@@ -134,7 +136,7 @@ class SourceReader:
             if self.unlabelled == "error":
                 self.findings.append(finding("E012", shown, f"no label file names '{path.name}'"))
             return None
-        self.findings += _picture_repairs(shown, facts, path)
+        self.findings += _picture_repairs(shown, facts, path, self.exif)
         label_path = entry.file.path if entry else None
         label_shown = self.files.show(label_path) if label_path else ""
         boxes: tuple[Box, ...] = ()

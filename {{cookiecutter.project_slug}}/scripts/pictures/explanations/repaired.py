@@ -64,4 +64,8 @@ REPAIRED = {
         "One photograph twice, recompressed, resized, slightly cropped or brighter. Both are kept and stand in one "
         "split: a picture that is scored while its double was learned would score a memory.",
     ),
+    "R217": Explanation(
+        "All pixels could be read, but the file breaks off before its end mark or a checksum is wrong, and TensorFlow "
+        "would refuse it. images/ has it written anew.",
+    ),
 }
