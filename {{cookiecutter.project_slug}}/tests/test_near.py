@@ -82,6 +82,10 @@ OTHERS = {
         with_thing(WHITE, 0.4, 0.4, 0.2, "#00a000"),
         with_thing(WHITE, 0.4, 0.4, 0.2, "#c04040"),
     ),
+    "a thing moved in the dark": tuple(
+        ImageEnhance.Brightness(with_thing(ROOM, left, 0.4, 0.06, "red")).enhance(0.08) for left in (0.3, 0.45)
+    ),
+    "nearly one colour": tuple(Image.blend(Image.new("RGB", SIZE, "grey"), SHADE, part) for part in (0.02, 0.021)),
     "one colour": (Image.new("RGB", SIZE, "grey"), Image.new("RGB", SIZE, "grey")),
     "black frames with noise": tuple(Image.effect_noise(SIZE, 4).convert("RGB") for _ in range(2)),
     "mirrored": (ROOM, ROOM.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),

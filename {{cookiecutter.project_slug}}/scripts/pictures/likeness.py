@@ -1,7 +1,8 @@
 """Whether two pictures are near-identical, from their small copies: many pairs at a time.
 
-Either nothing moved: then no value of the grey copies differs by much. Or the view itself was cropped: then a small
-shift and stretch explains part of the difference everywhere, which no object that moves in a fixed view does.
+Either nothing moved: then no value of the grey copies differs by much, or all of them by little (another tone curve).
+Or the view was cropped: then a small shift and stretch explains part of the difference everywhere, which no object
+that moves in a fixed view does.
 """
 
 LUMA_PX, CHROMA_PX = 32, 8  # sides of the small copies: 4 % of a picture is still more than one value wide
@@ -12,7 +13,7 @@ CONTRAST, BRIGHTNESS = 1.25, 50.0  # largest ratio of the contrasts, and differe
 COLOUR_MEAN, COLOUR_MOST = (3.0, 0.08), (16.0, 0.4)
 IN_PLACE, SHIFTED = 12.0, 45.0  # largest difference of one grey value; less where contrast is low
 SHIFT = (0.05, 0.6)  # what a crop moves, in values of the halved copy (16 a side)
-TONE, TONE_PEAK = 0.07, 5.0  # the same for another tone curve: a difference that is small in parts of the contrast
+TONE, TONE_PEAK = 0.07, 5.0  # as MOVED and PEAK below, where nothing moved and the tone curve is another
 MOVED = 0.6  # largest difference, in parts of the contrast, that a crop makes
 PEAK = 7.5  # largest difference in parts of the mean one (rms) that a crop makes; an object of 8 % or less: 8 to 16
 UNEXPLAINED = 0.93  # part of the difference that a shift may leave; a moved object leaves 0.94 to 1
@@ -59,7 +60,7 @@ class Copies:
         size[rows] = (first - second).std(1) / spread
         near[rows] = np.abs(first - second).max(1) <= _allowed(IN_PLACE, spread)
         rest = np.flatnonzero(~near[rows] & (size[rows] <= MOVED))
-        near[rows[rest]] = _is_shifted(halved(first[rest]), halved(second[rest]), spread[rest])
+        near[rows[rest]] = _is_toned_or_shifted(halved(first[rest]), halved(second[rest]), spread[rest])
         return near, size
 
     def _same_light(self, one, other):
@@ -91,8 +92,8 @@ def halved(grey):
     return grey.reshape(-1, side // 2, 2, side // 2, 2).mean((2, 4)).reshape(-1, (side // 2) ** 2)
 
 
-def _is_shifted(one, other, spread):
-    """Whether only a small shift and stretch of the view is between grey copies, both float [P, 256]; bool [P]."""
+def _is_toned_or_shifted(one, other, spread):
+    """Whether only another tone or a small shift and stretch is between grey copies, both float [P, 256]; bool [P]."""
     import numpy as np
 
     change = other - one
