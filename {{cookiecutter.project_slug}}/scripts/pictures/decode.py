@@ -73,7 +73,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         # convert("RGB") would clip 16 bit values at 255.
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-    return image.convert("RGB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about transparency in palettes, which RGB does not have.
+        return image.convert("RGB")
 
 
 def _encode(image: Image.Image, picture_format: str) -> bytes:
