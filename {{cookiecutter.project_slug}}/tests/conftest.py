@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from scripts.pictures.check import check
 from scripts.pictures.fix import fix
 from scripts.pictures.organize import organize
 from scripts.pipeline.tables import Check, Demo, Source, Split
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background of a script: what the tests start would not hear Ctrl-C either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SOURCE = {"kind": "folder", "path": "../source", "format": "auto", "labels": (), "unlabelled": "error",
           "exif": "error", "merge_validation": False}  # fmt: skip

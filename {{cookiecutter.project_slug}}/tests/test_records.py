@@ -90,15 +90,18 @@ def test_only_pictures_that_organize_has_not_decoded_are_decoded_here(project, m
     assert decoded == [own]
 
 
-def test_a_damaged_picture_that_only_pillow_reads_is_found_here_and_not_in_training(project):
+def test_a_damaged_picture_that_only_pillow_reads_is_found_before_training(project):
     # The end mark is gone, and damage within: Pillow shows it, TensorFlow refuses it.
     data = bytearray(project.bytes_of("x", (320, 240)))
     data[-2:] = b"\xff\xd5"
     del data[len(data) // 2 : len(data) // 2 + 9]
     for split in ("train", "validation", "test"):
         project.add(f"{split}/{split}.jpg")
-    project.add("train/damaged.jpg", data=bytes(data), size=(320, 240))
+    project.add("train/damaged.jpg", size=(320, 240))
     project.organize()
+    project.find("damaged.jpg").write_bytes(data)  # somebody's copy, after organize
+    with pytest.raises(DetectorError, match="E010"):
+        project.check()
     build_label_map(project.root, [])
     write_tables(project.root)
     with pytest.raises(DetectorError, match="cannot decode the picture: images/train/damaged.jpg"):

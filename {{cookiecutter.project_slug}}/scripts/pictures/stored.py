@@ -1,7 +1,7 @@
 """What lies in `images/{train,validation,test}` now: each picture read once, with its label file."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.pictures.dataset import LabelError, Labels
@@ -10,6 +10,7 @@ from scripts.pictures.formats.voc import read_voc, read_written
 from scripts.pictures.ledger import read_ledger, stored_pictures
 from scripts.pictures.pool import map_items
 from scripts.pictures.split import SPLITS
+from scripts.pictures.whole import is_whole
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def _known_facts(path: Path, entry: dict | None) -> PictureFacts | None:
     if not entry or digest != entry.get("picture_sha256"):
         return None
     size = {"width_px": entry["width"], "height_px": entry["height"]}
-    return PictureFacts(digest, source_format=entry["format"], format=entry["format"], **size)
+    whole = entry.get("whole", True)
+    return PictureFacts(digest, source_format=entry["format"], format=entry["format"], whole=whole, **size)
 
 
 def read_label(path: Path, entry: dict | None) -> tuple[Labels, bool]:
@@ -63,7 +65,9 @@ def read_label(path: Path, entry: dict | None) -> tuple[Labels, bool]:
 
 
 def _inspect(path: Path) -> PictureFacts:
-    return inspect_picture((str(path), "stored", ""))
+    facts = inspect_picture((str(path), "stored", ""))
+    # Facts are those of the bytes that organize would write; here nobody writes any.
+    return facts if facts.error else replace(facts, whole=is_whole(path.read_bytes(), facts.format))
 
 
 def _stored(root: Path, shown: str, path: Path, facts: PictureFacts, entry: dict | None) -> Stored:

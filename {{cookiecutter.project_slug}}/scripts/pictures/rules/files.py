@@ -19,6 +19,9 @@ def picture_findings(stored: Stored) -> Iterator[Finding]:
     elif facts.source_format.lower() not in READ_BY_TENSORFLOW:
         text = f"'{name}' is {facts.source_format}, which training does not read"
         yield finding("E022", stored.shown, text, picture=name)
+    elif not facts.whole:
+        text = f"'{name}' has no sound end, or a wrong checksum: TensorFlow refuses it"
+        yield finding("E010", stored.shown, text, picture=name)
     elif facts.orientation != 1:
         yield finding("E007", stored.shown, f"EXIF orientation {facts.orientation}", picture=name)
     if stored.label_error:
