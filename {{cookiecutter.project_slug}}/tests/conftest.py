@@ -113,3 +113,12 @@ def project(tmp_path: Path) -> Project:
     (tmp_path / "project").mkdir()
     (tmp_path / "source").mkdir()
     return Project(tmp_path / "project", tmp_path / "source")
+
+
+@pytest.fixture
+def clean(project: Project) -> Project:
+    """Six good pictures with a split of their own."""
+    for split in ("train", "validation", "test"):
+        for index in range(2):
+            project.add(f"{split}/{split}{index}.jpg")
+    return project

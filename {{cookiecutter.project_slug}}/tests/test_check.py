@@ -8,15 +8,6 @@ from scripts.pictures.findings import CATALOGUE
 from scripts.pipeline.errors import DetectorError
 
 
-@pytest.fixture
-def clean(project):
-    """Six good pictures with a split of their own."""
-    for split in ("train", "validation", "test"):
-        for index in range(2):
-            project.add(f"{split}/{split}{index}.jpg")
-    return project
-
-
 def run(project, **settings) -> list[tuple[str, str, int]]:
     """Code, file and line of all findings of `check.json`, after organize."""
     project.organize()

@@ -14,15 +14,6 @@ GOOD = ("apple", (5, 5, 30, 20))
 FIXES = "annotations/fixes.json"
 
 
-@pytest.fixture
-def clean(project):
-    """Six good pictures with a split of their own."""
-    for split in ("train", "validation", "test"):
-        for index in range(2):
-            project.add(f"{split}/{split}{index}.jpg")
-    return project
-
-
 def fixed(project, **settings) -> list[str]:
     """Codes of the errors and warnings that are left after organize and `--fix`."""
     project.organize()
