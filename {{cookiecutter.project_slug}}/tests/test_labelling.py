@@ -179,8 +179,10 @@ def test_a_picture_that_a_format_lists_without_boxes_is_a_negative(project):
 def test_labels_that_fit_no_picture_are_one_line(project):
     project.add("a.jpg", None)
     put(project, "x.json", coco(["other.jpg"]))
-    with pytest.raises(DetectorError, match="none of 1 label file fits any of 1 picture"):
+    with pytest.raises(DetectorError, match="none of 1 label file fits any of 1 picture.*set source.path"):
         project.organize()
+    with pytest.raises(DetectorError, match='set source.format = "auto"'):
+        project.organize(format="labelstudio")
 
 
 def test_a_folder_as_download_leaves_it(project):

@@ -51,7 +51,7 @@ def read_labels(files: SourceFiles, wanted: str) -> SourceLabels:
     found.findings += [finding(note.code, files.show(path), note.message, note.line) for path, note in notes]
     pairing = Pairer(files).pair(entry for file in label_files for entry in entries_of(file, files.folder))
     if not pairing.entries and not pairing.left_out:
-        raise _no_labels(files, label_files, suffixes)
+        raise _no_labels(files, label_files, suffixes, wanted)
     _refuse_two_formats(files, pairing)
     _note_files(files, label_files, found)
     found.findings += pairing.findings
@@ -61,7 +61,7 @@ def read_labels(files: SourceFiles, wanted: str) -> SourceLabels:
     return found
 
 
-def _no_labels(files: SourceFiles, label_files: list[LabelFile], suffixes: set[str]) -> DetectorError:
+def _no_labels(files: SourceFiles, label_files: list[LabelFile], suffixes: set[str], wanted: str) -> DetectorError:
     pictures = counted(len(files.pictures), "picture")
     if not label_files:
         return DetectorError(
@@ -71,10 +71,12 @@ def _no_labels(files: SourceFiles, label_files: list[LabelFile], suffixes: set[s
     first = next((file for file in label_files if file.format), label_files[0])
     reason = first.error or "no picture has the name that it states"
     line = f":{first.error_line}" if first.error_line else ""
+    advice = f"set source.path in detector.toml to the folder that holds both, as one of {', '.join(READERS)}"
+    if wanted != "auto":
+        advice = f'set source.format = "auto" in detector.toml, if the labels are not of the format {wanted}'
     return DetectorError(
         f"none of {counted(len(label_files), 'label file')} fits any of {pictures}, the first because '{reason}': "
-        f"{files.show(first.path)}{line}: set source.path in detector.toml to the folder that holds both, in one of "
-        f"the formats {', '.join(READERS)}"
+        f"{files.show(first.path)}{line}: {advice}"
     )
 
 
