@@ -1,5 +1,6 @@
 """`Step` alone: when a task runs, when it does not, and what it says about it."""
 
+import errno
 import hashlib
 import json
 import os
@@ -426,6 +427,13 @@ def test_a_second_look_reads_no_content(done, monkeypatch):
     assert done.run() == [] and not [name for name in read if "images" in name]
     (done.root / "images/train/7.txt").write_text("y")
     assert done.run() != [] and [name for name in read if name.endswith("images/train/7.txt")]
+
+
+def test_a_full_disk_names_where_the_copy_was_to_go():
+    full = OSError(errno.ENOSPC, "No space left on device", "source/a.jpg", None, "images/train/.partial-1-0.jpg")
+    with pytest.raises(Exit) as caught, step.polite("organize"):
+        raise full
+    assert str(caught.value) == "error: No space left on device: images/train: free some space, then the same command"
 
 
 TASKS = f"""

@@ -98,7 +98,9 @@ def polite(name: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_ADVICE:
             raise
-        where = error.filename or "the disk of the project or of temporary files"
+        # A copy names its source first; what is full or closed is where it was to go.
+        target = Path(error.filename2).parent if error.filename2 else error.filename
+        where = target or "the disk of the project or of temporary files"
         raise Exit(f"error: {error.strerror}: {where}: {DISK_ADVICE[error.errno]}, then the same command", 1) from error
     except KeyboardInterrupt as stop:
         advice = str(stop) or "the same command starts it again"
