@@ -433,7 +433,8 @@ def test_a_full_disk_names_where_the_copy_was_to_go():
     full = OSError(errno.ENOSPC, "No space left on device", "source/a.jpg", None, "images/train/.partial-1-0.jpg")
     with pytest.raises(Exit) as caught, step.polite("organize"):
         raise full
-    assert caught.value.message == "error: No space left on device: images/train: free some space, then the same command"
+    words = "error: No space left on device: images/train: free some space, then the same command"
+    assert caught.value.message == words
 
 
 TASKS = f"""
