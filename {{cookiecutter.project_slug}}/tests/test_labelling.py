@@ -1,9 +1,11 @@
 """What a source is taken for, and which labels belong to which picture, over all formats."""
 
+import io
 import json
 from collections import Counter
 
 import pytest
+from PIL import Image
 
 from scripts.pictures.formats.voc import read_voc
 from scripts.pipeline.errors import DetectorError
@@ -203,3 +205,43 @@ def test_a_folder_as_download_leaves_it(project):
     assert (box.class_name, box.xyxy_px) == ("French fries", (6, 10, 30, 40))
     assert (box.occluded, box.truncated, box.group_of, box.difficult) == (True, False, True, True)
     assert project.findings() == []  # the EXIF turn does not count: boxes of Open Images fit the stored pixels
+
+
+def test_a_picture_with_labels_beside_it_leaves_those_of_another_folder_to_the_next(project):
+    project.add("x/1.jpg", [("left", (1, 1, 9, 9))])
+    project.add("y/1.jpg", [("right", (1, 1, 9, 9))], label="Annotations/1.xml")
+    assert project.organize().errors == 0
+    assert {boxes_of(project, name)[0][0] for name in ("x_1", "y_1")} == {"left", "right"}
+
+
+def test_a_picture_in_the_tables_of_two_splits_is_an_error(project):
+    project.add("a.jpg", None)
+    project.add("b.jpg", None)
+    head = "filename,class,xmin,ymin,xmax,ymax\n"
+    put(project, "train.csv", head + "a.jpg,apple,5,5,25,15\nb.jpg,apple,5,5,25,15\n")
+    put(project, "test.csv", head + "a.jpg,apple,5,5,25,15\n")
+    project.organize()
+    assert ("E011", "train.csv", 2) in project.findings()
+
+
+def test_grey_pictures_and_their_depth_are_repaired(project):
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(project.bytes_of("a"))).convert("L").save(buffer, "JPEG")
+    text = project.text_of("a.jpg", [("apple", (5, 5, 30, 20))])
+    text = text.replace("</height></size>", "</height><depth>1</depth></size>")
+    project.add("a.jpg", data=buffer.getvalue(), text=text)
+    project.organize()
+    assert project.findings() == [("R210", "a.jpg", 0), ("R211", "a.xml", 4)]
+
+
+def test_what_is_wrong_with_a_table_stays_when_its_pictures_are_edited(project):
+    for name in ("a", "b"):
+        project.add(f"{name}.jpg", None)
+    head = "filename,class,xmin,ymin,xmax,ymax\n"
+    put(project, "x.csv", head + "a.jpg,apple,5,5,25,15\nb.jpg,apple,5,5,25,15\nlost.jpg,apple,1,1,9,9\n")
+    project.organize()
+    for name in ("a", "b"):
+        path = project.find(f"{name}.xml")
+        path.write_text(path.read_text("utf-8").replace("apple", "pear"), "utf-8")
+    with pytest.raises(DetectorError, match="E009 x 1"):
+        project.check()

@@ -217,3 +217,18 @@ def test_labels_of_the_user_do_not_meet_drawn_pictures(project):
     with pytest.raises(DetectorError, match='^source.labels are Waschbär, the drawn .* set kind = "folder" and path'):
         project.organize(**DEMO, labels=("Waschbär",))
     assert project.stored() == []
+
+
+@pytest.mark.parametrize("source", [{"kind": "demo", "path": ""}, {"kind": "folder", "path": "../source"}])
+def test_downloaded_pictures_do_not_make_way_for_another_source(project, source):
+    folder = project.root / "images/source/openimages"
+    (folder / "train").mkdir(parents=True)
+    (folder / "train/0a.jpg").write_bytes(project.bytes_of("a"))
+    (folder / "boxes.csv").write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\n0a,/m/1,0.1,0.5,0.2,0.9\n")
+    (folder / "class-descriptions-boxable.csv").write_text("LabelName,DisplayName\n/m/1,Apple\n")
+    project.organize(kind="openimages", path="")
+    before = project.stored()
+    project.add("b.jpg")
+    with pytest.raises(DetectorError, match='source.kind = "openimages"'):
+        project.organize(**source)
+    assert [name for name in project.stored() if "source" not in name] == [n for n in before if "source" not in n]
