@@ -48,56 +48,21 @@ def test_damaged_files(suffix, data):
     read_bytes(whole[:start] + junk + whole[end:], suffix)
 
 
-@given(
-    record=st.fixed_dictionaries(
-        {},
-        optional={
-            key: values
-            for key in (
-                "id",
-                "image_id",
-                "category_id",
-                "bbox",
-                "segmentation",
-                "iscrowd",
-                "attributes",
-                "name",
-                "file_name",
-                "width",
-            )
-        },
-    )
-)
+COCO_KEYS = "id image_id category_id bbox segmentation iscrowd attributes name file_name width".split()
+LABEL_STUDIO_KEYS = "x y width rotation points radiusX rectanglelabels labels id type value".split()
+
+
+@given(record=st.fixed_dictionaries({}, optional=dict.fromkeys(COCO_KEYS, values)))
 @settings(max_examples=60, deadline=None)
-def test_coco_records_of_any_kind(record):  # fmt: skip
+def test_coco_records_of_any_kind(record):
     one = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
     content = {"images": [{"id": 1, "file_name": "a"}, record], "annotations": [one, record], "categories": [record]}
     read_bytes(json.dumps(content).encode(), ".json")
 
 
-@given(
-    record=st.fixed_dictionaries(
-        {},
-        optional={
-            key: values
-            for key in (
-                "x",
-                "y",
-                "width",
-                "rotation",
-                "points",
-                "radiusX",
-                "rectanglelabels",
-                "labels",
-                "id",
-                "type",
-                "value",
-            )
-        },
-    )
-)
+@given(record=st.fixed_dictionaries({}, optional=dict.fromkeys(LABEL_STUDIO_KEYS, values)))
 @settings(max_examples=60, deadline=None)
-def test_label_studio_records_of_any_kind(record):  # fmt: skip
+def test_label_studio_records_of_any_kind(record):
     region = {"type": "rectanglelabels", "value": {**record}, "original_width": record.get("x"), "id": record.get("id")}
     found = [{"id": 1, "result": [region, record], "updated_at": record.get("y")}, {"id": 2, "result": record.get("x")}]
     tasks = [{"id": 1, "data": {"image": "a.jpg", "x": record.get("id")}, "annotations": found}]
