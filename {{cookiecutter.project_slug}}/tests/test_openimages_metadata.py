@@ -14,8 +14,8 @@ from openimages_server import HEADER, IMPATIENT, Server
 from scripts.pictures.openimages import metadata
 from scripts.pictures.openimages.metadata import Slice
 from scripts.pictures.openimages.rows import RowPicker
-from scripts.pictures.openimages.transfer import open_at
 from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.transfer import open_at
 
 COLUMNS = HEADER.split(",")
 # Shorter and longer than 8 and 16 letters, beginnings of one another, letters beyond ASCII.
@@ -111,7 +111,7 @@ class Bucket:
 def bucket(tmp_path, monkeypatch):
     monkeypatch.setattr(metadata, "_BLOCK_BYTES", 20_000)
     monkeypatch.setattr(metadata, "_SAVE_EVERY_BYTES", 20_000)
-    monkeypatch.setattr("scripts.pictures.openimages.transfer._PIECE_BYTES", 5_000)
+    monkeypatch.setattr("scripts.pipeline.transfer._PIECE_BYTES", 5_000)
     made = Bucket(tmp_path)
     yield made
     made.server.close()

@@ -1,4 +1,4 @@
-"""One invoke at a time works in a project: `.steps/lock` holds the id of its process."""
+"""One invoke at a time works in a folder: its `lock` holds the id of that process. `.steps/lock` is the project's."""
 
 import atexit
 import os
@@ -25,7 +25,7 @@ def acquire(path: Path) -> None:
             owner = owner_of(path)
             if owner is not None:
                 what = f"another invoke (pid {owner}) is working here"
-                raise DetectorError(f"{what}: .steps/lock: wait until it ends") from None
+                raise DetectorError(f"{what}: {_shown(path)}: wait until it ends") from None
             path.unlink(missing_ok=True)
             continue
         os.write(handle, str(os.getpid()).encode())
@@ -33,7 +33,11 @@ def acquire(path: Path) -> None:
         _held.add(path)
         atexit.register(release, path)
         return
-    raise DetectorError("the lock is taken again and again: .steps/lock: run the same command again")
+    raise DetectorError(f"the lock is taken again and again: {_shown(path)}: run the same command again")
+
+
+def _shown(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def release(path: Path) -> None:

@@ -73,6 +73,7 @@ class Model:
     """The network."""
 
     id: str = setting("lite0-256", form=".+")
+    weights: str = setting("")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from scripts.pictures.openimages.catalogue import Catalogue
 from scripts.pictures.openimages.layout import ATTRIBUTION_FILE, FOLDER
-from scripts.pictures.openimages.transfer import AbsentError
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_text
+from scripts.pipeline.transfer import AbsentError
 
 COLUMNS = ("ImageID", "Split", "Author", "AuthorProfileURL", "Title", "License", "OriginalLandingURL")
 

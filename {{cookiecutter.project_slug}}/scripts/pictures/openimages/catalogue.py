@@ -10,9 +10,9 @@ from scripts.pictures.openimages import layout
 from scripts.pictures.openimages.classes import read_class_names
 from scripts.pictures.openimages.hierarchy import owners
 from scripts.pictures.openimages.metadata import Slice
-from scripts.pictures.openimages.transfer import AbsentError, Patience, TransferError, read_bytes
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_bytes
+from scripts.pipeline.transfer import AbsentError, Patience, TransferError, read_bytes
 
 
 @dataclass

@@ -12,8 +12,8 @@ from scripts.pictures.openimages.fetch import Fetched, fetch_pictures
 from scripts.pictures.openimages.layout import FOLDER, picture_path
 from scripts.pictures.openimages.memory import MISSING_FILE, Memory
 from scripts.pictures.openimages.results import arrange, stored_ids, write_boxes, write_class_names
-from scripts.pictures.openimages.transfer import Patience
 from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.transfer import Patience
 from scripts.pipeline.words import counted
 
 _SPARE = 100

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.pictures.openimages.transfer import (
+from scripts.pipeline.files import write_bytes
+from scripts.pipeline.transfer import (
     AbsentError,
     BrokenOffError,
     Patience,
@@ -17,7 +18,6 @@ from scripts.pictures.openimages.transfer import (
     TransferError,
     read_bytes,
 )
-from scripts.pipeline.files import write_bytes
 
 WORKERS = 16
 _HOPELESS = 2 * WORKERS

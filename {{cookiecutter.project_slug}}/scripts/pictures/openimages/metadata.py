@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.pictures.openimages.rows import RowPicker
-from scripts.pictures.openimages.transfer import AbsentError, Body, BrokenOffError, Patience, TransferError, open_at
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import replacing, write_json
+from scripts.pipeline.transfer import AbsentError, Body, BrokenOffError, Patience, TransferError, open_at
 
 # Small enough for the processor's cache: twice as fast as 8 MB.
 _BLOCK_BYTES = 1 << 20

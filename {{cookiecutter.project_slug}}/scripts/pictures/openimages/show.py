@@ -7,9 +7,9 @@ from scripts.pictures.openimages.catalogue import open_catalogue
 from scripts.pictures.openimages.classes import matching, nearest, resolve
 from scripts.pictures.openimages.download import choose_all, find_offer
 from scripts.pictures.openimages.memory import Memory
-from scripts.pictures.openimages.transfer import Patience
 from scripts.pipeline import lock
 from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.transfer import Patience
 from scripts.pipeline.words import counted
 
 # Both read metadata into the files that a download in another terminal may be writing.
