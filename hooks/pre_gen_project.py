@@ -9,7 +9,7 @@ import unicodedata
 ANSWERS = json.loads(r'''{{ cookiecutter | tojson }}''')
 CHOICES = {  # cookiecutter checks these at the prompt, but not when it replays old answers
     "source": ["demo", "folder", "openimages"],
-    "model": ["lite0-256", "lite0-320", "lite0-384"],
+    "model": ["lite0-256", "lite0-320", "lite0-384", "lite1-384", "lite2-448", "mnv2-256", "mnv2-320"],
     "license": ["Apache-2.0", "MIT", "none"],
 }
 EXAMPLES = {"project_name": "Fruit Detector", "author": "Ada Lovelace", "labels": "Apple, Orange"}

@@ -32,6 +32,15 @@ def test_the_hook_knows_the_choices_of_cookiecutter_json():
     assert ast.literal_eval(assigned["CHOICES"]) == CHOSEN
 
 
+def test_the_models_to_choose_from_are_those_of_the_zoo(bake):
+    """All whose weights are installed; those behind an address are for who sets model.id by hand."""
+    project = bake()
+    code = "from scripts.training.zoo import ENTRIES; print(*(e.id for e in ENTRIES.values() if not e.experimental))"
+    complete = project.run("-c", code).stdout.split()
+    assert CHOSEN["model"] == complete
+    assert all(f"`{model_id}`" in project.read("README.md") for model_id in complete)
+
+
 @pytest.mark.parametrize(("wishes", "lock"), LOCKS)
 def test_a_lock_holds_all_we_ask_for_with_hashes_and_no_address(wishes, lock):
     locked = template_text(lock)

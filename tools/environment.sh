@@ -28,7 +28,7 @@ if [ -f .venv/stamp ] && [ "$(cat .venv/stamp)" = "$stamp" ] && .venv/bin/python
     exit 0
 fi
 
-echo "environment: installing into .venv with Python $version; 2.4 GB, one to three minutes"
+echo "environment: installing into .venv with Python $version; 2.5 GB, one to three minutes"
 rm -rf .venv
 "$python" -m venv .venv || fail "$python -m venv failed: .venv: install python3-venv (apt install python3-venv)"
 # --no-deps: the locks are complete closures, and pip would insist on packages that are left out on purpose.

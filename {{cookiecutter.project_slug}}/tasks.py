@@ -28,6 +28,13 @@ def source_files(root, settings):
     return [root / Path(source.path).expanduser()] if source.kind == "folder" and source.path else []
 
 
+def weight_files(root, settings):
+    """Pre-trained weights of the user's on this machine."""
+    from scripts.training.weight_source import local_files
+
+    return local_files(root, settings.model.weights)
+
+
 def openimages_settings(settings):
     """What download depends on: nothing else matters while the pictures come from elsewhere."""
     return ["source.labels", "openimages"] if settings.source.kind == "openimages" else []
@@ -63,7 +70,7 @@ def organize(c):
     return run(ROOT, SETTINGS.source, SETTINGS.demo, SETTINGS.split)
 
 
-@task(klass=Step, pre=[organize], settings=["source.kind", "source.labels", "source.exif", "check", "model"],
+@task(klass=Step, pre=[organize], settings=["source.kind", "source.labels", "source.exif", "check", "model.id"],
       inputs=["images/train", "images/validation", "images/test", "annotations/organize.json"],
       outputs=["annotations/check.json"], room="pictures", tells=["explain"], edits=["fix"], optional=["explain"],
       help={"fix": "repair in images/ what needs no person", "explain": "say what a code means; alone: list all codes"})
@@ -113,16 +120,17 @@ def records(c):
     return write_records(ROOT)
 
 
-@task(klass=Step, settings=["model"], room_noted="training", outputs=["pre_trained_model/*/*"])
+@task(klass=Step, settings=["model"], inputs=[weight_files], room_noted="training",
+      outputs=["pre_trained_model/*/*"])
 def pretrained(c):
     """07 Convert the pre-trained weights of the chosen model."""
     from scripts.training.weights import prepare_weights
     from scripts.training.zoo import zoo_entry
 
-    return prepare_weights(zoo_entry(SETTINGS.model.id), ROOT / "pre_trained_model")
+    return prepare_weights(zoo_entry(SETTINGS.model.id), ROOT, SETTINGS.model.weights)
 
 
-@task(klass=Step, pre=[records], settings=["model", "train", "runtime", "overrides"], room_noted="training",
+@task(klass=Step, pre=[records], settings=["model.id", "train", "runtime", "overrides"], room_noted="training",
       inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", "annotations/*.record-*"],
       outputs=["training/experiment.yaml", "training/configured.json"])
 def configure(c):
@@ -132,7 +140,7 @@ def configure(c):
     return run(ROOT, SETTINGS)
 
 
-@task(klass=Step, pre=[configure, pretrained], settings=["model", "train.patience"], room_noted="training",
+@task(klass=Step, pre=[configure, pretrained], settings=["model.id", "train.patience"], room_noted="training",
       inputs=["training/experiment.yaml", "annotations/train.record-*", "annotations/validation.record-*",
               "annotations/label_map.pbtxt", "pre_trained_model"],
       outputs=["training/run.json", "training/best"],
@@ -165,7 +173,7 @@ def export(c):
     return run(ROOT, SETTINGS.export.checkpoint, SETTINGS.evaluate.score_threshold)
 
 
-@task(klass=Step, pre=[export], settings=["evaluate", "export", "tflite", "model"], room="deploy",
+@task(klass=Step, pre=[export], settings=["evaluate", "export", "tflite", "model.id"], room="deploy",
       inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/*.record-*",
               "annotations/label_map.pbtxt", "eval/metrics.json", "eval/detections.json"],
       outputs=["tflite/*.tflite", "tflite/labels.txt", "tflite/metrics.json"])
@@ -200,6 +208,14 @@ def forget(c, step):
 
         text = "\n".join(filter(None, [text, set_aside(ROOT)]))
     return text
+
+
+@task(klass=Tool, help={"experimental": "also those whose COCO weights are archives that nobody of us fetched"})
+def models(c, experimental=False):
+    """List the models: size, weights and licence, published AP, int8 file and its time."""
+    from scripts.training.models import models_table
+
+    return models_table(SETTINGS.model.id, experimental)
 
 
 @task(klass=Tool)
@@ -250,4 +266,4 @@ def tensorboard(c, port=6006):
     open_tensorboard(ROOT, port)
 
 
-ns = Collection(*STEPS, status, why, forget, doctor, convert, preview, predict, tensorboard)
+ns = Collection(*STEPS, status, why, forget, models, doctor, convert, preview, predict, tensorboard)

@@ -17,7 +17,7 @@ def equalize(model, pictures: Sequence) -> None:
     `pictures`: float32 [side, side, 3], RGB 0..255, on which the reach of each channel is measured.
     """
     backbone, decoder = model.network.backbone, model.network.decoder
-    groups = backbone.block_groups
+    groups = residual_groups(backbone)
     for index, (group, reach) in enumerate(zip(groups, stream_reach(backbone, pictures), strict=True)):
         readers = [block._conv0.kernel for block in group[1:]]
         if index + 1 < len(groups):
@@ -44,6 +44,24 @@ def _equalize_separable(part) -> None:
             layer.pointwise_kernel.assign(layer.pointwise_kernel * scale[None, None, :, None])
 
 
+def residual_groups(backbone) -> list[list]:
+    """Inverted bottlenecks whose outputs are added to each other and so share their channels, in order.
+
+    Works for our backbone and for Model Garden's `mobilenet`; one without such blocks gives [].
+    """
+    from official.vision.modeling.layers.nn_blocks import InvertedBottleneckBlock
+
+    groups: list[list] = []
+    for block in (layer for layer in backbone.layers if isinstance(layer, InvertedBottleneckBlock)):
+        config = block.get_config()
+        adds = config["in_filters"] == config["out_filters"] and config["strides"] == 1
+        if adds and groups:
+            groups[-1].append(block)
+        else:
+            groups.append([block])
+    return groups
+
+
 def stream_reach(backbone, pictures: Sequence) -> list[np.ndarray]:
     """Largest absolute value of each channel of each group's stream over the pictures: a list of [channels]."""
     import tensorflow as tf
@@ -51,7 +69,8 @@ def stream_reach(backbone, pictures: Sequence) -> list[np.ndarray]:
 
     from scripts.training.inputs import normalize_pixels
 
-    probe = tf_keras.Model(backbone.inputs, [[block.output for block in group] for group in backbone.block_groups])
+    streams = [[block.output for block in group] for group in residual_groups(backbone)]
+    probe = tf_keras.Model(backbone.inputs, streams)
     measure = tf.function(lambda pixels: [
         tf.reduce_max([tf.reduce_max(tf.abs(block), [0, 1, 2]) for block in group], 0)
         for group in probe(normalize_pixels(pixels), training=False)])

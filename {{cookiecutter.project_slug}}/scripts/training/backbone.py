@@ -1,10 +1,11 @@
-"""EfficientNet-Lite for Model Garden: one class for lite0, lite1 and lite2.
+"""EfficientNet-Lite and MobileNetV2 for Model Garden: one class, since both are chains of inverted bottlenecks.
 
-Model Garden's own `efficientnet` scales the first and last block group, which the Lite family does not; it also
-carries a 1280-wide classification convolution that a detector never uses, and plain functions where
-quantisation-aware training needs layers. Architecture: https://arxiv.org/abs/1905.11946 without squeeze and
-excitation, with relu6; block repeats and widths are those of the published Lite weights.
-Importing this module registers the backbone, so that an experiment may say `backbone: {type: efficientnet_lite}`.
+Model Garden's own `efficientnet` scales the first and last block group, which the Lite family does not; it and
+`mobilenet` carry a 1280-wide classification convolution that a detector never uses, cannot freeze early groups, and
+have plain functions where quantisation-aware training needs layers. Architectures: https://arxiv.org/abs/1905.11946
+without squeeze and excitation, with relu6, and https://arxiv.org/abs/1801.04381; block repeats and widths are those
+of the published weights.
+Importing this module registers the backbone, so that an experiment may say `backbone: {type: inverted_bottleneck}`.
 """
 
 import dataclasses
@@ -47,12 +48,21 @@ GROUPS = {
         (5, 5, 2, 6, 208, None),
         (1, 3, 1, 6, 352, 5),
     ),
+    "mobilenet_v2": (
+        (1, 3, 1, 1, 16, None),
+        (2, 3, 2, 6, 24, 2),
+        (3, 3, 2, 6, 32, 3),
+        (4, 3, 2, 6, 64, None),
+        (3, 3, 1, 6, 96, 4),
+        (3, 3, 2, 6, 160, None),
+        (1, 3, 1, 6, 320, 5),
+    ),
 }
 
 
 @tf_keras.utils.register_keras_serializable(package="Detector")
-class EfficientNetLite(tf_keras.Model):
-    """Features of EfficientNet-Lite.
+class InvertedBottleneckNet(tf_keras.Model):
+    """Features of a network of GROUPS.
 
     Input: float32 [batch, height, width, 3], RGB scaled to -1..1. Output: dict of level `"2"`..`"5"` to
     float32 [batch, height / 2**level, width / 2**level, filters].
@@ -109,11 +119,6 @@ class EfficientNetLite(tf_keras.Model):
             for layer in [*self._stem, *(b for group in self._block_group_layers[:frozen_groups] for b in group)]:
                 layer.trainable = False
 
-    @property
-    def block_groups(self):
-        """Lists of blocks; the outputs of one list are added to each other, so they share their channels."""
-        return self._block_group_layers
-
     def convolution_layers(self):
         """Pairs (convolution, its batch norm) in the order of the forward pass."""
         pairs = [tuple(self._stem)]
@@ -139,8 +144,8 @@ class EfficientNetLite(tf_keras.Model):
 
 
 @dataclasses.dataclass
-class EfficientNetLiteConfig(hyperparams.Config):
-    """`backbone.efficientnet_lite` of an experiment; `frozen_groups` is 0..7."""
+class InvertedBottleneckConfig(hyperparams.Config):
+    """`backbone.inverted_bottleneck` of an experiment; `frozen_groups` is 0..7."""
 
     model_id: str = "lite0"
     frozen_groups: int = 0
@@ -150,16 +155,16 @@ class EfficientNetLiteConfig(hyperparams.Config):
 class Backbone(backbones_cfg.Backbone):
     """Model Garden's choice of backbones with ours added."""
 
-    type: str | None = "efficientnet_lite"
-    efficientnet_lite: EfficientNetLiteConfig = dataclasses.field(default_factory=EfficientNetLiteConfig)
+    type: str | None = "inverted_bottleneck"
+    inverted_bottleneck: InvertedBottleneckConfig = dataclasses.field(default_factory=InvertedBottleneckConfig)
 
 
-@factory.register_backbone_builder("efficientnet_lite")
-def build_efficientnet_lite(input_specs, backbone_config, norm_activation_config, l2_regularizer=None):
+@factory.register_backbone_builder("inverted_bottleneck")
+def build_inverted_bottleneck(input_specs, backbone_config, norm_activation_config, l2_regularizer=None):
     """Builds the backbone of an experiment; called by Model Garden's model factory."""
     config = backbone_config.get()
     norm = norm_activation_config
-    return EfficientNetLite(model_id=config.model_id, input_specs=input_specs, kernel_regularizer=l2_regularizer,
-                            activation=norm.activation, use_sync_bn=norm.use_sync_bn,
-                            norm_momentum=norm.norm_momentum, norm_epsilon=norm.norm_epsilon,
-                            frozen_groups=config.frozen_groups)
+    return InvertedBottleneckNet(
+        model_id=config.model_id, input_specs=input_specs, kernel_regularizer=l2_regularizer,
+        activation=norm.activation, use_sync_bn=norm.use_sync_bn, norm_momentum=norm.norm_momentum,
+        norm_epsilon=norm.norm_epsilon, frozen_groups=config.frozen_groups)

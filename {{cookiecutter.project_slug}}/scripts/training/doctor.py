@@ -200,24 +200,17 @@ def _processors() -> Finding:
 def _model(model_id: str) -> Finding:
     """Builds the chosen model with random weights and runs it twice on a grey picture: the second run is timed."""
     import tensorflow as tf
-    import tf_keras
-    from official.vision.modeling import factory
 
-    from scripts.training import detector
-    from scripts.training.experiment import model_config
+    from scripts.training.network import build_network
     from scripts.training.quiet import quiet_libraries
     from scripts.training.zoo import zoo_entry
 
     entry = zoo_entry(model_id)
     start_s = time.perf_counter()
     with quiet_libraries():
-        config = detector.DetectorModel()
-        config.override(model_config(entry, TRIAL_CLASSES), is_strict=False)
-        side = entry.input_px
-        specs = tf_keras.layers.InputSpec(shape=[None, side, side, 3])
-        network = factory.build_retinanet(input_specs=specs, model_config=config)
+        network, config = build_network(entry, TRIAL_CLASSES)
         run = tf.function(lambda pixels: network.head(network.decoder(network.backbone(pixels))))
-        picture = tf.zeros([1, side, side, 3])
+        picture = tf.zeros([1, *config.input_size])
         run(picture)
         built_s = time.perf_counter() - start_s
         start_s = time.perf_counter()

