@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from official.vision.ops import anchor, box_ops
+from official.vision.ops import box_ops
 
 from scripts.evaluation.suppression import suppress
 from scripts.pipeline.errors import DetectorError
@@ -38,11 +38,7 @@ class TrainedModel:
 
     def anchors_yxyx_px(self) -> tf.Tensor:
         """Anchors of all levels, float32 [anchors, 4], in pixels of the input."""
-        config = self.config
-        levels = anchor.build_anchor_generator(
-            config.min_level, config.max_level, config.anchor.num_scales, config.anchor.aspect_ratios,
-            config.anchor.anchor_size)((self.input_px, self.input_px))
-        return tf.concat([tf.reshape(levels[str(level)], [-1, 4]) for level in self._levels()], 0)
+        return detector.anchors_yxyx_px(self.config)
 
     def _levels(self):
         return range(self.config.min_level, self.config.max_level + 1)

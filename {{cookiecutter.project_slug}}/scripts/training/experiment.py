@@ -10,12 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pipeline.errors import DetectorError
+from scripts.training.weights import weights_prefix
 from scripts.training.zoo import ZooEntry
 
 STEPS_PER_LOOP = 5  # Steps between two looks at the clock: Ctrl-C and the progress line react within seconds.
 EVALUATIONS = 10
 MAX_STEPS_BETWEEN_EVALUATIONS = 2000
 MAX_STEPS_BETWEEN_CHECKPOINTS = 500
+
+
+# `train.augment` -> `task.train_data.parser`
+AUGMENTATIONS = {
+    "none": {},
+    "flip": {"aug_rand_hflip": True},
+    "flip_scale": {"aug_rand_hflip": True, "aug_scale_min": 0.8, "aug_scale_max": 1.25},
+}
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,9 @@ def _runtime(runtime) -> dict:
 
 def _task(entry: ZooEntry, train, data: DataFacts) -> dict:
     return {
-        "init_checkpoint": f"pre_trained_model/{entry.backbone}/backbone",
-        "init_checkpoint_modules": ["backbone"],
+        "init_checkpoint": weights_prefix(entry),
         "model": model_config(entry, data.classes),
-        "losses": {"focal_loss_alpha": 0.25, "focal_loss_gamma": 1.5, "huber_loss_delta": 0.1,
-                   "box_loss_weight": 50, "l2_weight_decay": 0.0},
+        "losses": {"l2_weight_decay": 0.0},
         "train_data": _data("train", train, data, is_training=True),
         "validation_data": _data("validation", train, data, is_training=False),
         "per_category_metrics": False,
@@ -79,9 +86,9 @@ def model_config(entry: ZooEntry, classes: int) -> dict:
         "input_size": [entry.input_px, entry.input_px, 3],
         "min_level": entry.min_level,
         "max_level": entry.max_level,
-        "anchor": {"num_scales": 3, "aspect_ratios": [0.5, 1.0, 2.0], "anchor_size": entry.anchor_size},
-        "backbone": {"type": "efficientnet_lite",
-                     "efficientnet_lite": {"model_id": entry.backbone, "frozen_groups": entry.frozen_groups}},
+        "anchor": {"num_scales": entry.anchor_scales, "aspect_ratios": list(entry.anchor_aspects),
+                   "anchor_size": entry.anchor_size},
+        "backbone": _backbone_config(entry),
         "decoder": {"type": "fpn", "fpn": {"num_filters": entry.filters, "use_separable_conv": True,
                                            "use_keras_layer": True}},
         "head": {"num_convs": entry.head_convs, "num_filters": entry.filters, "use_separable_conv": True},
@@ -93,23 +100,24 @@ def model_config(entry: ZooEntry, classes: int) -> dict:
     }
 
 
+def _backbone_config(entry: ZooEntry) -> dict:
+    if entry.experimental:  # Weights of Model Garden's own backbone fit no other.
+        return {"type": "mobilenet", "mobilenet": {"model_id": entry.backbone}}
+    return {"type": "inverted_bottleneck",
+            "inverted_bottleneck": {"model_id": entry.backbone, "frozen_groups": entry.frozen_groups}}
+
+
 def _data(split: str, train, data: DataFacts, is_training: bool) -> dict:
-    flip, scale = train.augment in ("flip", "flip_scale"), train.augment == "flip_scale"
     return {
         "input_path": f"annotations/{split}.record-*",
         "is_training": is_training,
         "global_batch_size": train.batch_size,
         "dtype": "float32",
         "drop_remainder": is_training,
-        "shuffle_buffer_size": min(max(data.train_pictures, 1), 4096) if is_training else 1,
         "seed": train.seed if is_training else None,
         "deterministic": True,
-        "parser": {
-            "aug_rand_hflip": is_training and flip,
-            "aug_scale_min": 0.8 if is_training and scale else 1.0,
-            "aug_scale_max": 1.25 if is_training and scale else 1.0,
-            "match_threshold": 0.5,
-            "unmatched_threshold": 0.4,
+        "cache": is_training,
+        "parser": (AUGMENTATIONS[train.augment] if is_training else {}) | {
             "skip_crowd_during_training": True,
             "max_num_instances": max(100, data.max_boxes),
             # A phone's client stretches the picture to the input, so training does the same.

@@ -1,8 +1,12 @@
-"""From a TFRecord to what the network trains on: decoding, augmentation, normalisation and anchor targets."""
+"""From TFRecords to what the network trains and is validated on."""
 
 import tensorflow as tf
 from official.vision.dataloaders import retinanet_input, tf_example_decoder
-from official.vision.ops import anchor, box_ops, preprocess_ops
+from official.vision.ops import preprocess_ops
+
+from scripts.training.augment import Strength, augment, mosaic
+from scripts.training.order import picture_index, random_key
+from scripts.training.store import Store, open_store
 
 # Every model takes RGB scaled as (x - 127.5) / 127.5: what the Lite weights expect, and what makes the uint8 input of
 # the shipped file the raw pixel.
@@ -35,66 +39,71 @@ class DetectorDecoder(tf_example_decoder.TfExampleDecoder):
         return data
 
 
-class DetectorParser(retinanet_input.Parser):
-    """Model Garden's parser with our normalisation and a training half that works on the small picture only.
+def training_store(params, side_px: int) -> Store:
+    """The training pictures of `task.train_data`; groups and crowds are no examples and are left out."""
+    decoder = DetectorDecoder(difficult_is_crowd=False)
 
-    The library normalises and flips the picture at its stored size before it resizes; all three commute, so resizing
-    first gives the same numbers for a fraction of the time.
-    """
-
-    def __init__(self, output_size, *args, **kwargs):
-        super().__init__(output_size, *args, **kwargs)
-        self._anchors = anchor.build_anchor_generator(
-            self._min_level, self._max_level, self._num_scales, self._aspect_ratios, self._anchor_size
-        )(tuple(output_size))
-        self._labeler = anchor.AnchorLabeler(self._match_threshold, self._unmatched_threshold,
-                                             self._box_coder_weights)
-
-    def _parse_train_data(self, data, anchor_labeler=None, input_anchor=None):
-        boxes, classes = data["groundtruth_boxes"], data["groundtruth_classes"]
-        if self._skip_crowd_during_training:
+    def decode(serialized):
+        data = decoder.decode(serialized)
+        boxes, classes = data["groundtruth_boxes"], tf.cast(data["groundtruth_classes"], tf.int32)
+        if params.parser.skip_crowd_during_training:
             kept = tf.logical_not(data["groundtruth_is_crowd"])
             boxes, classes = tf.boolean_mask(boxes, kept), tf.boolean_mask(classes, kept)
-        image, boxes = self._resize_and_crop(data["image"], boxes)
-        if self._aug_rand_hflip:
-            image, boxes = _flip_at_random(image, boxes, self._output_size[1])
-        indices = box_ops.get_non_empty_box_indices(boxes)
-        boxes, classes = tf.gather(boxes, indices), tf.gather(classes, indices)
-        return tf.cast(image, self._dtype), self._targets(boxes, classes)
+        return data["image"], boxes, classes
 
-    def _resize_and_crop(self, image, boxes):
-        """The picture stretched to a random scale of the input, cut or filled up with grey; boxes in its pixels."""
-        height, width = self._output_size
-        scale = tf.random.uniform([], self._aug_scale_min, self._aug_scale_max)
-        scaled = tf.round(scale * tf.constant([height, width], tf.float32))
-        room = tf.maximum(scaled - [height, width], 0.0)
-        offset = tf.floor(room * tf.random.uniform([2]))
-        top, left = tf.cast(offset[0], tf.int32), tf.cast(offset[1], tf.int32)
-        image = tf.image.resize(image, tf.cast(scaled, tf.int32), method="bilinear", antialias=False)
-        image = normalize_pixels(image[top:top + height, left:left + width])
-        image = tf.image.pad_to_bounding_box(image, 0, 0, height, width)
-        boxes = boxes * tf.tile(scaled, [2]) - tf.tile(offset, [2])
-        limit = tf.constant([height, width, height, width], tf.float32)
-        return tf.ensure_shape(image, [height, width, 3]), tf.clip_by_value(boxes, 0.0, limit)
+    files = sorted(tf.io.gfile.glob(params.input_path))
+    # Made large enough that the view which is enlarged most still has a pixel for each of its own.
+    return open_store(files, decode, round(side_px * max(1.0, min(params.parser.aug_scale_max, 1.25))), params.cache)
 
-    def _targets(self, boxes, classes):
-        """Labels of one picture: per level, class and box targets and weights of each anchor."""
-        cls_targets, box_targets, _, cls_weights, box_weights = self._labeler.label_anchors(
-            self._anchors, boxes, tf.expand_dims(classes, axis=1), {})
-        return {"cls_targets": cls_targets, "box_targets": box_targets,
-                "cls_weights": cls_weights, "box_weights": box_weights}
+
+def training_dataset(params, side_px: int, first_step: int, input_context=None):
+    """Batches from step `first_step` on, without end: (float32 [batch, side, side, 3] in -1..1, labels).
+
+    Labels: `boxes_px` [batch, boxes, 4] (yxyx in pixels of the input), `classes` int32 [batch, boxes] (0: padding) and
+    `picture` int64 [batch] (its number in the records). Step, seed and batch size alone decide what a batch holds.
+    """
+    store, parser = training_store(params, side_px), params.parser
+    strength = Strength(parser.aug_rand_hflip, parser.aug_scale_min, parser.aug_scale_max, parser.aug_aspect,
+                        parser.aug_colour)
+    workers = input_context.num_input_pipelines if input_context else 1
+    worker = input_context.input_pipeline_id if input_context else 0
+    share = params.global_batch_size // workers
+
+    def example(count):
+        position = count // share * params.global_batch_size + worker * share + count % share
+        index = picture_index(position, store.pictures, params.seed)
+        key = random_key(position, params.seed)
+        chance = tf.random.stateless_uniform([4], key + 1)
+
+        def one():
+            return augment(*store.picture(index), key, side_px, strength)
+
+        def four():
+            others = tf.cast(chance[1:] * float(store.pictures), tf.int64)
+            return mosaic([augment(*store.picture(number), key + [extra, 0], side_px // 2, strength)
+                           for extra, number in enumerate([index, *tf.unstack(others)])])
+
+        view, boxes_px, classes = tf.cond(chance[0] < parser.aug_mosaic, four, one) if parser.aug_mosaic else one()
+        return normalize_pixels(view), {"boxes_px": boxes_px, "classes": classes, "picture": index}
+
+    shapes = ([side_px, side_px, 3], {"boxes_px": [None, 4], "classes": [None], "picture": []})
+    dataset = tf.data.Dataset.range(first_step * share, tf.int64.max)
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.padded_batch(share, shapes, drop_remainder=True).prefetch(2)
+
+
+class DetectorParser(retinanet_input.Parser):
+    """Model Garden's parser for validation, with our normalisation and the boxes that our loss needs."""
 
     def _parse_eval_data(self, data, anchor_labeler=None, input_anchor=None):
         image, labels = super()._parse_eval_data(data, anchor_labeler, input_anchor)
+        scored = tf.logical_not(data["groundtruth_is_crowd"])
+        boxes = tf.boolean_mask(data["groundtruth_boxes"], scored)[:self._max_num_instances]
+        classes = tf.boolean_mask(data["groundtruth_classes"], scored)[:self._max_num_instances]
+        free = self._max_num_instances - tf.shape(boxes)[0]
+        labels["boxes_px"] = tf.pad(boxes, [[0, free], [0, 0]]) * float(self._output_size[0])
+        labels["classes"] = tf.pad(tf.cast(classes, tf.int32), [[0, free]])
         return _from_imagenet_normalization(image), labels
-
-
-def _flip_at_random(image, boxes, width_px: int):
-    """Mirrors half of the pictures; `boxes` are yxyx in pixels of the picture."""
-    flip = tf.random.uniform([]) < 0.5
-    ymin, xmin, ymax, xmax = tf.unstack(boxes, axis=1)
-    mirrored = tf.stack([ymin, width_px - xmax, ymax, width_px - xmin], axis=1)
-    return tf.where(flip, image[:, ::-1], image), tf.where(flip, mirrored, boxes)
 
 
 def _from_imagenet_normalization(image):

@@ -12,6 +12,7 @@ from scripts.pipeline.files import replace_dir, sha256_file, temporary_beside, w
 from scripts.records.label_map import LABEL_MAP, read_label_map
 from scripts.records.records import record_files
 from scripts.training.experiment import dotted_values
+from scripts.training.weights import weights_facts
 from scripts.training.zoo import ZooEntry
 
 RUN = "training/run.json"
@@ -35,7 +36,7 @@ def new_run(root: Path, entry: ZooEntry, experiment) -> dict:
         "classes": list(read_label_map(root / LABEL_MAP).values()),
         "versions": installed_versions(),
         "data_sha256": data_sha256(root),
-        "weights": {"package": entry.weights.package, "sha256": entry.weights.sha256, "licence": entry.weights.licence},
+        "weights": weights_facts(root, entry),
         "seed": experiment.task.train_data.seed,
         "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
         "seconds": 0.0, "steps": 0, "stopped_by": None, "best_checkpoint": None, "best_AP": None,
@@ -92,6 +93,8 @@ def may_continue(old: dict, new: dict) -> tuple[bool, str]:
             )
     if old["data_sha256"] != new["data_sha256"]:
         return False, "the pictures or boxes changed"
+    if old.get("weights") != new.get("weights"):
+        return False, "the pre-trained weights changed"
     differing = [key for key, value in new["settings"].items()
                  if key not in BUDGET_KEYS and old["settings"].get(key) != value]
     if differing:

@@ -135,12 +135,19 @@ def run_experiment(root: Path, experiment, patience: int, keep: Callable, asked_
     experiment = with_absolute_paths(experiment, root)
     with (model_dir / "train.log").open("a", encoding="utf-8") as log, quiet_libraries(log), strategy.scope():
         runner = Runner(
-            distribution_strategy=strategy, task=detector.DetectorTask(experiment.task, logging_dir=str(model_dir)),
+            distribution_strategy=strategy,
+            task=detector.DetectorTask(experiment.task, logging_dir=str(model_dir), first_step=_first_step(model_dir)),
             mode="train_and_eval", params=experiment, model_dir=str(model_dir),
             train_actions=[watch.after_loop], eval_actions=[watch.after_evaluation], controller_cls=orbit.Controller)
         watch.start(runner)
         runner.run()
     raise StopTraining(watch.steps, watch.best, "budget")
+
+
+def _first_step(model_dir: Path) -> int:
+    """The step of the checkpoint from which training goes on, so that its pictures go on there too; 0 without one."""
+    last = tf.train.latest_checkpoint(str(model_dir))
+    return int(last.rsplit("-", 1)[1]) if last else 0
 
 
 def _gpus(runtime) -> int:
