@@ -50,6 +50,7 @@ TRIALS = {
     "frozen-0": Trial(overrides={FROZEN: 0}, cost=1.45),
     "frozen-5": Trial(overrides={FROZEN: 5}, cost=0.77),
     "zoom": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6)),
+    "colour": Trial(overrides=parser_keys(aug_colour=0.5)),
     "zoom-aspect-colour": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6, aug_aspect=1.4,
                                                       aug_colour=0.5)),
     "mosaic": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6, aug_aspect=1.4, aug_colour=0.5,
