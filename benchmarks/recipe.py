@@ -134,7 +134,7 @@ def run_missing(options, sets: list[str]) -> None:
 
 def run(out: Path, trial_name: str, name: str, seed: int, core: str) -> dict:
     """Trains and scores one variant; the row of the results."""
-    trial, project = TRIALS[trial_name], out / f"{trial_name}-{name}-{seed}"
+    trial, project = TRIALS[trial_name], out / f"{trial_name}-{name}-{seed}".replace(".", "_")
     shutil.rmtree(project, ignore_errors=True)
     with BAKING:
         bake(out, project_name=project.name, project_slug=project.name, source="folder")

@@ -130,7 +130,7 @@ def pretrained(c):
     return prepare_weights(zoo_entry(SETTINGS.model.id), ROOT, SETTINGS.model.weights)
 
 
-@task(klass=Step, pre=[records], settings=["model.id", "train", "runtime", "overrides"], room_noted="training",
+@task(klass=Step, pre=[records], settings=["model.id", "train", "overrides"], room_noted="training",
       inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", "annotations/*.record-*"],
       outputs=["training/experiment.yaml", "training/configured.json"])
 def configure(c):
@@ -149,7 +149,7 @@ def train(c, finish=False):
     """09 Train, or go on where training stopped."""
     from scripts.training.train import train as run
 
-    return run(ROOT, SETTINGS.model.id, SETTINGS.train.patience, finish)
+    return run(ROOT, SETTINGS.model.id, SETTINGS.runtime, SETTINGS.train.patience, finish)
 
 
 @task(klass=Step, pre=[train], settings=["evaluate", "export.checkpoint"], room="evaluation",
@@ -210,6 +210,14 @@ def forget(c, step):
     return text
 
 
+@task(klass=Tool)
+def worker(c):
+    """Join the training of several machines as number runtime.task_index; the first one types `invoke train`."""
+    from scripts.training.train import join
+
+    return join(ROOT, SETTINGS.runtime)
+
+
 @task(klass=Tool, help={"experimental": "also those whose COCO weights are archives that nobody of us fetched"})
 def models(c, experimental=False):
     """List the models: size, weights and licence, published AP, int8 file and its time."""
@@ -266,4 +274,4 @@ def tensorboard(c, port=6006):
     open_tensorboard(ROOT, port)
 
 
-ns = Collection(*STEPS, status, why, forget, models, doctor, convert, preview, predict, tensorboard)
+ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, tensorboard)

@@ -78,8 +78,7 @@ def task_of(entry, root):
 
     train = SimpleNamespace(batch_size=2, learning_rate=0.001, augment="none", seed=7, epochs=1, minutes=0.0,
                             patience=0)
-    runtime = SimpleNamespace(distribution_strategy="one_device", worker_hosts="", task_index=0)
-    experiment = build_experiment(entry, train, runtime, {}, DataFacts(3, 4, 2, 5), 2)
+    experiment = build_experiment(entry, train, {}, DataFacts(3, 4, 2, 5), 2)
     return DetectorTask(with_absolute_paths(experiment, root).task)
 
 

@@ -3,7 +3,6 @@
 `evaluate`, `export` and `tflite` all go through here, so that they resize, decode and suppress alike.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from official.vision.ops import box_ops
 from scripts.evaluation.suppression import suppress
 from scripts.pipeline.errors import DetectorError
 from scripts.training import detector
+from scripts.training.checkpoints import averaged_checkpoints, best_checkpoint
 from scripts.training.configure import EXPERIMENT
 from scripts.training.experiment import read_experiment
 from scripts.training.inputs import normalize_pixels
@@ -93,9 +93,10 @@ def load_model(root: Path, which: str) -> TrainedModel:
 def checkpoint_path(root: Path, which: str) -> Path:
     """Prefix of the checkpoint that `export.checkpoint` names; `last` and steps are those with averaged weights."""
     training = root / "training"
-    averaged = _by_step(training / "ema_checkpoints")
+    averaged = averaged_checkpoints(training)
     if which == "best":
-        found = _by_step(training / "best")
+        name, _ = best_checkpoint(training)
+        found = {0: training / "best" / name} if name else {}
     elif which == "last":
         found = averaged
     else:
@@ -105,8 +106,3 @@ def checkpoint_path(root: Path, which: str) -> Path:
         raise DetectorError(f"no checkpoint {which!r} (steps there: {there}): training/: "
                             "type invoke train, or change export.checkpoint in detector.toml")
     return found[max(found)]
-
-
-def _by_step(folder: Path) -> dict[int, Path]:
-    paths = {path.with_suffix("") for path in folder.glob("*.index")}
-    return {int(re.search(r"-(\d+)$", path.name)[1]): path for path in paths}

@@ -163,6 +163,10 @@ def _cross_check(settings: Settings, text: str, origins: Mapping[str, str]) -> N
     if (train.epochs > 0) == (train.minutes > 0):
         what = f"train.epochs = {train.epochs} and train.minutes = {train.minutes}"
         refuse("train.epochs", what, "set exactly one of them above 0 and the other to 0")
+    strategy = settings.runtime.distribution_strategy
+    if train.minutes > 0 and strategy not in ("one_device", "off"):
+        what = f"train.minutes = {train.minutes} with {strategy}: the speed of several devices is not measured"
+        refuse("train.minutes", what, "set train.minutes = 0 and train.epochs, such as 30")
     if split.validation + split.test >= 1:
         what = f"split.validation {split.validation} + split.test {split.test} leaves nothing to train on"
         refuse("split.validation", what, "keep the sum under 1, such as 0.15 and 0.15")

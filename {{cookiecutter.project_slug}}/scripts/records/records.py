@@ -45,6 +45,14 @@ def record_files(root: Path, split: str) -> list[Path]:
     return sorted((root / "annotations").glob(f"{split}.record-?????-of-?????"))
 
 
+def record_names(root: Path, split: str) -> Iterator[str]:
+    """File names of the pictures of a split, in the order of its records."""
+    import tensorflow as tf
+
+    for data in tf.data.TFRecordDataset([str(path) for path in record_files(root, split)]).as_numpy_iterator():
+        yield tf.train.Example.FromString(data).features.feature["image/filename"].bytes_list.value[0].decode()
+
+
 def _shards(pictures: list[Picture]) -> list[list[Picture]]:
     """Pictures in shards of about SHARD_BYTES, mixed: neighbours in a folder are often of one class or one scene."""
     mixed = sorted(pictures, key=lambda picture: hashlib.sha256(picture.path.name.encode()).digest())

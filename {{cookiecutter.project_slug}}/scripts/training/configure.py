@@ -50,8 +50,7 @@ def configure(root: Path, settings) -> ConfigureCounts:
     if settings.train.minutes > 0:
         step_s = _seconds_per_step(root, entry, settings, data)
     steps = training_steps(settings.train, data, step_s)
-    experiment = build_experiment(
-        entry, settings.train, settings.runtime, settings.overrides, data, steps)
+    experiment = build_experiment(entry, settings.train, settings.overrides, data, steps)
     _write(root, experiment.as_dict(), _speed_key(entry, settings), step_s)
     epochs = steps * settings.train.batch_size / data.train_pictures
     return ConfigureCounts(entry.id, steps, epochs, len(read_label_map(root / LABEL_MAP)), step_s)
@@ -79,17 +78,17 @@ def training_steps(train, data: DataFacts, step_s: float | None) -> int:
 
 def _speed_key(entry: ZooEntry, settings) -> dict:
     return {"model": entry.id, "frozen_groups": entry.frozen_groups, "batch_size": settings.train.batch_size,
-            "distribution_strategy": settings.runtime.distribution_strategy}
+            "overrides": settings.overrides}
 
 
 def _seconds_per_step(root: Path, entry: ZooEntry, settings, data: DataFacts) -> float:
-    """The measured speed; an earlier measure of the same model and batch is kept, so that steps stay the same."""
+    """The measured speed; an earlier measure of the same step is kept, so that steps stay the same."""
     known = read_configured(root)
     if known.get("speed_key") == _speed_key(entry, settings) and known.get("step_s"):
         return known["step_s"]
     from scripts.training.probe import measure_step_s
 
-    return measure_step_s(build_experiment(entry, settings.train, settings.runtime, {}, data, 1000), root)
+    return measure_step_s(build_experiment(entry, settings.train, settings.overrides, data, 1000), root)
 
 
 def read_configured(root: Path) -> dict:

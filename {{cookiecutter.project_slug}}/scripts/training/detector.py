@@ -4,6 +4,7 @@ Importing this module registers the experiment type `detector`.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 from official.common import dataset_fn
@@ -18,6 +19,9 @@ from scripts.training.checkpoint_file import restore
 from scripts.training.inputs import DetectorDecoder, DetectorParser, training_dataset
 from scripts.training.losses import complete_iou_loss, decode_boxes, quality_focal_loss
 from scripts.training.matching import task_aligned
+from scripts.training.trouble import refuse_explosion
+
+SHOWN_PICTURES = 4
 
 
 @dataclasses.dataclass
@@ -86,12 +90,15 @@ def anchors_yxyx_px(model: DetectorModel):
 class DetectorTask(retinanet.RetinaNetTask):
     """Training and validation steps of a detector; metrics are Model Garden's.
 
-    `first_step` is the step from which training goes on: its batches are the same whenever it starts there.
+    `first_step` is the step from which training goes on: its batches are the same whenever it starts there. `agreed`
+    gives the first machine's figures to all. `shown` holds, after a validation, a few of its pictures: pixels -1..1
+    [side, side, 3], boxes (yxyx in pixels of the input), label map ids, scores.
     """
 
-    def __init__(self, params, logging_dir=None, name=None, first_step: int = 0):
+    def __init__(self, params, logging_dir=None, name=None, first_step: int = 0,
+                 agreed: Callable[[list[float]], list[float]] = list):
         super().__init__(params, logging_dir=logging_dir, name=name)
-        self.first_step = first_step
+        self.first_step, self.agreed, self.shown = first_step, agreed, []
 
     def initialize(self, model):
         """Sets what the pre-trained weights hold: the backbone, of COCO weights also decoder and most of the head."""
@@ -110,6 +117,31 @@ class DetectorTask(retinanet.RetinaNetTask):
             parser_fn=self._validation_parser(params).parse_fn(False),
         )
         return reader.read(input_context=input_context)
+
+    def train_step(self, inputs, model, optimizer, metrics=None):
+        """One step; fails, naming the pictures, when the loss is not a number or beyond reason."""
+        logs = super().train_step(inputs, model, optimizer, metrics)
+        refuse_explosion(logs[self.loss], inputs[1]["picture"])
+        return logs
+
+    def validation_step(self, inputs, model, metrics=None):
+        """One batch of validation, the first pictures of it to be shown."""
+        logs = super().validation_step(inputs, model, metrics)
+        found = logs[self.coco_metric.name][1]
+        logs["shown"] = [part[:SHOWN_PICTURES] for part in (
+            inputs[0], found["detection_boxes"], found["detection_classes"], found["detection_scores"])]
+        return logs
+
+    def aggregate_logs(self, state=None, step_outputs=None):
+        """Collects detections of a batch for the metrics, and the first pictures of the split."""
+        if state is None:
+            self.shown = list(zip(*(part[0].numpy() for part in step_outputs["shown"]), strict=True))
+        return super().aggregate_logs(state, step_outputs)
+
+    def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
+        """The metrics of a validation; all machines go by those of the first one."""
+        logs = super().reduce_aggregated_logs(aggregated_logs, global_step)
+        return dict(zip(logs, self.agreed([float(value) for value in logs.values()]), strict=True))
 
     def build_losses(self, outputs, labels, aux_losses=None):
         """(total, class, box, model) loss of a batch, each divided by how much its anchors are to learn."""

@@ -37,7 +37,7 @@ class DataFacts:
     max_boxes: int
 
 
-def build_experiment(entry: ZooEntry, train, runtime, overrides: dict, data: DataFacts, steps: int):
+def build_experiment(entry: ZooEntry, train, overrides: dict, data: DataFacts, steps: int):
     """The experiment (an `ExperimentConfig`) for so many training steps of `train.batch_size` pictures.
 
     Raises DetectorError for a key in `[overrides]` that Model Garden does not have.
@@ -47,7 +47,8 @@ def build_experiment(entry: ZooEntry, train, runtime, overrides: dict, data: Dat
     experiment = detector.detector_experiment()
     experiment.override(
         {
-            "runtime": _runtime(runtime),
+            # Machines are named when training starts: they may be others each time, and on each of them.
+            "runtime": {"distribution_strategy": "one_device", "num_gpus": 0, "mixed_precision_dtype": "float32"},
             "task": _task(entry, train, data),
             "trainer": _trainer(train, steps),
         },
@@ -56,16 +57,6 @@ def build_experiment(entry: ZooEntry, train, runtime, overrides: dict, data: Dat
     apply_overrides(experiment, overrides)
     experiment.validate()
     return experiment
-
-
-def _runtime(runtime) -> dict:
-    return {
-        "distribution_strategy": runtime.distribution_strategy,
-        "worker_hosts": runtime.worker_hosts or None,
-        "task_index": runtime.task_index if runtime.worker_hosts else -1,
-        "num_gpus": 0,
-        "mixed_precision_dtype": "float32",
-    }
 
 
 def _task(entry: ZooEntry, train, data: DataFacts) -> dict:

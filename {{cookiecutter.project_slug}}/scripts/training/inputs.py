@@ -59,6 +59,8 @@ def training_store(params, side_px: int) -> Store:
 def training_dataset(params, side_px: int, first_step: int, input_context=None):
     """Batches from step `first_step` on, without end: (float32 [batch, side, side, 3] in -1..1, labels).
 
+    With several devices these are the shares of a machine's devices, one after another.
+
     Labels: `boxes_px` [batch, boxes, 4] (yxyx in pixels of the input), `classes` int32 [batch, boxes] (0: padding) and
     `picture` int64 [batch] (its number in the records). Step, seed and batch size alone decide what a batch holds.
     """
@@ -68,6 +70,7 @@ def training_dataset(params, side_px: int, first_step: int, input_context=None):
     workers = input_context.num_input_pipelines if input_context else 1
     worker = input_context.input_pipeline_id if input_context else 0
     share = params.global_batch_size // workers
+    replica_share = params.global_batch_size // (input_context.num_replicas_in_sync if input_context else 1)
 
     def example(count):
         position = count // share * params.global_batch_size + worker * share + count % share
@@ -89,7 +92,7 @@ def training_dataset(params, side_px: int, first_step: int, input_context=None):
     shapes = ([side_px, side_px, 3], {"boxes_px": [None, 4], "classes": [None], "picture": []})
     dataset = tf.data.Dataset.range(first_step * share, tf.int64.max)
     dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.padded_batch(share, shapes, drop_remainder=True).prefetch(2)
+    return dataset.padded_batch(replica_share, shapes, drop_remainder=True).prefetch(2)
 
 
 class DetectorParser(retinanet_input.Parser):

@@ -40,6 +40,7 @@ def new_run(root: Path, entry: ZooEntry, experiment) -> dict:
         "seed": experiment.task.train_data.seed,
         "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
         "seconds": 0.0, "steps": 0, "stopped_by": None, "best_checkpoint": None, "best_AP": None,
+        "evaluations": [],
     }
 
 

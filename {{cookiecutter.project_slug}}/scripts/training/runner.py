@@ -1,156 +1,159 @@
-"""Model Garden's runner with our eyes and hands: a progress line, a safe best checkpoint, stops that lose nothing."""
+"""Model Garden's runner, so driven that a training may be ended at any moment and goes on as if it had not been."""
 
-import json
-import math
-import sys
-import time
+import shutil
+import tempfile
+import zlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import orbit
 import tensorflow as tf
-from official.common import distribute_utils
-from official.core import train_lib, train_utils
-from tqdm import tqdm
+import tf_keras
+from official.core import train_lib
 
 from scripts.pipeline.errors import DetectorError
+from scripts.records.label_map import LABEL_MAP, read_label_map
 from scripts.training import detector
-from scripts.training.experiment import with_absolute_paths
+from scripts.training.checkpoints import BestExporter, readable_step
+from scripts.training.configure import EXPERIMENT
+from scripts.training.experiment import read_experiment, with_absolute_paths
+from scripts.training.machines import Machines, open_machines
+from scripts.training.memory import refuse_large_batch
 from scripts.training.quiet import quiet_libraries
+from scripts.training.trouble import explained
+from scripts.training.watch import StopTraining, Watch
 
 
-class StopTraining(Exception):
-    """Training ends here: steps made, best (checkpoint name, AP or None) and `budget`, `patience` or `user`."""
+class Sitting(NamedTuple):
+    """One run of `invoke train`: step at which it began, steps made in all, `budget`, `patience` or `user`."""
 
-    def __init__(self, steps: int, best: tuple[str | None, float | None], stopped_by: str):
-        super().__init__(stopped_by)
-        self.steps, self.best, self.stopped_by = steps, best, stopped_by
-
-
-class SafeBestExporter(train_utils.BestCheckpointExporter):
-    """Model Garden's keeper of the best checkpoint, which announces a checkpoint only after it is on disk."""
-
-    def maybe_export_checkpoint(self, checkpoint, eval_logs, global_step, write_logs=True) -> bool:
-        """Saves the checkpoint if its metric is the best so far; says whether it was."""
-        if self._best_ckpt_logs is not None and not self._new_metric_is_better(self._best_ckpt_logs, eval_logs):
-            return False
-        self._best_ckpt_logs = eval_logs
-        self._get_checkpoint_manager(checkpoint).save(checkpoint_number=global_step)
-        if write_logs:
-            self.export_best_eval_metric(eval_logs, global_step)
-        return True
+    started_at: int
+    steps: int
+    stopped_by: str
 
 
 class Runner(train_lib.OrbitExperimentRunner):
-    """`OrbitExperimentRunner` with the exporter above."""
+    """`OrbitExperimentRunner` that evaluates at the same steps however often it was stopped, and saves before."""
+
+    def __init__(self, machines: Machines, task, experiment, training: Path, watch: Watch):
+        self.machines, self.task, self.watch = machines, task, watch
+        super().__init__(distribution_strategy=machines.strategy, task=task, mode="train_and_eval", params=experiment,
+                         model_dir=str(training), train_actions=[watch.after_loop], controller_cls=orbit.Controller,
+                         save_summary=machines.is_first)
 
     def _build_best_checkpoint_exporter(self):
         trainer = self.params.trainer
-        return SafeBestExporter(str(Path(self.model_dir) / trainer.best_checkpoint_export_subdir),
-                                trainer.best_checkpoint_eval_metric, trainer.best_checkpoint_metric_comp)
+        return BestExporter(str(Path(self.model_dir) / trainer.best_checkpoint_export_subdir),
+                            trainer.best_checkpoint_eval_metric, trainer.best_checkpoint_metric_comp)
+
+    def save(self) -> None:
+        """Saves a checkpoint of the step, unless it is there: one that is written twice could be lost."""
+        step = int(self.trainer.global_step.numpy())
+        if (self.checkpoint_manager.latest_checkpoint or "").endswith(f"ckpt-{step}"):
+            return
+        self.checkpoint_manager.save(checkpoint_number=step, check_interval=False)
+
+    def evaluate(self) -> dict:
+        """Scores the averaged weights on the validation split; leaves all weights as they were, to the bit.
+
+        Model Garden swaps weights and averages by adding and subtracting, which rounds: a training that evaluated
+        would go on from other weights than one that had done so before it was stopped.
+        """
+        optimizer = self.trainer.optimizer
+        averages = getattr(optimizer, "_average_weights", None) or []
+        kept = [(variable, variable.numpy()) for variable in (*self.trainer.model.weights, *averages)]
+        output = self.controller.evaluate(self.params.trainer.validation_steps)
+        for variable, value in kept:
+            variable.assign(value)
+        return output
+
+    def run(self) -> None:
+        """Trains until the budget is used up; StopTraining may come earlier."""
+        trainer = self.params.trainer
+        while True:
+            step = int(self.trainer.global_step.numpy())
+            due = step and (step % trainer.validation_interval == 0 or step >= trainer.train_steps)
+            evaluated, = self.machines.agreed([float(self.watch.is_evaluated())])
+            if due and not evaluated:  # An evaluation that was cut off is made now.
+                self.save()
+                self.watch.after_evaluation(self.evaluate())
+            if step >= trainer.train_steps:
+                return
+            if self.machines.agreed([float(self.watch.is_out_of_patience())])[0]:
+                raise StopTraining("patience")
+            until = min(trainer.train_steps, (step // trainer.validation_interval + 1) * trainer.validation_interval)
+            self.controller.train(until, checkpoint_at_completion=False)
 
 
-class Watch:
-    """Follows a training: the progress line, `run.json`, patience and the wish to stop."""
+def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], keep: Callable,
+                   asked_to_stop: Callable[[], bool]) -> Sitting:
+    """Trains and evaluates `training/experiment.yaml`.
 
-    def __init__(self, experiment, model_dir: Path, patience: int, keep: Callable, asked_to_stop: Callable[[], bool]):
-        self.experiment, self.model_dir, self.patience = experiment, model_dir, patience
-        self.keep, self.asked_to_stop = keep, asked_to_stop
-        self.evaluations_since_best = 0
-        self.runner = self.bar = None
-        self.loss = math.nan
-
-    def start(self, runner: Runner) -> None:
-        """Opens the progress line where the restored checkpoint stands."""
-        self.runner = runner
-        self.bar = tqdm(total=self.experiment.trainer.train_steps, initial=self.steps, unit="step", desc="train",
-                        disable=None, leave=False, file=sys.stderr, dynamic_ncols=True)
-        self.first_step, self.training_s, self.mark_s = self.steps, None, time.monotonic()
-
-    @property
-    def steps(self) -> int:
-        """Training steps made, over all sittings."""
-        return int(self.runner.trainer.global_step.numpy())
-
-    @property
-    def best(self) -> tuple[str | None, float | None]:
-        """Name of the best checkpoint and its AP (0..1, None if pycocotools called it undefined)."""
-        info = self.model_dir / "best" / "info.json"
-        if not info.is_file():
-            return None, None
-        facts = json.loads(info.read_text(encoding="utf-8"))
-        return f"best_ckpt-{int(facts['best_ckpt_global_step'])}", facts["AP"] if facts["AP"] >= 0 else None
-
-    def after_loop(self, output) -> None:
-        """Called after every few steps."""
-        now_s = time.monotonic()
-        if self.training_s is None:  # The first loop builds the graph: it says nothing about speed.
-            self.training_s, self.first_step = 0.0, self.steps
-        else:
-            self.training_s += now_s - self.mark_s
-        self.mark_s = now_s
-        self.loss = float(output["training_loss"])
-        if not math.isfinite(self.loss):
-            raise DetectorError(f"the loss is {self.loss} after step {self.steps}: training: try a lower "
-                                "train.learning_rate in detector.toml, then invoke forget train and invoke train")
-        self.bar.update(self.steps - self.bar.n)
-        self.bar.set_postfix_str(f"loss {self.loss:.3f}, {self.pictures_per_s:.1f} pictures/s", refresh=False)
-        if self.asked_to_stop():
-            self.runner.checkpoint_manager.save(checkpoint_number=self.steps)
-            raise StopTraining(self.steps, self.best, "user")
-
-    @property
-    def pictures_per_s(self) -> float:
-        """Training pictures a second in this sitting, evaluations not counted."""
-        pictures = (self.steps - self.first_step) * self.experiment.task.train_data.global_batch_size
-        return pictures / self.training_s if self.training_s else 0.0
-
-    def after_evaluation(self, output) -> None:
-        """Called after every evaluation on the validation split."""
-        average_precision = float(output["AP"])
-        shown = f"{100 * average_precision:.1f}" if average_precision >= 0 else "undefined"
-        name, _ = self.best
-        is_best = name == f"best_ckpt-{self.steps}"
-        tqdm.write(f"train: step {self.steps:,} of {self.bar.total:,}, loss {self.loss:.3f}, validation AP {shown}"
-                   f"{' (best so far)' if is_best else ''}, {self.pictures_per_s:.1f} pictures/s", file=sys.stderr)
-        self.keep(self.steps, self.best, None)
-        self.evaluations_since_best = 0 if is_best else self.evaluations_since_best + 1
-        self.mark_s = time.monotonic()
-        if self.patience and self.evaluations_since_best >= self.patience:
-            raise StopTraining(self.steps, self.best, "patience")
-
-
-def run_experiment(root: Path, experiment, patience: int, keep: Callable, asked_to_stop: Callable[[], bool]) -> None:
-    """Trains and evaluates in `training/` of the project; always ends with StopTraining, or DetectorError.
-
-    `keep(steps, best, stopped_by)` is called after each evaluation; `asked_to_stop()` is asked every few steps.
+    `runtime` is `[runtime]` of the settings; see `Watch` for the rest. Raises DetectorError for what a person can mend.
     """
-    runtime, model_dir = experiment.runtime, root / "training"
-    tf.random.set_seed(experiment.task.train_data.seed)
-    distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
-    strategy = distribute_utils.get_distribution_strategy(
-        distribution_strategy=runtime.distribution_strategy, all_reduce_alg=runtime.all_reduce_alg,
-        num_gpus=_gpus(runtime), tpu_address=runtime.tpu)
-    watch = Watch(experiment, model_dir, patience, keep, asked_to_stop)
-    experiment = with_absolute_paths(experiment, root)
-    with (model_dir / "train.log").open("a", encoding="utf-8") as log, quiet_libraries(log), strategy.scope():
-        runner = Runner(
-            distribution_strategy=strategy,
-            task=detector.DetectorTask(experiment.task, logging_dir=str(model_dir), first_step=_first_step(model_dir)),
-            mode="train_and_eval", params=experiment, model_dir=str(model_dir),
-            train_actions=[watch.after_loop], eval_actions=[watch.after_evaluation], controller_cls=orbit.Controller)
+    training = root / "training"
+    experiment = with_runtime(read_experiment(root / EXPERIMENT), runtime)
+    machines = open_machines(experiment.runtime, experiment.task.train_data.global_batch_size)
+    first_step, damaged = readable_step(training) if machines.is_first else (0, [])
+    for name in damaged:
+        print(f"train: training/{name} cannot be read and is removed", flush=True)
+    first_step = _agreed_start(machines, experiment, first_step)
+    with ExitStack() as stack:
+        folder = training if machines.is_first else Path(tempfile.mkdtemp())
+        if machines.is_first:
+            log = stack.enter_context((training / "train.log").open("a", encoding="utf-8"))
+        else:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            log = None
+        stack.enter_context(quiet_libraries(log))
+        stack.enter_context(machines.strategy.scope())
+        make_repeatable(experiment.task.train_data.seed)
+        watch = Watch(experiment, folder, read_label_map(root / LABEL_MAP), patience, evaluations, keep,
+                      asked_to_stop, silent=not machines.is_first)
+        stack.enter_context(explained(root, experiment, lambda: watch.steps if watch.runner else first_step))
+        absolute = with_absolute_paths(experiment, root)
+        task = detector.DetectorTask(absolute.task, logging_dir=str(folder), first_step=first_step,
+                                     agreed=machines.agreed)
+        runner = Runner(machines, task, absolute, folder, watch)
+        if first_step and not machines.is_first:
+            runner.controller.restore_checkpoint(str(training / f"ckpt-{first_step}"))
+        refuse_large_batch(runner.trainer.model, experiment.task.train_data.global_batch_size // machines.replicas)
         watch.start(runner)
-        runner.run()
-    raise StopTraining(watch.steps, watch.best, "budget")
+        try:
+            runner.run()
+        except StopTraining as stop:
+            return Sitting(first_step, watch.steps, stop.stopped_by)
+        finally:
+            watch.bar.close()
+    return Sitting(first_step, watch.steps, "budget")
 
 
-def _first_step(model_dir: Path) -> int:
-    """The step of the checkpoint from which training goes on, so that its pictures go on there too; 0 without one."""
-    last = tf.train.latest_checkpoint(str(model_dir))
-    return int(last.rsplit("-", 1)[1]) if last else 0
+def with_runtime(experiment, runtime):
+    """The experiment with the machines of `[runtime]`, which may differ from one sitting, and machine, to the next."""
+    experiment.runtime.override({"distribution_strategy": runtime.distribution_strategy,
+                                 "worker_hosts": runtime.worker_hosts or None, "task_index": runtime.task_index})
+    several = runtime.distribution_strategy not in ("one_device", "off")
+    # Statistics of all devices together, as one device would see them.
+    experiment.task.model.norm_activation.use_sync_bn |= several
+    return experiment
 
 
-def _gpus(runtime) -> int:
-    """GPUs to use: those of `[overrides]`, else all there are, or one where the strategy takes no more."""
-    found = runtime.num_gpus or len(tf.config.list_physical_devices("GPU"))
-    return min(found, 1) if runtime.distribution_strategy in ("one_device", "off") else found
+def make_repeatable(seed: int) -> None:
+    """The same weights from the same pictures, on a CPU, in every process.
+
+    TensorFlow's arithmetic optimisation joins additions of gradients in an order that differs from run to run.
+    """
+    tf_keras.utils.set_random_seed(seed)
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+
+
+def _agreed_start(machines: Machines, experiment, first_step: int) -> int:
+    """The first machine's step to start at. Raises DetectorError if this one was told to train something else."""
+    mine = float(zlib.crc32(repr((experiment.task.as_dict(), experiment.trainer.as_dict())).encode()) % 2**23)
+    theirs, step = machines.agreed([mine, float(first_step)])
+    if mine != theirs:
+        raise DetectorError(f"this machine's {EXPERIMENT} is not that of the first machine: all have to see one "
+                            "project folder: share it, then start invoke train on the first machine first")
+    return int(step)

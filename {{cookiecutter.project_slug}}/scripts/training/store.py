@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from scripts.training.memory import free_memory_bytes
+
 # Share of the free memory that small pictures may take.
 MEMORY_SHARE = 0.25
 HEADER_BYTES, FOOTER_BYTES = 12, 4
@@ -35,11 +37,6 @@ def open_store(files: list[str], decode: Callable, side_px: int, in_memory: bool
     if in_memory and len(places) * side_px * side_px * 3 < MEMORY_SHARE * free_memory_bytes():
         return _memory_store(files, decode, side_px, len(places))
     return _record_store(files, places, decode)
-
-
-def free_memory_bytes() -> int:
-    """Physical memory that is free on this machine."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def record_places(files: list[str]) -> np.ndarray:

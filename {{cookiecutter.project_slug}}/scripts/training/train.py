@@ -28,13 +28,17 @@ class TrainCounts:
         return f"{note}{self.steps:,} steps, best validation AP {best}, stopped by {self.stopped_by}"
 
 
-def train(root: Path, model_id: str, patience: int = 0, finish: bool = False) -> TrainCounts:
+def train(root: Path, model_id: str, runtime, patience: int = 0, finish: bool = False) -> TrainCounts:
     """Trains, or continues, until the steps of the experiment are made.
 
-    `patience`: stop after so many evaluations without a better AP, 0 for never. `finish`: accept the best checkpoint
-    so far as the result. Raises DetectorError for a run that does not fit the settings or whose loss is no number,
-    KeyboardInterrupt after Ctrl-C with everything saved.
+    `runtime`: `[runtime]` of the settings. `patience`: stop after so many evaluations without a better AP, 0 for never.
+    `finish`: accept the best checkpoint so far as the result. Raises DetectorError for a run that does not fit the
+    settings, a loss that explodes or a batch too large for the memory, KeyboardInterrupt after Ctrl-C with everything
+    saved.
     """
+    if runtime.worker_hosts and runtime.task_index:
+        raise DetectorError(f"runtime.task_index = {runtime.task_index}: detector.toml: the machine with index 0 types "
+                            "invoke train, this one joins it with invoke worker")
     old = read_run(root)
     if finish:
         return _finish(root, old)
@@ -46,12 +50,31 @@ def train(root: Path, model_id: str, patience: int = 0, finish: bool = False) ->
         goes_on, reason = may_continue(old, run)
         if goes_on:
             run = old | {"settings": run["settings"], "stopped_by": None}
-            note = f"continued at step {old['steps']:,}" if old["steps"] else ""
         else:
             note = f"started anew ({reason}): {set_aside(root)}"
     write_run(root, run)
-    _run(root, experiment, run, patience)
+    started_at = _run(root, runtime, run, patience)
+    note = note or (f"continued at step {started_at:,}" if started_at else "")
     return TrainCounts(run["steps"], run["best_AP"], run["best_checkpoint"], run["stopped_by"], note)
+
+
+def join(root: Path, runtime) -> str:
+    """The work of a machine other than the first of `runtime.worker_hosts`; writes nothing.
+
+    Raises DetectorError if this is no such machine, or if the first one trains something else.
+    """
+    from scripts.training.runner import run_experiment
+
+    hosts = [host for host in runtime.worker_hosts.split(",") if host]
+    if runtime.distribution_strategy != "multi_worker_mirrored" or not 0 < runtime.task_index < len(hosts):
+        raise DetectorError(f"runtime.task_index = {runtime.task_index} of {len(hosts)} worker_hosts with "
+                            f"{runtime.distribution_strategy!r}: detector.toml: a worker needs multi_worker_mirrored, "
+                            "all hosts, and an index from 1")
+    if not (root / EXPERIMENT).is_file():
+        raise DetectorError(f"no experiment: {EXPERIMENT}: type invoke train on the first machine, then invoke worker")
+    with _stop_on_signal() as asked_to_stop:
+        sitting = run_experiment(root, runtime, 0, [], lambda *_: None, asked_to_stop)
+    return f"worker {runtime.task_index}: training ended at step {sitting.steps:,}, stopped by {sitting.stopped_by}"
 
 
 def _finish(root: Path, run: dict | None) -> TrainCounts:
@@ -62,26 +85,25 @@ def _finish(root: Path, run: dict | None) -> TrainCounts:
     return TrainCounts(run["steps"], run["best_AP"], run["best_checkpoint"], run["stopped_by"])
 
 
-def _run(root: Path, experiment, run: dict, patience: int) -> None:
-    """Trains and keeps `run` and `run.json` up to date; see `train` for what it raises."""
-    from scripts.training.runner import StopTraining, run_experiment
+def _run(root: Path, runtime, run: dict, patience: int) -> int:
+    """Trains and keeps `run` and `run.json` up to date; the step at which it began. See `train` for what it raises."""
+    from scripts.training.runner import run_experiment
 
     started_s, seconds_before = time.monotonic(), run["seconds"]
 
-    def keep(steps: int, best: tuple[str | None, float | None], stopped_by: str | None) -> None:
-        run.update(steps=steps, best_checkpoint=best[0], best_AP=best[1], stopped_by=stopped_by,
-                   seconds=round(seconds_before + time.monotonic() - started_s, 1))
+    def keep(steps: int, best: tuple[str | None, float | None], evaluations: list[dict],
+             stopped_by: str | None = None) -> None:
+        run.update(steps=steps, best_checkpoint=best[0], best_AP=best[1], evaluations=evaluations,
+                   stopped_by=stopped_by, seconds=round(seconds_before + time.monotonic() - started_s, 1))
         write_run(root, run)
 
     with _stop_on_signal() as asked_to_stop:
-        try:
-            run_experiment(root, experiment, patience, keep, asked_to_stop)
-        except StopTraining as stop:
-            keep(stop.steps, stop.best, stop.stopped_by)
-            if stop.stopped_by == "user":
-                raise KeyboardInterrupt(
-                    f"saved at step {stop.steps:,}: invoke train continues, invoke train --finish accepts the best"
-                ) from None
+        sitting = run_experiment(root, runtime, patience, run.get("evaluations", []), keep, asked_to_stop)
+    keep(sitting.steps, (run["best_checkpoint"], run["best_AP"]), run.get("evaluations", []), sitting.stopped_by)
+    if sitting.stopped_by == "user":
+        raise KeyboardInterrupt(f"saved at step {sitting.steps:,}: invoke train continues, invoke train --finish "
+                                "accepts the best")
+    return sitting.started_at
 
 
 class _stop_on_signal:
