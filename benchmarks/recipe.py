@@ -79,14 +79,16 @@ def main() -> None:
     print_table(options.out)
 
 
-def prepare(project: Path, source: Path) -> None:
-    """A baked project with records and weights, once for all trials of a set."""
+def prepare(project: Path, source: Path | None) -> None:
+    """A baked project with records of the pictures in `source` (None: the demo's), once for all trials of a set."""
     if (project / "prepared").is_file():
         return
     if not project.is_dir():
-        bake(project.parent, project_name=project.name, project_slug=project.name, source="folder")
+        bake(project.parent, project_name=project.name, project_slug=project.name, source="folder" if source else "demo")
     text = (project / "detector.toml").read_text(encoding="utf-8")
-    (project / "detector.toml").write_text(text.replace('path = ""', f"path = {json.dumps(str(source))}", 1), "utf-8")
+    if source:
+        text = text.replace('path = ""', f"path = {json.dumps(str(source))}", 1)
+    (project / "detector.toml").write_text(text, encoding="utf-8")
     invoke(project, ["records"], {})
     (project / "prepared").touch()
 

@@ -82,7 +82,8 @@ def _post_process(classes: int, score_threshold: float):
     """
     import tensorflow as tf
 
-    from scripts.evaluation.model import DETECTIONS, SUPPRESSION_IOU
+    from scripts.evaluation.model import DETECTIONS
+    from scripts.training.experiment import SUPPRESSION_IOU
 
     attributes = {
         "max_detections": f"i: {DETECTIONS}", "max_classes_per_detection": "i: 1",

@@ -15,11 +15,10 @@ from scripts.pipeline.errors import DetectorError
 from scripts.training import detector
 from scripts.training.checkpoints import averaged_checkpoints, best_checkpoint
 from scripts.training.configure import EXPERIMENT
-from scripts.training.experiment import read_experiment
+from scripts.training.experiment import SUPPRESSION_IOU, read_experiment
 from scripts.training.inputs import normalize_pixels
 from scripts.training.quiet import quiet_libraries
 
-SUPPRESSION_IOU = 0.5
 DETECTIONS = 100
 
 
@@ -60,7 +59,7 @@ class TrainedModel:
     def detect(self, pixels: tf.Tensor, score_threshold: float) -> tuple[tf.Tensor, ...]:
         """Boxes [batch, 100, 4] (yxyx, 0..1), classes [batch, 100] from 0, scores [batch, 100], counts [batch].
 
-        Each anchor stands for its best class, and suppression works over all classes at IoU 0.5: the rule of the
+        Each anchor stands for its best class, and suppression works over all classes: the rule of the
         shipped file (see `deploy/convert.py`). Slots past the count are zero.
         """
         encoded, scores = self.predict(pixels)

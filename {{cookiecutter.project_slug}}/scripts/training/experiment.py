@@ -17,6 +17,8 @@ STEPS_PER_LOOP = 5  # Steps between two looks at the clock: Ctrl-C and the progr
 EVALUATIONS = 10
 MAX_STEPS_BETWEEN_EVALUATIONS = 2000
 MAX_STEPS_BETWEEN_CHECKPOINTS = 500
+SUPPRESSION_IOU = 0.6
+"""A detection that overlaps a better one more than this is left out, in training, checkpoint and shipped file."""
 
 
 # `train.augment` -> `task.train_data.parser`
@@ -85,9 +87,9 @@ def model_config(entry: ZooEntry, classes: int) -> dict:
         "head": {"num_convs": entry.head_convs, "num_filters": entry.filters, "use_separable_conv": True},
         "norm_activation": {"activation": "relu6", "norm_momentum": 0.97, "norm_epsilon": 0.001,
                             "use_sync_bn": False},
-        # The rule that the shipped file applies: suppression per class at IoU 0.5.
+        # Model Garden's rule, per class: during training it only chooses the best checkpoint.
         "detection_generator": {"nms_version": "batched", "pre_nms_score_threshold": 0.01,
-                                "nms_iou_threshold": 0.5, "max_num_detections": 100},
+                                "nms_iou_threshold": SUPPRESSION_IOU, "max_num_detections": 100},
     }
 
 

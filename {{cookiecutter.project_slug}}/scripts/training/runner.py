@@ -95,7 +95,8 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
     """
     training = root / "training"
     experiment = with_runtime(read_experiment(root / EXPERIMENT), runtime)
-    machines = open_machines(experiment.runtime, experiment.task.train_data.global_batch_size)
+    batch_size = experiment.task.train_data.global_batch_size
+    machines = open_machines(experiment.runtime, batch_size)
     first_step, damaged = readable_step(training) if machines.is_first else (0, [])
     for name in damaged:
         print(f"train: training/{name} cannot be read and is removed", flush=True)
@@ -108,6 +109,8 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             log = None
         stack.enter_context(quiet_libraries(log))
+        # A network of its own: what is shared among devices tells less of itself.
+        refuse_large_batch(detector.DetectorTask(experiment.task).build_model(), batch_size // machines.replicas)
         stack.enter_context(machines.strategy.scope())
         make_repeatable(experiment.task.train_data.seed)
         watch = Watch(experiment, folder, read_label_map(root / LABEL_MAP), patience, evaluations, keep,
@@ -119,7 +122,6 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
         runner = Runner(machines, task, absolute, folder, watch)
         if first_step and not machines.is_first:
             runner.controller.restore_checkpoint(str(training / f"ckpt-{first_step}"))
-        refuse_large_batch(runner.trainer.model, experiment.task.train_data.global_batch_size // machines.replicas)
         watch.start(runner)
         try:
             runner.run()

@@ -38,9 +38,16 @@ def explained(root: Path, experiment, steps) -> Iterator[None]:
                             f"try train.batch_size = {max(1, batch_size // 2)}") from None
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
             tf.errors.DeadlineExceededError) as error:
-        raise DetectorError(f"another machine stopped or cannot be reached ({str(error).splitlines()[0][:100]}): "
+        raise DetectorError(f"another machine stopped or cannot be reached ({cause(error)}): "
                             "[runtime] in detector.toml: start invoke train on all of them again, it continues at "
                             "the last checkpoint") from None
+
+
+def cause(error: Exception) -> str:
+    """The line of TensorFlow's long text that says what happened: the last one that is no place in code."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith(("[[", "File ", "Detected at", "Additional GRPC"))]
+    return said[-1][:160] if said else type(error).__name__
 
 
 def _explosion(root: Path, text: str, steps: int, experiment) -> str:
