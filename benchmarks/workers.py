@@ -2,7 +2,7 @@
 
 python -m benchmarks.workers --out FOLDER
 
-Prints the losses of both trainings, the largest difference, and the validation AP.
+Prints the loss on the validation split after both, the largest difference, and the validation AP.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from benchmarks.kills import invoke, start, tiny_project
 
 @dataclass(frozen=True)
 class Compared:
-    """Step -> training loss of one process and of two, and the AP of each on validation (0..1)."""
+    """Step -> loss on validation after one process and after two, and the best AP of each (0..1)."""
 
     one: dict[int, float]
     two: dict[int, float]
@@ -34,20 +34,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     result = compare(parser.parse_args().out.resolve())
-    print("| step | loss, one process | loss, two workers |\n|---|---|---|")
+    print("| step | validation loss, one process | two workers |\n|---|---|---|")
     for step, loss in result.one.items():
         print(f"| {step} | {loss:.6f} | {result.two[step]:.6f} |")
     print(f"largest difference {100 * result.largest_difference:.4f} %; validation AP {100 * result.one_ap:.2f} and "
           f"{100 * result.two_ap:.2f}")
 
 
-def compare(out: Path) -> Compared:
+def compare(out: Path, epochs: int = 15) -> Compared:
     """Trains the same tiny network with one process and with two workers, in folders of `out`."""
+    budget = {"INVOKE_TRAIN_EPOCHS": str(epochs)}
     one = tiny_project(out, "one")
-    invoke(one, "train")
+    invoke(one, "train", **budget)
     two = tiny_project(out, "two")
     hosts = ",".join(f"localhost:{port}" for port in free_ports(2))
-    machines = {"INVOKE_RUNTIME_DISTRIBUTION_STRATEGY": "multi_worker_mirrored", "INVOKE_RUNTIME_WORKER_HOSTS": hosts}
+    machines = budget | {"INVOKE_RUNTIME_DISTRIBUTION_STRATEGY": "multi_worker_mirrored", "INVOKE_RUNTIME_WORKER_HOSTS": hosts}
     invoke(two, "configure", "pretrained", **machines)
     worker = start(two, "worker", **machines, INVOKE_RUNTIME_TASK_INDEX="1")
     try:
@@ -70,12 +71,12 @@ def free_ports(count: int) -> list[int]:
 
 
 def losses(project: Path) -> dict[int, float]:
-    """Step -> training loss, as TensorBoard shows them."""
+    """Step -> loss on the whole validation split, as TensorBoard shows it."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
-    events = EventAccumulator(str(project / "training/train")).Reload()
-    return {event.step: float(make_ndarray(event.tensor_proto)) for event in events.Tensors("training_loss")}
+    events = EventAccumulator(str(project / "training/validation")).Reload()
+    return {event.step: float(make_ndarray(event.tensor_proto)) for event in events.Tensors("validation_loss")}
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 import hashlib
 import io
 import json
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from small_project import configure_small, settings_of, train_small
 
 from scripts.pictures.check import check
 from scripts.pictures.fix import fix
@@ -122,3 +124,32 @@ def clean(project: Project) -> Project:
         for index in range(2):
             project.add(f"{split}/{split}{index}.jpg")
     return project
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A project that went through every step up to `train`; tests must leave it as it is."""
+    from scripts.records.label_map import build_label_map
+    from scripts.records.records import write_records
+    from scripts.records.table import write_tables
+    from scripts.training.weights import prepare_weights
+    from scripts.training.zoo import zoo_entry
+
+    root = tmp_path_factory.mktemp("projet à moi")
+    shutil.copy(Path(__file__).resolve().parent.parent / "detector.toml", root)
+    (root / "training").mkdir()
+    settings = settings_of(root)
+    organize(root, settings.source, settings.demo, settings.split)
+    build_label_map(root, [], demo=True)
+    write_tables(root)
+    write_records(root)
+    prepare_weights(zoo_entry("lite0-256"), root)
+    configure_small(root)
+    train_small(root)
+    return root
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """The trained project elsewhere, to be changed: a moved project is part of every test that uses it."""
+    return Path(shutil.copytree(trained, tmp_path / "moved"))

@@ -1,70 +1,13 @@
 """The real steps on 24 drawn pictures and two training steps: what each file says is what the next one does."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 
 from scripts.pipeline.errors import DetectorError
+from small_project import configure_small, settings_of
 
 pytestmark = pytest.mark.slow
-PROJECT = Path(__file__).resolve().parent.parent
-SMALL = {
-    "INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_PICTURES": "24",
-    "INVOKE_DEMO_SIZE_PX": "128", "INVOKE_MODEL_ID": "lite0-256", "INVOKE_TRAIN_EPOCHS": "1",
-    "INVOKE_TRAIN_BATCH_SIZE": "8", "INVOKE_EXPORT_CHECKPOINT": "best", "INVOKE_OVERRIDES": "{}",
-    "INVOKE_TFLITE_CALIBRATION_PICTURES": "8", "INVOKE_TFLITE_VARIANTS": "float32,int8",
-    "INVOKE_TFLITE_SHIP": "int8", "INVOKE_TFLITE_MAX_AP_DROP": "1.0",
-}  # fmt: skip
-
-
-def settings_of(root, **changes):
-    from scripts.pipeline.settings import load_settings
-
-    return load_settings(root, SMALL | changes)
-
-
-def configure_small(root, **changes):
-    from scripts.training.configure import configure
-
-    return configure(root, settings_of(root, **changes))
-
-
-def train_small(root, **options):
-    from scripts.training.train import train
-
-    return train(root, "lite0-256", settings_of(root).runtime, **options)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A project that went through every step up to `train`; tests must leave it as it is."""
-    from scripts.pictures.organize import organize
-    from scripts.records.label_map import build_label_map
-    from scripts.records.records import write_records
-    from scripts.records.table import write_tables
-    from scripts.training.weights import prepare_weights
-    from scripts.training.zoo import zoo_entry
-
-    root = tmp_path_factory.mktemp("projet à moi")
-    shutil.copy(PROJECT / "detector.toml", root)
-    (root / "training").mkdir()
-    settings = settings_of(root)
-    organize(root, settings.source, settings.demo, settings.split)
-    build_label_map(root, [], demo=True)
-    write_tables(root)
-    write_records(root)
-    prepare_weights(zoo_entry("lite0-256"), root)
-    configure_small(root)
-    train_small(root)
-    return root
-
-
-@pytest.fixture
-def copy(trained, tmp_path):
-    """The trained project elsewhere, to be changed: a moved project is part of every test that uses it."""
-    return Path(shutil.copytree(trained, tmp_path / "moved"))
 
 
 @pytest.fixture(scope="module")
@@ -92,74 +35,6 @@ def lively(trained):
     classifier.pointwise_kernel.assign(classifier.pointwise_kernel * scale)
     classifier.bias.assign([0.0, *(-scale * np.quantile(logits, 0.99, axis=0))])  # First comes the background.
     return model
-
-
-def test_a_run_says_how_it_ended(trained):
-    run = json.loads((trained / "training/run.json").read_text("utf-8"))
-    assert run["stopped_by"] == "budget" and run["steps"] == 2
-    assert run["classes"] == ["apple", "banana", "orange", "strawberry"]
-    assert run["best_checkpoint"].startswith("best_ckpt-") and run["weights"]["licence"] == "Apache-2.0"
-
-
-def test_a_raised_budget_continues_and_a_changed_setting_starts_anew(copy):
-    configure_small(copy, INVOKE_TRAIN_EPOCHS="2")
-    counts = train_small(copy)
-    assert counts.steps == 4 and "continued at step 2" in str(counts)
-    configure_small(copy, INVOKE_TRAIN_EPOCHS="1", INVOKE_TRAIN_LEARNING_RATE="0.003")
-    counts = train_small(copy)
-    assert counts.steps == 2 and "training/previous" in str(counts)
-    assert (copy / "training/previous/run.json").is_file()
-
-
-def test_ctrl_c_saves_and_the_next_run_goes_on(copy):
-    import signal
-
-    from scripts.training import runner
-
-    configure_small(copy, INVOKE_TRAIN_EPOCHS="9")
-    after_loop = runner.Watch.after_loop
-
-    def press_ctrl_c(watch, output):
-        signal.raise_signal(signal.SIGINT)
-        after_loop(watch, output)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner.Watch, "after_loop", press_ctrl_c)
-        with pytest.raises(KeyboardInterrupt, match="saved at step 5"):
-            train_small(copy)
-    run = json.loads((copy / "training/run.json").read_text("utf-8"))
-    assert run["stopped_by"] == "user" and run["steps"] == 5 and run["best_checkpoint"]
-    assert train_small(copy, finish=True).stopped_by == "user"
-    assert "continued at step 5" in str(train_small(copy))
-
-
-def test_another_model_is_refused_and_named(copy):
-    from scripts.training.train import train
-
-    configure_small(copy, INVOKE_MODEL_ID="lite0-320")
-    with pytest.raises(DetectorError, match="lite0-256.*lite0-320.*invoke forget train"):
-        train(copy, "lite0-320", settings_of(copy).runtime)
-
-
-def test_an_experiment_edited_by_hand_is_not_overwritten(copy):
-    path = copy / "training/experiment.yaml"
-    edited = path.read_text("utf-8").replace("box_loss_weight: 2.0", "box_loss_weight: 3.0")
-    path.write_text(edited, "utf-8")
-    with pytest.raises(DetectorError, match=r'"task.losses.box_loss_weight" = 3.0'):
-        configure_small(copy)
-    assert path.read_text("utf-8") == edited
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ('{"task.losses.box_los_weight" = 1}', "nearest: 'task.losses.box_loss_weight'"),
-        ('{"trainer.steps_per_loop" = "many"}', "refused"),
-    ],
-)
-def test_overrides_are_checked_against_the_schema(copy, override, message):
-    with pytest.raises(DetectorError, match=message):
-        configure_small(copy, INVOKE_OVERRIDES=override)
 
 
 def test_a_missing_checkpoint_names_those_there_are(trained):

@@ -64,7 +64,7 @@ def test_a_complete_model_goes_the_whole_way(drawn, tmp_path, model_id):
     assert counts.matched.taken == counts.matched.expected > 200
     assert f"{counts.matched.taken} of {counts.matched.taken} tensors of {model_id} (backbone)" in str(counts)
     configure(root, settings)
-    assert train(root, model_id).steps == 2
+    assert train(root, model_id, settings.runtime).steps == 2
     rgb = decode_rgb(next(iter(record_pictures(root, "test"))).encoded)
     export(root, "last", 0.001)
     assert len(SavedModelDetector(root / "inference/saved_model").detect(rgb).scores) > 0

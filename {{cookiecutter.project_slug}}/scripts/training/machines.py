@@ -61,12 +61,15 @@ def open_machines(runtime, batch_size: int) -> Machines:
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise DetectorError(f"{runtime.distribution_strategy} does not start ({str(error).splitlines()[0]}): [runtime] "
                             "in detector.toml: try distribution_strategy = \"one_device\"") from None
-    machines = Machines(strategy, len(hosts) if several else 1, not several or runtime.task_index == 0)
-    replicas = machines.replicas
-    if batch_size % replicas:
-        raise DetectorError(f"train.batch_size = {batch_size} cannot be shared among {replicas} devices: detector.toml: "
-                            f"make it a multiple, such as {-(-batch_size // replicas) * replicas}")
-    return machines
+    refuse_uneven(batch_size, strategy.num_replicas_in_sync)
+    return Machines(strategy, len(hosts) if several else 1, not several or runtime.task_index == 0)
+
+
+def refuse_uneven(batch_size: int, devices: int) -> None:
+    """Raises DetectorError, with the next batch size that does, if a batch cannot be shared evenly."""
+    if batch_size % devices:
+        raise DetectorError(f"train.batch_size = {batch_size} cannot be shared among {devices} devices: detector.toml: "
+                            f"make it a multiple, such as {-(-batch_size // devices) * devices}")
 
 
 def _gpus(runtime) -> int:

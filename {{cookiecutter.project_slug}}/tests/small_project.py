@@ -1,0 +1,27 @@
+"""The settings of a project on 24 drawn pictures whose training takes two steps, and the steps that tests call."""
+
+SMALL = {
+    "INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_PICTURES": "24",
+    "INVOKE_DEMO_SIZE_PX": "128", "INVOKE_MODEL_ID": "lite0-256", "INVOKE_TRAIN_EPOCHS": "1",
+    "INVOKE_TRAIN_BATCH_SIZE": "8", "INVOKE_EXPORT_CHECKPOINT": "best", "INVOKE_OVERRIDES": "{}",
+    "INVOKE_TFLITE_CALIBRATION_PICTURES": "8", "INVOKE_TFLITE_VARIANTS": "float32,int8",
+    "INVOKE_TFLITE_SHIP": "int8", "INVOKE_TFLITE_MAX_AP_DROP": "1.0",
+}  # fmt: skip
+
+
+def settings_of(root, **changes):
+    from scripts.pipeline.settings import load_settings
+
+    return load_settings(root, SMALL | changes)
+
+
+def configure_small(root, **changes):
+    from scripts.training.configure import configure
+
+    return configure(root, settings_of(root, **changes))
+
+
+def train_small(root, **options):
+    from scripts.training.train import train
+
+    return train(root, "lite0-256", settings_of(root).runtime, **options)

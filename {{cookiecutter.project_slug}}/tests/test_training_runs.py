@@ -1,0 +1,177 @@
+"""Trainings that stop, go on, are refused or go wrong: the real step on 24 drawn pictures."""
+
+import json
+import math
+
+import pytest
+
+from scripts.pipeline.errors import DetectorError
+from small_project import configure_small, settings_of, train_small
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_run_says_how_it_ended(trained):
+    run = json.loads((trained / "training/run.json").read_text("utf-8"))
+    assert run["stopped_by"] == "budget" and run["steps"] == 2
+    assert run["classes"] == ["apple", "banana", "orange", "strawberry"]
+    assert run["best_checkpoint"].startswith("best_ckpt-") and run["weights"]["licence"] == "Apache-2.0"
+
+
+def test_a_raised_budget_continues_and_a_changed_setting_starts_anew(copy):
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="2")
+    counts = train_small(copy)
+    assert counts.steps == 4 and "continued at step 2" in str(counts)
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="1", INVOKE_TRAIN_LEARNING_RATE="0.003")
+    counts = train_small(copy)
+    assert counts.steps == 2 and "training/previous" in str(counts)
+    assert (copy / "training/previous/run.json").is_file()
+
+
+def test_ctrl_c_saves_and_the_next_run_goes_on(copy):
+    import signal
+
+    from scripts.training import runner
+
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="9")
+    after_loop = runner.Watch.after_loop
+
+    def press_ctrl_c(watch, output):
+        signal.raise_signal(signal.SIGINT)
+        after_loop(watch, output)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner.Watch, "after_loop", press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt, match="saved at step 5"):
+            train_small(copy)
+    run = json.loads((copy / "training/run.json").read_text("utf-8"))
+    assert run["stopped_by"] == "user" and run["steps"] == 5 and run["best_checkpoint"]
+    assert train_small(copy, finish=True).stopped_by == "user"
+    assert "continued at step 5" in str(train_small(copy))
+
+
+def test_another_model_is_refused_and_named(copy):
+    from scripts.training.train import train
+
+    configure_small(copy, INVOKE_MODEL_ID="lite0-320")
+    with pytest.raises(DetectorError, match="lite0-256.*lite0-320.*invoke forget train"):
+        train(copy, "lite0-320", settings_of(copy).runtime)
+
+
+def test_an_experiment_edited_by_hand_is_not_overwritten(copy):
+    path = copy / "training/experiment.yaml"
+    edited = path.read_text("utf-8").replace("box_loss_weight: 2.0", "box_loss_weight: 3.0")
+    path.write_text(edited, "utf-8")
+    with pytest.raises(DetectorError, match=r'"task.losses.box_loss_weight" = 3.0'):
+        configure_small(copy)
+    assert path.read_text("utf-8") == edited
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ('{"task.losses.box_los_weight" = 1}', "nearest: 'task.losses.box_loss_weight'"),
+        ('{"trainer.steps_per_loop" = "many"}', "refused"),
+    ],
+)
+def test_overrides_are_checked_against_the_schema(copy, override, message):
+    with pytest.raises(DetectorError, match=message):
+        configure_small(copy, INVOKE_OVERRIDES=override)
+
+
+def events(root, tag, split="train"):
+    """Step -> value of a curve or pictures, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    read = EventAccumulator(str(root / "training" / split), size_guidance={"tensors": 0}).Reload()
+    return {event.step: make_ndarray(event.tensor_proto) for event in read.Tensors(tag)}
+
+
+def test_a_raised_budget_goes_on_at_the_rate_of_the_new_schedule(copy):
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="10")
+    train_small(copy)
+    from scripts.training.experiment import read_experiment
+
+    trainer = read_experiment(copy / "training/experiment.yaml").trainer
+    total, warm_up = trainer.train_steps, trainer.optimizer_config.warmup.linear.warmup_steps
+    assert total == 20 and warm_up == 2
+    rates = events(copy, "learning_rate")
+    for step in (10, 15, 20):
+        cosine = 0.5 * (1 + math.cos(math.pi * step / total))
+        assert float(rates[step]) == pytest.approx(0.0015 * (0.99 * cosine + 0.01), rel=1e-4)
+
+
+def test_a_run_that_is_evaluated_shows_pictures_with_boxes(trained):
+    pictures = events(trained, "validation pictures", "validation")
+    width, height, *encoded = pictures[2]
+    assert (int(width), int(height)) == (256, 256) and len(encoded) == 4
+
+
+def test_a_loss_that_explodes_names_the_pictures_of_the_batch(copy):
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="9", INVOKE_TRAIN_LEARNING_RATE="100000.0")
+    with pytest.raises(DetectorError, match=r"the loss is .* at step \d+: pictures of that batch: \w+.jpg, .*lower "
+                                            r"train.learning_rate \(it is 100000.0\)"):
+        train_small(copy)
+
+
+def test_a_batch_too_large_for_the_memory_is_refused_with_the_largest_that_fits(copy, monkeypatch):
+    from scripts.training import memory
+
+    def small(bytes_free, batch_size):
+        monkeypatch.setattr(memory, "free_memory_bytes", lambda: bytes_free)
+        configure_small(copy, INVOKE_TRAIN_BATCH_SIZE=str(batch_size), INVOKE_TRAIN_EPOCHS="1")
+        return train_small(copy)
+
+    with pytest.raises(DetectorError, match=r"a step of 64 pictures needs about 2.9 GB, 1.0 GB are free.*"
+                                            r"try train.batch_size = 11"):
+        small(1e9, 64)
+    assert not list((copy / "training").glob("ckpt-*")), "the run of another batch size was set aside, none began"
+    assert small(1e9, 11).steps > 0
+    with pytest.raises(DetectorError, match="try a smaller model.id"):
+        small(5e8, 1)
+
+
+def test_patience_counts_evaluations_over_restarts(copy, monkeypatch):
+    """Three evaluations without a better AP, one in each of three sittings."""
+    from scripts.training import runner
+
+    def no_better(watch, output):
+        after_evaluation(watch, output | {"AP": 0.5 if watch.steps == 2 else 0.4})
+
+    after_evaluation = runner.Watch.after_evaluation
+    monkeypatch.setattr(runner.Watch, "after_evaluation", no_better)
+    for epochs, stopped_by in ((3, "budget"), (4, "budget"), (9, "patience")):
+        configure_small(copy, INVOKE_TRAIN_EPOCHS=str(epochs))
+        counts = train_small(copy, patience=3)
+        assert counts.stopped_by == stopped_by
+    assert counts.steps < 18
+    run = json.loads((copy / "training/run.json").read_text("utf-8"))
+    assert [each["AP"] for each in run["evaluations"]][-3:] == [0.4, 0.4, 0.4]
+
+
+def test_a_damaged_checkpoint_is_removed_and_the_one_before_goes_on(copy, capfd):
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="3")
+    train_small(copy)
+    data = copy / "training/ckpt-6.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-100_000] + bytes(100_000))
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="4")
+    counts = train_small(copy)
+    assert "train: training/ckpt-6 cannot be read and is removed" in capfd.readouterr().out
+    assert counts.steps == 8 and "continued at step " in str(counts)
+    assert "continued at step 6" not in str(counts)
+
+
+def test_a_worker_is_told_what_it_lacks(copy):
+    from scripts.pipeline.tables import Runtime
+    from scripts.training.train import join, train
+
+    machines = {"distribution_strategy": "multi_worker_mirrored", "worker_hosts": "a:1,b:1"}
+    with pytest.raises(DetectorError, match="this one joins it with invoke worker"):
+        train(copy, "lite0-256", Runtime(**machines, task_index=1))
+    with pytest.raises(DetectorError, match="task_index = 0 of 2 worker_hosts"):
+        join(copy, Runtime(**machines, task_index=0))
+    with pytest.raises(DetectorError, match="train.batch_size = 8 cannot be shared among 3 devices"):
+        from scripts.training.machines import refuse_uneven
+
+        refuse_uneven(8, 3)
