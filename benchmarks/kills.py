@@ -2,8 +2,8 @@
 
 python -m benchmarks.kills --kills 20 --out FOLDER [--seed 1]
 
-Two projects on the same drawn pictures and a small network: one trains undisturbed, the other is killed (SIGKILL), every
-second time while it writes a checkpoint. Prints a line a kill and what differs in the end.
+Two projects on the same drawn pictures and a small network: one trains undisturbed, the other is killed (SIGKILL),
+every second time while it writes a checkpoint. Prints a line a kill and what differs in the end.
 """
 
 import argparse

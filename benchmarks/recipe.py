@@ -29,7 +29,7 @@ STEPS = 800
 
 @dataclass(frozen=True)
 class Trial:
-    """A variant: settings of the environment, `[overrides]`, and the cost of its step as a multiple of the default's."""
+    """A variant: settings of the environment, `[overrides]`, and what its step costs beside the default's."""
 
     settings: dict = field(default_factory=dict)
     overrides: dict = field(default_factory=dict)
@@ -84,7 +84,8 @@ def prepare(project: Path, source: Path | None) -> None:
     if (project / "prepared").is_file():
         return
     if not project.is_dir():
-        bake(project.parent, project_name=project.name, project_slug=project.name, source="folder" if source else "demo")
+        kind = "folder" if source else "demo"
+        bake(project.parent, project_name=project.name, project_slug=project.name, source=kind)
     text = (project / "detector.toml").read_text(encoding="utf-8")
     if source:
         text = text.replace('path = ""', f"path = {json.dumps(str(source))}", 1)

@@ -2,8 +2,8 @@
 
 python -m benchmarks.training_speed --out FOLDER [--set PATH] [--model lite0-256] [--steps 60] [--turns 3]
 
-Both train the same network with the same batch, size and records; Model Garden's side has its own input, matching, losses
-and loop. Speed is what both loops write for TensorBoard, the median over all turns, so that start and graph
+Both train the same network with the same batch, size and records; Model Garden's side has its own input, matching,
+losses and loop. Speed is what both loops write for TensorBoard, the median over all turns, so that start and graph
 building are left out.
 """
 

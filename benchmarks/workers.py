@@ -48,7 +48,8 @@ def compare(out: Path, epochs: int = 15) -> Compared:
     invoke(one, "train", **budget)
     two = tiny_project(out, "two")
     hosts = ",".join(f"localhost:{port}" for port in free_ports(2))
-    machines = budget | {"INVOKE_RUNTIME_DISTRIBUTION_STRATEGY": "multi_worker_mirrored", "INVOKE_RUNTIME_WORKER_HOSTS": hosts}
+    machines = budget | {"INVOKE_RUNTIME_DISTRIBUTION_STRATEGY": "multi_worker_mirrored",
+                         "INVOKE_RUNTIME_WORKER_HOSTS": hosts}
     invoke(two, "configure", "pretrained", **machines)
     worker = start(two, "worker", **machines, INVOKE_RUNTIME_TASK_INDEX="1")
     try:

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from small_project import configure_small, settings_of
 
 from scripts.pipeline.errors import DetectorError
-from small_project import configure_small, settings_of
 
 pytestmark = pytest.mark.slow
 

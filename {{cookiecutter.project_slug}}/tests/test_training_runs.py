@@ -4,9 +4,9 @@ import json
 import math
 
 import pytest
+from small_project import configure_small, settings_of, train_small
 
 from scripts.pipeline.errors import DetectorError
-from small_project import configure_small, settings_of, train_small
 
 pytestmark = pytest.mark.slow
 

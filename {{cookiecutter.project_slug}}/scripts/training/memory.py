@@ -34,8 +34,8 @@ def refuse_large_batch(model, pictures: int) -> None:
     most = int((free - fixed) // for_one)
     advice = f"train.batch_size = {most}" if most >= 1 else "a smaller model.id"
     raise DetectorError(f"a step of {pictures} pictures needs about {(fixed + pictures * for_one) / 1e9:.1f} GB, "
-                        f"{free / 1e9:.1f} GB are free: memory of this machine: try {advice} in detector.toml, or close "
-                        "other programs")
+                        f"{free / 1e9:.1f} GB are free: memory of this machine: try {advice} in detector.toml, or "
+                        "close other programs")
 
 
 def bytes_of_picture(model) -> float:
