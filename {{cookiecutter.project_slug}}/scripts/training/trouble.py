@@ -58,5 +58,5 @@ def _explosion(root: Path, text: str, steps: int, experiment) -> str:
     rate = experiment.trainer.optimizer_config.learning_rate.get().as_dict().get("initial_learning_rate")
     lower = f" (it is {rate})" if rate else ""
     return (f"the loss is {loss} at step {steps + 1:,}: pictures of that batch: {shown}: look at their boxes with "
-            f"invoke preview, or try a lower train.learning_rate{lower} or a larger train.batch_size in detector.toml; the "
-            "last checkpoint is as it was")
+            f"invoke preview, or try a lower train.learning_rate{lower} or a larger train.batch_size in "
+            "detector.toml; the last checkpoint is as it was")
