@@ -160,6 +160,7 @@ def test_a_damaged_checkpoint_is_removed_and_the_one_before_goes_on(copy, capfd)
     assert "train: training/ckpt-6 cannot be read and is removed" in capfd.readouterr().out
     assert counts.steps == 8 and "continued at step " in str(counts)
     assert "continued at step 6" not in str(counts)
+    assert len(list((copy / "training").glob("ckpt-*.index"))) == 2, "those of earlier sittings are not left behind"
 
 
 def test_a_worker_is_told_what_it_lacks(copy):

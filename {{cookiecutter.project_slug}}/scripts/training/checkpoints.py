@@ -29,7 +29,9 @@ def readable_step(training: Path) -> tuple[int, list[str]]:
             path.unlink()
     if steps:
         names = [f"ckpt-{step}" for step in steps]
-        tf.compat.v1.train.update_checkpoint_state(str(training), names[-1], names)
+        # Times of writing, and none to be preserved: without them the old ones would never be deleted.
+        times_s = [(training / f"{name}.index").stat().st_mtime for name in names]
+        tf.compat.v1.train.update_checkpoint_state(str(training), names[-1], names, None, times_s, 0.0)
     else:
         (training / "checkpoint").unlink(missing_ok=True)
     return (steps[-1] if steps else 0), damaged
