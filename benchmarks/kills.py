@@ -32,6 +32,7 @@ SETTINGS = {
     "INVOKE_TRAIN_BATCH_SIZE": "4",
 }  # fmt: skip
 LONGEST_SITTING_S = 120
+LONGEST_RUN_S = 1200
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,14 @@ def start(project: Path, *arguments: str, **settings: str) -> subprocess.Popen:
 
 
 def invoke(project: Path, *arguments: str, **settings: str) -> None:
-    """Runs `invoke ARGUMENTS` to its end. Raises RuntimeError with what it said if it fails."""
-    if start(project, *arguments, **settings).wait():
+    """Runs `invoke ARGUMENTS` to its end. Raises RuntimeError with what it said if it fails or does not end."""
+    process = start(project, *arguments, **settings)
+    try:
+        process.wait(LONGEST_RUN_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.returncode:
         raise RuntimeError((project / "invoke.log").read_text(encoding="utf-8")[-3000:])
 
 
