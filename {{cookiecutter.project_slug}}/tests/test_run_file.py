@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.pipeline.errors import DetectorError
-from scripts.training.run_file import may_continue
+from scripts.training.run_file import may_continue, set_aside
 
 RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256": {"train": "1"}, "steps": 10,
        "settings": {"trainer.train_steps": 20}}  # fmt: skip
@@ -28,3 +28,16 @@ def test_what_the_settings_allow(change, goes_on, reason):
 def test_another_model_says_what_to_type(change):
     with pytest.raises(DetectorError, match="training/run.json: type invoke forget train"):
         may_continue({**RUN, "classes": ["Waschbär"]}, {**RUN, "classes": ["Waschbär"], **change})
+
+
+def test_a_run_that_saved_nothing_does_not_push_out_the_one_before(tmp_path):
+    """Refused or exploded before its first checkpoint: what training/previous holds is worth more."""
+    training = tmp_path / "training"
+    training.mkdir()
+    for name in ("run.json", "ckpt-5.index", "ckpt-5.data-00000-of-00001"):
+        (training / name).write_text("good")
+    assert "training/previous" in set_aside(tmp_path)
+    (training / "run.json").write_text("empty")
+    assert set_aside(tmp_path) == ""
+    assert (training / "previous/run.json").read_text() == "good"
+    assert not (training / "run.json").exists()

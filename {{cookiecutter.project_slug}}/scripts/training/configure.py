@@ -40,8 +40,8 @@ class ConfigureCounts:
 def configure(root: Path, settings) -> ConfigureCounts:
     """Writes the experiment for `settings` (a `Settings`) and the records of the project.
 
-    Raises DetectorError for an unknown model or key, for splits without pictures, and when the file in place was
-    edited by hand; the message then holds the lines for `[overrides]`.
+    Raises DetectorError for an unknown model or key, for splits without pictures, for a batch beyond the memory, and
+    when the file in place was edited by hand; the message then holds the lines for `[overrides]`.
     """
     entry = zoo_entry(settings.model.id)
     _refuse_edited(root)
@@ -51,6 +51,11 @@ def configure(root: Path, settings) -> ConfigureCounts:
         step_s = _seconds_per_step(root, entry, settings, data)
     steps = training_steps(settings.train, data, step_s)
     experiment = build_experiment(entry, settings.train, settings.overrides, data, steps)
+    if step_s is None and settings.runtime.distribution_strategy in ("one_device", "off"):
+        # Before training sets an older run aside; the probe has asked already, several devices are asked by `train`.
+        from scripts.training.probe import refuse_unfit
+
+        refuse_unfit(experiment)
     _write(root, experiment.as_dict(), _speed_key(entry, settings), step_s)
     epochs = steps * settings.train.batch_size / data.train_pictures
     return ConfigureCounts(entry.id, steps, epochs, len(read_label_map(root / LABEL_MAP)), step_s)

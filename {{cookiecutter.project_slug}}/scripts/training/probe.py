@@ -7,6 +7,17 @@ WARM_UP_STEPS = 3
 TIMED_STEPS = 9
 
 
+def refuse_unfit(experiment) -> None:
+    """Raises DetectorError for a batch that does not fit into memory on one device."""
+    from scripts.training import detector
+    from scripts.training.memory import refuse_large_batch
+    from scripts.training.quiet import quiet_libraries
+
+    with quiet_libraries():
+        model = detector.DetectorTask(experiment.task).build_model()
+        refuse_large_batch(model, experiment.task.train_data.global_batch_size)
+
+
 def measure_step_s(experiment, root: Path) -> float:
     """Seconds a step: the median of a few real steps on the real records, with fresh weights that are thrown away.
 

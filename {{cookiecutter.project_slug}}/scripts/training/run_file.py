@@ -110,10 +110,15 @@ def _shown(value) -> str:
 
 
 def set_aside(root: Path) -> str:
-    """Moves the run in `training/` to `training/previous`, replacing an older one there; says so, or ""."""
+    """Moves the run in `training/` to `training/previous`, replacing an older one there; says so, or "".
+
+    A run without a checkpoint has nothing to keep: it is removed, and what is in `training/previous` stays.
+    """
     training = root / "training"
     found = [path for name in LEFT_BEHIND for path in training.glob(name)] + list(training.glob("ckpt-*"))
-    if not found:
+    if not any(path.suffix == ".index" for path in found):
+        for path in found:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         return ""
     temporary = temporary_beside(training / "previous")
     temporary.mkdir()

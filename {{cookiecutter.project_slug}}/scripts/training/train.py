@@ -51,7 +51,7 @@ def train(root: Path, model_id: str, runtime, patience: int = 0, finish: bool = 
         if goes_on:
             run = old | {"settings": run["settings"], "stopped_by": None}
         else:
-            note = f"started anew ({reason}): {set_aside(root)}"
+            note = ": ".join(filter(None, [f"started anew ({reason})", set_aside(root)]))
     write_run(root, run)
     started_at = _run(root, runtime, run, patience)
     note = note or (f"continued at step {started_at:,}" if started_at else "")
