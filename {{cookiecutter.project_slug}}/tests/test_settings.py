@@ -112,6 +112,9 @@ def test_values_and_subsets(project):
         ("epochs = 0", "epochs = 2", "epochs", ["exactly one of them above 0"]),
         ("minutes = 4.0", "minutes = 0", "epochs", ["exactly one of them above 0"]),
         ("validation = 0.15", "validation = 0.9", "validation", ["leaves nothing to train on"]),
+        ('strategy = "one_device"', 'strategy = "mirrored"', "minutes", ["several devices is not measured"]),
+        ('worker_hosts = ""', 'worker_hosts = "a:1,b:1"', "worker_hosts", ["names 2 machines"]),
+        ("task_index = 0", "task_index = 1", "task_index", ["task_index = 1 with 0 worker_hosts", "from 0"]),
         ('"float16", "int8"]', '"float16"]', "ship", ['tflite.ship = "int8" is not among the variants']),
     ],
 )

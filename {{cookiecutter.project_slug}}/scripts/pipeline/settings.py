@@ -163,7 +163,15 @@ def _cross_check(settings: Settings, text: str, origins: Mapping[str, str]) -> N
     if (train.epochs > 0) == (train.minutes > 0):
         what = f"train.epochs = {train.epochs} and train.minutes = {train.minutes}"
         refuse("train.epochs", what, "set exactly one of them above 0 and the other to 0")
-    strategy = settings.runtime.distribution_strategy
+    strategy, index = settings.runtime.distribution_strategy, settings.runtime.task_index
+    hosts = [host for host in settings.runtime.worker_hosts.split(",") if host]
+    if hosts and strategy != "multi_worker_mirrored":
+        what = f"runtime.worker_hosts names {len(hosts)} machines and distribution_strategy is {toml(strategy)}"
+        advice = 'set distribution_strategy = "multi_worker_mirrored", or worker_hosts = ""'
+        refuse("runtime.worker_hosts", what, advice)
+    if index >= max(1, len(hosts)):
+        what = f"runtime.task_index = {index} with {len(hosts)} worker_hosts"
+        refuse("runtime.task_index", what, "number the machines from 0, in the order of runtime.worker_hosts")
     if train.minutes > 0 and strategy not in ("one_device", "off"):
         what = f"train.minutes = {train.minutes} with {strategy}: the speed of several devices is not measured"
         refuse("train.minutes", what, "set train.minutes = 0 and train.epochs, such as 30")
