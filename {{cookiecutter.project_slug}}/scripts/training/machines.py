@@ -10,6 +10,7 @@ import tensorflow as tf
 from official.common import distribute_utils
 
 from scripts.pipeline.errors import DetectorError
+from scripts.training.quiet import quiet_libraries
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ def open_machines(runtime, batch_size: int) -> Machines:
         print(f"train: waiting for {len(hosts)} machines: {', '.join(hosts)}; this is {runtime.task_index}", flush=True)
         distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
     try:
-        strategy = distribute_utils.get_distribution_strategy(
-            distribution_strategy=runtime.distribution_strategy, all_reduce_alg=runtime.all_reduce_alg,
-            num_gpus=_gpus(runtime), tpu_address=runtime.tpu)
+        with quiet_libraries():
+            strategy = distribute_utils.get_distribution_strategy(
+                distribution_strategy=runtime.distribution_strategy, all_reduce_alg=runtime.all_reduce_alg,
+                num_gpus=_gpus(runtime), tpu_address=runtime.tpu)
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise DetectorError(f"{runtime.distribution_strategy} does not start ({str(error).splitlines()[0]}): [runtime] "
                             "in detector.toml: try distribution_strategy = \"one_device\"") from None

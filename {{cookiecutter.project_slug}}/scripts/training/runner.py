@@ -97,7 +97,8 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
     experiment = with_runtime(read_experiment(root / EXPERIMENT), runtime)
     batch_size = experiment.task.train_data.global_batch_size
     machines = open_machines(experiment.runtime, batch_size)
-    first_step, damaged = readable_step(training) if machines.is_first else (0, [])
+    with quiet_libraries():
+        first_step, damaged = readable_step(training) if machines.is_first else (0, [])
     for name in damaged:
         print(f"train: training/{name} cannot be read and is removed", flush=True)
     first_step = _agreed_start(machines, experiment, first_step)
