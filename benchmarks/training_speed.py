@@ -3,8 +3,9 @@
 python -m benchmarks.training_speed --out FOLDER [--set PATH] [--model lite0-256] [--steps 60] [--turns 3]
 
 Both train the same network with the same batch, size and records; Model Garden's side has its own input, matching,
-losses and loop. Speed is what both loops write for TensorBoard, the median over all turns, so that start and graph
-building are left out.
+losses and loop. Our recipe's frozen groups are frozen on both sides, but for the last row. Speed is what both loops
+write for TensorBoard, the median over all turns, so that start and graph building are left out; both evaluate and save
+only at the end.
 """
 
 import argparse
@@ -24,15 +25,18 @@ from official.common import distribute_utils
 from official.core import train_lib
 from official.vision.tasks import retinanet
 from scripts.training.experiment import read_experiment, with_absolute_paths
-root, folder, keep_in_memory = Path.cwd(), sys.argv[1], sys.argv[2] == "cache"
+root, folder, variant = Path.cwd(), sys.argv[1], sys.argv[2]
 experiment = with_absolute_paths(read_experiment(root / "training/experiment.yaml"), root)
-experiment.task.init_checkpoint, experiment.task.train_data.cache = "", keep_in_memory
+experiment.task.init_checkpoint, experiment.task.train_data.cache = "", variant == "cache"
+if variant == "nothing frozen":
+    experiment.task.model.backbone.get().frozen_groups = 0
 strategy = distribute_utils.get_distribution_strategy("one_device", num_gpus=0)
 with strategy.scope():
     task = retinanet.RetinaNetTask(experiment.task, logging_dir=folder)
 train_lib.run_experiment(distribution_strategy=strategy, task=task, mode="train", params=experiment, model_dir=folder)
 """
-SIDES = ("invoke train", "run_experiment", "run_experiment, cache")
+INTERVALS = ("validation_interval", "checkpoint_interval")
+SIDES = ("invoke train", "run_experiment", "run_experiment, cache", "run_experiment, nothing frozen")
 
 
 def main() -> None:
@@ -46,6 +50,8 @@ def main() -> None:
     options = parser.parse_args()
     project = options.out.resolve() / "project"
     prepare(project, options.set.resolve() if options.set else None)
+    with (project / "detector.toml").open("a", encoding="utf-8") as file:  # Its last table is [overrides].
+        file.writelines(f'"trainer.{interval}" = 1000000\n' for interval in INTERVALS)
     speeds: dict[str, list[float]] = {side: [] for side in SIDES}
     for turn in range(options.turns):
         for side in SIDES:
@@ -70,7 +76,7 @@ def one_turn(project: Path, side: str, options, name: str) -> list[float]:
         return loop_speeds(project / "training/train")
     folder = project / "training/plain" / name
     with (project / "invoke.log").open("a", encoding="utf-8") as log:
-        subprocess.run([sys.executable, "-c", PLAIN, str(folder), side.rpartition(" ")[2]], cwd=project, stdout=log,
+        subprocess.run([sys.executable, "-c", PLAIN, str(folder), side.rpartition(", ")[2]], cwd=project, stdout=log,
                        stderr=log, check=True, env=os.environ | {"PYTHONPATH": str(project)})
     return loop_speeds(folder / "train")
 

@@ -16,6 +16,7 @@ from official.vision.tasks import retinanet
 
 from scripts.training import backbone as backbone_module
 from scripts.training.checkpoint_file import restore
+from scripts.training.depthwise import quick_gradients
 from scripts.training.inputs import DetectorDecoder, DetectorParser, training_dataset
 from scripts.training.losses import complete_iou_loss, decode_boxes, quality_focal_loss
 from scripts.training.matching import task_aligned
@@ -121,7 +122,8 @@ class DetectorTask(retinanet.RetinaNetTask):
 
     def train_step(self, inputs, model, optimizer, metrics=None):
         """One step; fails, naming the pictures, when the loss is not a number or beyond reason."""
-        logs = super().train_step(inputs, model, optimizer, metrics)
+        with quick_gradients(model):
+            logs = super().train_step(inputs, model, optimizer, metrics)
         refuse_explosion(logs[self.loss], inputs[1]["picture"])
         return logs
 
