@@ -10,33 +10,6 @@ from scripts.pipeline.errors import DetectorError
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def lively(trained):
-    """The trained model with class scores that differ: two steps leave them all at one per cent.
-
-    Scaled and shifted by what it says of a few pictures, so that one place in a hundred scores above a half in every
-    class whatever two steps of training left in the layers before.
-    """
-    import numpy as np
-
-    from scripts.deploy.convert import calibration_pictures
-    from scripts.evaluation.model import load_model
-
-    model = load_model(trained, "best")
-    classifier = model.network.head._classifier
-    dice = np.random.default_rng(7)
-    classifier.pointwise_kernel.assign(dice.normal(0, 0.1, classifier.pointwise_kernel.shape))
-    classifier.depthwise_kernel.assign(dice.normal(0, 0.1, classifier.depthwise_kernel.shape))
-    classifier.bias.assign(classifier.bias * 0.0)
-    pictures = calibration_pictures(trained, model.input_px, 8)
-    scores = np.concatenate([model.predict(picture[None])[1].numpy().reshape(-1, 4) for picture in pictures])
-    logits = np.log(scores / (1 - scores))
-    scale = 2.0 / np.std(logits)
-    classifier.pointwise_kernel.assign(classifier.pointwise_kernel * scale)
-    classifier.bias.assign([0.0, *(-scale * np.quantile(logits, 0.99, axis=0))])  # First comes the background.
-    return model
-
-
 def test_a_missing_checkpoint_names_those_there_are(trained):
     from scripts.evaluation.model import checkpoint_path
 
@@ -68,75 +41,6 @@ def test_training_sees_a_picture_as_validation_does(trained):
         assert np.allclose(image, expected, atol=0.005)
         assert np.allclose(boxes[classes > 0], expected_boxes, atol=0.01)
         assert list(classes[classes > 0]) == list(expected_classes)
-
-
-def matched(ours, theirs, score_tolerance):
-    """Share of our detections that theirs holds: same class, IoU above 0.9, score within the tolerance."""
-    import numpy as np
-
-    def iou(one, other):
-        top_left, bottom_right = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
-        common = np.prod(np.clip(bottom_right - top_left, 0, None))
-        return common / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - common)
-
-    hits = 0
-    for box, class_id, score in zip(ours.yxyx_norm, ours.class_ids, ours.scores, strict=True):
-        hits += any(
-            class_id == other_id and abs(score - other_score) < score_tolerance and iou(box, other.clip(0, 1)) > 0.9
-            for other, other_id, other_score in zip(theirs.yxyx_norm, theirs.class_ids, theirs.scores, strict=True))
-    return hits / len(ours.scores)
-
-
-def mediapipe_scores(path, rgb):
-    """Scores of MediaPipe's detector on a picture of the input's size, best first."""
-    import mediapipe as mp
-    from mediapipe.tasks.python import BaseOptions, vision
-
-    options = vision.ObjectDetectorOptions(BaseOptions(model_asset_path=str(path)), score_threshold=0.3)
-    with vision.ObjectDetector.create_from_options(options) as detector:
-        found = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)).detections
-    assert found, "MediaPipe finds something"
-    return sorted((one.categories[0].score for one in found), reverse=True)
-
-
-def test_checkpoint_savedmodel_and_tflite_find_the_same(lively, trained, tmp_path):
-    import tensorflow as tf
-
-    from scripts.deploy.convert import calibration_pictures, convert
-    from scripts.deploy.equalize import equalize
-    from scripts.deploy.export import detection_module
-    from scripts.deploy.metadata import with_metadata
-    from scripts.deploy.reader import SavedModelDetector, TfliteDetector, first_slots
-    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
-    from scripts.evaluation.model import stretch
-
-    labels = ["apple", "banana", "orange", "strawberry"]
-    module = detection_module(lively, 0.3)
-    tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures={"serving_default": module.serve})
-    detectors = {"saved_model": (SavedModelDetector(tmp_path / "saved_model"), 0.001)}
-    for variant, tolerance in (("float32", 0.01), ("int8", 0.2)):
-        if variant == "int8":
-            equalize(lively, calibration_pictures(trained, lively.input_px, 8))
-        data = convert(lively, variant, 0.3, calibration_pictures(trained, lively.input_px, 8))
-        path = tmp_path / f"{variant}.tflite"
-        path.write_bytes(with_metadata(data, labels, name="x", description="", author="", licence="", provenance={}))
-        detectors[variant] = (TfliteDetector(path), tolerance)
-    shares = {name: [] for name in detectors}
-    for picture in list(record_pictures(trained, "test"))[:3]:
-        rgb = decode_rgb(picture.encoded)
-        boxes, classes, scores, count = lively.detect(stretch(rgb, lively.input_px)[None], 0.3)
-        ours = first_slots(boxes.numpy(), classes.numpy(), scores.numpy(), count.numpy())
-        assert len(ours.scores) > 3, "a model that finds nothing proves nothing"
-        for name, (detector, tolerance) in detectors.items():
-            shares[name].append(matched(ours, detector.detect(rgb), tolerance))
-        int8 = detectors["int8"][0].detect(stretch(rgb, lively.input_px).numpy().astype("uint8"))
-        seen = mediapipe_scores(tmp_path / "int8.tflite", stretch(rgb, lively.input_px).numpy().astype("uint8"))
-        # MediaPipe leaves out a box that has no area inside the picture; all others have their score.
-        assert len(seen) >= 0.9 * len(int8.scores)
-        assert all(min(abs(int8.scores - score)) < 0.01 for score in seen)
-    assert min(shares["saved_model"]) == 1.0
-    assert min(shares["float32"]) > 0.95
-    assert sum(shares["int8"]) / 3 > 0.4, shares
 
 
 def test_equalized_weights_compute_the_same(trained):

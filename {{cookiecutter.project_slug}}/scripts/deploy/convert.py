@@ -1,37 +1,48 @@
-"""From a trained model to `.tflite` bytes: float32, float16 and int8 by post-training quantisation.
+"""From a trained model to `.tflite` bytes.
 
 The network ends in `TFLite_Detection_PostProcess`, the operation that every TFLite object detection client reads.
 Its outputs stay float32: quantised outputs cost 22 points of AP when measured, because the unfilled slots stretch
-their ranges.
+their ranges. Only `int8_raw` ends before it, for accelerators that run nothing but int8.
 """
 
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+from scripts.deploy.reader import OUTPUTS, RAW_OUTPUTS
+
+CALIBRATED = ("int8", "int8_raw")
+"""Variants whose ranges are measured on training pictures."""
 
 
 def convert(model, variant: str, score_threshold: float, calibration: Iterable) -> bytes:
     """`.tflite` bytes of a `TrainedModel`.
 
-    `variant`: `float32`, `float16` or `int8`. `calibration`: float32 [side, side, 3] pictures, RGB 0..255, read for
-    int8 only; they should reach 0 and 255, so that the uint8 input is the raw pixel.
+    `variant`: one of `pipeline/tables.py`; `model` is a quantisation-aware one (`qat.py`) for `int8_qat`.
+    `calibration`: float32 [side, side, 3] pictures, RGB 0..255, read for CALIBRATED variants only; they should reach 0
+    and 255, so that the uint8 input is the raw pixel.
     """
     import tensorflow as tf
 
     from scripts.training.quiet import quiet_libraries, quiet_native
 
     with tempfile.TemporaryDirectory() as folder, quiet_libraries(), quiet_native():
-        module = _module(model, score_threshold)
+        module = _raw_module(model) if variant == "int8_raw" else _module(model, score_threshold)
         tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.allow_custom_ops = True
-        if variant == "float16":
+        if variant != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if variant == "float16":
             converter.target_spec.supported_types = [tf.float16]
         elif variant == "int8":
             return _quantized(converter, list(calibration))
+        elif variant == "int8_raw":
+            converter.representative_dataset = lambda: ([picture[None]] for picture in calibration)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.uint8
+        elif variant == "int8_qat":
+            converter.inference_input_type = tf.uint8
         return converter.convert()
 
 
@@ -44,7 +55,6 @@ def _quantized(converter, calibration: list) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.util import modify_model_io_type
 
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([picture[None]] for picture in calibration)
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["LOGISTIC"])
     debugger = tf.lite.experimental.QuantizationDebugger(
@@ -57,10 +67,7 @@ def _module(model, score_threshold: float):
     """A tf.Module whose `serve` takes [1, side, side, 3] pixels and ends in the post-processing operation."""
     import tensorflow as tf
 
-    side = model.input_px
-    yxyx = model.anchors_yxyx_px() / float(side)
-    centres, sizes = (yxyx[:, :2] + yxyx[:, 2:]) / 2.0, yxyx[:, 2:] - yxyx[:, :2]
-    anchors = tf.constant(tf.concat([centres, sizes], 1).numpy())
+    side, anchors = model.input_px, tf.constant(anchors_yxhw(model))
     module = tf.Module()
     module.variables_used = model.network.variables  # Not the network: Keras would trace each of its layers anew.
     post_process = _post_process(model.config.num_classes - 1, score_threshold)
@@ -72,6 +79,32 @@ def _module(model, score_threshold: float):
 
     module.serve = serve
     return module
+
+
+def _raw_module(model):
+    """A tf.Module whose `serve` gives RAW_OUTPUTS: encoded boxes, and scores before their sigmoid.
+
+    An int8 sigmoid has steps of 1/256, so the client computes it (see `_quantized`).
+    """
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.variables_used = model.network.variables
+
+    @tf.function(input_signature=[tf.TensorSpec([1, model.input_px, model.input_px, 3], tf.float32, name="images")])
+    def serve(images):
+        return dict(zip(RAW_OUTPUTS, model.predict_logits(images), strict=True))
+
+    module.serve = serve
+    return module
+
+
+def anchors_yxhw(model):
+    """Anchors of a `TrainedModel` as centre and size in 0..1 of the input, float32 [anchors, 4]."""
+    import numpy as np
+
+    yxyx = model.anchors_yxyx_px().numpy() / float(model.input_px)
+    return np.concatenate([(yxyx[:, :2] + yxyx[:, 2:]) / 2.0, yxyx[:, 2:] - yxyx[:, :2]], 1).astype(np.float32)
 
 
 def _post_process(classes: int, score_threshold: float):

@@ -10,6 +10,9 @@ from scripts.pipeline.errors import DetectorError
 OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
 """Names of the outputs in the signature, in the order of their indices."""
 
+RAW_OUTPUTS = ("raw_boxes", "raw_logits")
+"""The same of a file that ends before the post-processing."""
+
 LABELS = "labels.txt"
 ADVICE = "use a .tflite that `invoke tflite` made"
 WARM_UP_RUNS, LEAST_RUNS = 5, 20
@@ -19,7 +22,8 @@ class TfliteDetector:
     """A `.tflite` of our contract, run by LiteRT on the CPU.
 
     Outputs are read by the keys of the signature when there is one, else by index 0..3; slots past `num_detections`
-    are never read: what stands there may come from an earlier picture. DetectorError for a file of another shape.
+    are never read: what stands there may come from an earlier picture. A file that ends before the post-processing
+    is finished here (see `raw.py`). DetectorError for a file of another shape.
     """
 
     def __init__(self, path: Path, threads: int = 2):
@@ -35,7 +39,7 @@ class TfliteDetector:
         except (ValueError, RuntimeError) as error:
             raise DetectorError(f"LiteRT cannot run it ({_one_line(error)}): {path}: {ADVICE}") from None
         self._input = self._only_input()
-        self._outputs = self._output_indices()
+        self._outputs, self._finish = self._reading()
 
     @property
     def input_px(self) -> int:
@@ -55,7 +59,7 @@ class TfliteDetector:
         """Detections in a picture uint8 [height, width, 3], which is stretched to the input."""
         self.prepare(rgb)
         self.invoke()
-        return first_slots(*(self._interpreter.get_tensor(index) for index in self._outputs))
+        return self._finish(*(self._interpreter.get_tensor(index) for index in self._outputs))
 
     def prepare(self, rgb) -> None:
         """Put a picture into the input tensor: raw values 0..255, rounded for a uint8 input."""
@@ -81,16 +85,21 @@ class TfliteDetector:
             raise DetectorError(f"input is {form}, not float32 or uint8 [1, S, S, 3]: {self.path}: {ADVICE}")
         return inputs[0]
 
-    def _output_indices(self) -> list[int]:
-        """Tensor indices of OUTPUTS."""
+    def _reading(self):
+        """Tensor indices of the outputs, and the function that makes Detections of their values."""
         for key in self._interpreter.get_signature_list():
             details = self._interpreter.get_signature_runner(key).get_output_details()
             if set(OUTPUTS) <= set(details):
-                return [details[name]["index"] for name in OUTPUTS]
+                return [details[name]["index"] for name in OUTPUTS], first_slots
+            if set(RAW_OUTPUTS) <= set(details):
+                from scripts.deploy.raw import RawDecoder
+
+                outputs = [details[name] for name in RAW_OUTPUTS]
+                return [output["index"] for output in outputs], RawDecoder(self.path, *outputs)
         details = self._interpreter.get_output_details()
         if len(details) != len(OUTPUTS):
             raise DetectorError(f"{len(details)} outputs, not the four of a detector: {self.path}: {ADVICE}")
-        return [detail["index"] for detail in details]
+        return [detail["index"] for detail in details], first_slots
 
 
 class SavedModelDetector:

@@ -62,26 +62,34 @@ def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
 
 def _make(root: Path, model, name: str, variant: str, labels: list[str], metrics: dict, settings) -> bytes:
     """The bytes of a variant with metadata: what is scored is what is shipped."""
-    from scripts.deploy.convert import calibration_pictures, convert
+    from scripts.deploy.convert import CALIBRATED, anchors_yxhw, calibration_pictures, convert
     from scripts.deploy.equalize import equalize
     from scripts.deploy.metadata import with_metadata
-    from scripts.evaluation.model import load_model
+    from scripts.evaluation.model import DETECTIONS, load_model
+    from scripts.training.experiment import SUPPRESSION_IOU
     from scripts.training.run_file import installed_versions, read_run
 
-    calibration = []
-    if variant == "int8":
+    calibration, decoding = [], {}
+    if variant in CALIBRATED or variant == "int8_qat":
         calibration = calibration_pictures(root, model.input_px, settings.tflite.calibration_pictures)
         model = load_model(root, settings.export.checkpoint)  # Its weights are rewritten; the float files keep theirs.
         equalize(model, calibration)
+    if variant == "int8_qat":
+        from scripts.deploy.qat import quantisation_aware
+
+        model = quantisation_aware(root, model, settings.tflite.qat_share)
+    if variant == "int8_raw":
+        decoding = {"decoding": {"score_threshold": settings.evaluate.score_threshold,
+                                 "suppression_iou": SUPPRESSION_IOU, "max_detections": DETECTIONS}}
     data = convert(model, variant, settings.evaluate.score_threshold, calibration)
     run = read_run(root) or {}
     provenance = {
         "model": settings.model.id, "variant": variant, "checkpoint": model.checkpoint,
         "checkpoint_AP": metrics["AP"], "data_sha256": run.get("data_sha256"), "weights": run.get("weights"),
-        "versions": installed_versions(), "calibration_pictures": len(calibration)}
+        "versions": installed_versions(), "calibration_pictures": len(calibration)} | decoding
     return with_metadata(
         data, labels, name=name, description=f"Object detector {settings.model.id} ({variant}).", author="",
-        licence="", provenance=provenance)
+        licence="", provenance=provenance, anchors_yxhw=anchors_yxhw(model) if decoding else None)
 
 
 def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoint_ap: float | None, settings) -> dict:

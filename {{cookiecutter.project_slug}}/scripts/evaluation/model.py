@@ -47,14 +47,21 @@ class TrainedModel:
 
         `pixels`: [batch, side, side, 3], RGB 0..255. Class i is label map id i + 1: the background column is cut off.
         """
-        features = self.network.decoder(self.network.backbone(normalize_pixels(pixels), training=False),
-                                        training=False)
+        boxes, logits = self.predict_logits(pixels)
+        return boxes, tf.sigmoid(logits)
+
+    def predict_logits(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `predict`, with the scores before their sigmoid."""
+        return self._heads(normalize_pixels(pixels))
+
+    def _heads(self, normalized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        features = self.network.decoder(self.network.backbone(normalized, training=False), training=False)
         logits, boxes, _ = self.network.head(features, training=False)
         classes, levels = self.config.num_classes, [str(level) for level in self._levels()]
-        batch = pixels.shape[0] or tf.shape(pixels)[0]
+        batch = normalized.shape[0] or tf.shape(normalized)[0]
         logits = tf.concat([tf.reshape(logits[level], [batch, -1, classes]) for level in levels], 1)
         boxes = tf.concat([tf.reshape(boxes[level], [batch, -1, 4]) for level in levels], 1)
-        return boxes, tf.sigmoid(logits[:, :, 1:])
+        return boxes, logits[:, :, 1:]
 
     def detect(self, pixels: tf.Tensor, score_threshold: float) -> tuple[tf.Tensor, ...]:
         """Boxes [batch, 100, 4] (yxyx, 0..1), classes [batch, 100] from 0, scores [batch, 100], counts [batch].

@@ -108,17 +108,18 @@ class Export:
     checkpoint: str = setting("best", form="best|last|[0-9]+")
 
 
-VARIANTS = ("float32", "float16", "int8")
+VARIANTS = ("float32", "float16", "dynamic", "int8", "int8_qat", "int8_raw")
 
 
 @dataclass(frozen=True)
 class Tflite:
     """The files for phones and the gate that one of them has to pass."""
 
-    variants: tuple[str, ...] = setting(list(VARIANTS), choices=VARIANTS)
+    variants: tuple[str, ...] = setting(["float32", "float16", "int8"], choices=VARIANTS)
     ship: str = setting("int8", choices=VARIANTS)
     max_ap_drop: float = setting(0.01, least=0, most=1)
     calibration_pictures: int = setting(200, least=1)
+    qat_share: float = setting(0.2, least=0, most=1)
     threads: int = setting(2, least=1)
 
 

@@ -36,7 +36,7 @@ def quick_gradients(model) -> Iterator[None]:
 def _wide_layers(model) -> list:
     return [layer for layer in model.submodules if isinstance(layer, tf_keras.layers.DepthwiseConv2D)
             and layer.kernel_size[1] == WIDTH and layer.depth_multiplier == 1 and layer.padding == "same"
-            and layer.trainable and not layer.use_bias]
+            and layer.trainable and not layer.use_bias and layer.activation is tf_keras.activations.linear]
 
 
 def _convolve(layer, inputs):

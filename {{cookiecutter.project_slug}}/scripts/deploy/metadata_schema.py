@@ -1,0 +1,78 @@
+"""The flatbuffer schemas of a `.tflite` and its metadata, and how tables become bytes.
+
+MediaPipe's schemas are loaded from the files in its wheel: importing the package would start its native library.
+"""
+
+import functools
+import importlib.util
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+from scripts.pipeline.errors import DetectorError
+
+FIELD, MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFLITE_METADATA", b"TFL3", b"M001"
+
+
+@functools.cache
+def metadata_schema():
+    """MediaPipe's schema of the metadata."""
+    return _mediapipe("metadata_schema_py_generated")
+
+
+@functools.cache
+def anchors_schema():
+    """MediaPipe's schema of anchors and of the decoding of boxes."""
+    return _mediapipe("object_detector_metadata_schema_py_generated")
+
+
+def _mediapipe(name: str):
+    package = importlib.util.find_spec("mediapipe")
+    if package is None or not package.submodule_search_locations:
+        raise DetectorError(
+            "mediapipe is not installed: requirements.txt: run `pip install --no-deps -r requirements.txt`"
+        )
+    path = Path(package.submodule_search_locations[0]) / f"tasks/metadata/{name}.py"
+    spec = importlib.util.spec_from_file_location(f"detector_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def packed(table, identifier: bytes) -> bytes:
+    """A table of the object interface as a flatbuffer file."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(table.Pack(builder), identifier)
+    return bytes(builder.Output())
+
+
+def content(schema, kind: str, properties):
+    """What a tensor holds: `kind` is the name of a table of properties."""
+    table = schema.ContentT()
+    table.contentPropertiesType = getattr(schema.ContentProperties, kind)
+    table.contentProperties = properties
+    return table
+
+
+def metadata_table(model: bytes):
+    """The `ModelMetadataT` in the bytes of a `.tflite`, None without."""
+    from ai_edge_litert import schema_py_generated as model_schema
+
+    network = model_schema.Model.GetRootAsModel(model, 0)
+    entries = [network.Metadata(index) for index in range(network.MetadataLength())]
+    found = [entry for entry in entries if entry.Name() == FIELD]
+    if not found:
+        return None
+    data = network.Buffers(found[0].Buffer()).DataAsNumpy().tobytes()
+    schema = metadata_schema()
+    return schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAsModelMetadata(data, 0))
+
+
+def associated_files(model: bytes) -> dict[str, str]:
+    """Texts of the files that follow the network as a zip, by name; {} when there are none."""
+    if not zipfile.is_zipfile(BytesIO(model)):
+        return {}
+    with zipfile.ZipFile(BytesIO(model)) as archive:
+        return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}

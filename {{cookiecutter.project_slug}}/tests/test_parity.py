@@ -1,0 +1,187 @@
+"""One network, many files and readers: the same pictures give the same boxes, and a reader that errs is caught.
+
+The small project has drawn pictures of 128 x 96 pixels and weights that two steps of training hardly moved.
+"""
+
+import numpy as np
+import pytest
+from parity import same_share
+
+from scripts.deploy.resize import stretch
+
+pytestmark = pytest.mark.slow
+
+LABELS = ["apple", "banana", "orange", "strawberry"]
+# Variant: (largest difference of scores, least share of detections that have to be the same).
+EXACT, TOLERANCES = (0.005, 0.99), {"float32": (0.005, 0.99), "float16": (0.05, 0.9), "dynamic": (0.3, 0.4),
+                                    "int8": (0.2, 0.4), "int8_raw": (0.2, 0.4)}
+
+
+@pytest.fixture(scope="module")
+def lively(trained):
+    """The trained model with class scores that differ: two steps leave them all at one per cent.
+
+    Scaled and shifted by what it says of a few pictures, so that one place in a hundred scores above a half in every
+    class whatever two steps of training left in the layers before.
+    """
+    import numpy as np
+
+    from scripts.deploy.convert import calibration_pictures
+    from scripts.evaluation.model import load_model
+
+    model = load_model(trained, "best")
+    classifier = model.network.head._classifier
+    dice = np.random.default_rng(7)
+    classifier.pointwise_kernel.assign(dice.normal(0, 0.1, classifier.pointwise_kernel.shape))
+    classifier.depthwise_kernel.assign(dice.normal(0, 0.1, classifier.depthwise_kernel.shape))
+    classifier.bias.assign(classifier.bias * 0.0)
+    pictures = calibration_pictures(trained, model.input_px, 8)
+    scores = np.concatenate([model.predict(picture[None])[1].numpy().reshape(-1, 4) for picture in pictures])
+    logits = np.log(scores / (1 - scores))
+    scale = 2.0 / np.std(logits)
+    classifier.pointwise_kernel.assign(classifier.pointwise_kernel * scale)
+    classifier.bias.assign([0.0, *(-scale * np.quantile(logits, 0.99, axis=0))])  # First comes the background.
+    return model
+
+
+@pytest.fixture(scope="module")
+def seen(lively, trained):
+    """Three test pictures, and what the checkpoint finds in each."""
+    from scripts.deploy.reader import first_slots
+    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
+
+    pictures = [decode_rgb(picture.encoded).numpy() for picture in list(record_pictures(trained, "test"))[:3]]
+    found = [first_slots(*(part.numpy() for part in lively.detect(stretch(rgb, lively.input_px)[None], 0.3)))
+             for rgb in pictures]
+    assert min(len(each) for each in found) > 3, "a model that finds nothing proves nothing"
+    return pictures, found
+
+
+@pytest.fixture(scope="module")
+def files(lively, trained, tmp_path_factory):
+    """The network as every kind of file."""
+    import copy
+
+    from scripts.deploy.convert import CALIBRATED, anchors_yxhw, calibration_pictures, convert
+    from scripts.deploy.equalize import equalize
+    from scripts.deploy.metadata import with_metadata
+    from scripts.evaluation.model import DETECTIONS
+    from scripts.training.experiment import SUPPRESSION_IOU
+
+    calibration = calibration_pictures(trained, lively.input_px, 8)
+    decoding = {"decoding": {"score_threshold": 0.3, "suppression_iou": SUPPRESSION_IOU, "max_detections": DETECTIONS}}
+    made, weights = {}, [copy.copy(weight.numpy()) for weight in lively.network.weights]
+    for variant in TOLERANCES:
+        if variant in CALIBRATED:
+            equalize(lively, calibration)
+        raw = variant.endswith("raw")
+        data = convert(lively, variant, 0.3, calibration)
+        made[variant] = tmp_path_factory.mktemp("files") / f"{variant}.tflite"
+        made[variant].write_bytes(with_metadata(
+            data, LABELS, name="x", description="", author="", licence="", provenance=decoding if raw else {},
+            anchors_yxhw=anchors_yxhw(lively) if raw else None))
+    for weight, value in zip(lively.network.weights, weights, strict=True):
+        weight.assign(value)
+    return made
+
+
+def share(seen, detect, score_tolerance) -> float:
+    """Mean share of detections that `detect` and the checkpoint have in common."""
+    return float(np.mean([same_share(ours, detect(rgb), score_tolerance) for rgb, ours in zip(*seen, strict=True)]))
+
+
+def test_the_saved_model_finds_what_the_checkpoint_finds(lively, seen, tmp_path):
+    import tensorflow as tf
+
+    from scripts.deploy.export import detection_module
+    from scripts.deploy.reader import SavedModelDetector
+
+    module = detection_module(lively, 0.3)
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
+    assert share(seen, SavedModelDetector(tmp_path).detect, EXACT[0]) >= EXACT[1]
+
+
+@pytest.mark.parametrize("variant", TOLERANCES)
+def test_a_file_finds_what_the_checkpoint_finds(files, seen, variant):
+    from scripts.deploy.reader import TfliteDetector
+
+    score_tolerance, least = TOLERANCES[variant]
+    assert share(seen, TfliteDetector(files[variant]).detect, score_tolerance) >= least
+
+
+def test_the_raw_file_finds_what_the_finished_one_finds(files, seen):
+    """They differ in the sigmoid alone, and in one scale for the outputs."""
+    from scripts.deploy.reader import TfliteDetector
+
+    finished, raw = (TfliteDetector(files[variant]) for variant in ("int8", "int8_raw"))
+    assert np.mean([same_share(finished.detect(rgb), raw.detect(rgb), 0.1, 0.8) for rgb in seen[0]]) > 0.7
+
+
+def letterboxed(rgb, side_px):
+    height, width = rgb.shape[:2]
+    square = np.zeros((max(height, width),) * 2 + (3,), rgb.dtype)
+    square[:height, :width] = rgb
+    return stretch(square, side_px)
+
+
+def by_corners(rgb, side_px):
+    """Pixels picked from their corners on, not from their centres: the resize that is half a pixel off."""
+    rows, columns = ((np.arange(side_px) * size / side_px) for size in rgb.shape[:2])
+    doubled = np.pad(rgb, [(0, 1), (0, 1), (0, 0)], "edge").astype(np.float32)
+    down, across = (rows % 1)[:, None, None], (columns % 1)[None, :, None]
+    top, left = rows.astype(int), columns.astype(int)
+    upper = doubled[np.ix_(top, left)] * (1 - across) + doubled[np.ix_(top, left + 1)] * across
+    lower = doubled[np.ix_(top + 1, left)] * (1 - across) + doubled[np.ix_(top + 1, left + 1)] * across
+    return upper * (1 - down) + lower * down
+
+
+def changed(found, **parts):
+    from dataclasses import replace
+
+    return replace(found, **parts)
+
+
+MISTAKES = {
+    "letterbox for stretch": lambda run, rgb, side: run(letterboxed(rgb, side)),
+    "BGR for RGB": lambda run, rgb, side: run(rgb[..., ::-1]),
+    "x and y swapped": lambda run, rgb, side: changed(run(rgb), yxyx_norm=run(rgb).yxyx_norm[:, [1, 0, 3, 2]]),
+    "label offset by one": lambda run, rgb, side: changed(run(rgb), class_ids=run(rgb).class_ids + 1),
+    "normalised twice": lambda run, rgb, side: run(rgb.astype(np.float32) / 127.5 - 1.0),
+    "half a pixel off": lambda run, rgb, side: run(by_corners(rgb, side)),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_reading_is_caught(files, seen, mistake):
+    from scripts.deploy.reader import TfliteDetector
+
+    detector = TfliteDetector(files["float32"])
+    wrong = share(seen, lambda rgb: MISTAKES[mistake](detector.detect, rgb, detector.input_px), EXACT[0])
+    assert wrong < EXACT[1], f"{mistake} went unseen"
+
+
+def test_reading_slots_past_the_count_is_caught(files, seen, monkeypatch):
+    from scripts.deploy.reader import TfliteDetector, first_slots
+
+    detector = TfliteDetector(files["float32"])
+    monkeypatch.setattr(detector, "_finish", lambda boxes, classes, scores, count: first_slots(
+        boxes, classes, scores, [scores.shape[1]]))
+    assert share(seen, detector.detect, EXACT[0]) < EXACT[1]
+
+
+def test_mediapipe_has_the_scores_of_our_reader(files, seen):
+    """On pictures of the size of the input, so that nobody's resize matters."""
+    import mediapipe as mp
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    from scripts.deploy.reader import TfliteDetector
+
+    reader = TfliteDetector(files["int8"])
+    options = vision.ObjectDetectorOptions(BaseOptions(model_asset_path=str(files["int8"])), score_threshold=0.3)
+    with vision.ObjectDetector.create_from_options(options) as detector:
+        for rgb in (stretch(rgb, reader.input_px).astype(np.uint8) for rgb in seen[0]):
+            found = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)).detections
+            ours = reader.detect(rgb).scores
+            # MediaPipe leaves out a box that has no area inside the picture; all others have their score.
+            assert len(found) >= 0.9 * len(ours) > 0
+            assert all(min(abs(ours - one.categories[0].score)) < 0.01 for one in found)
