@@ -5,6 +5,7 @@ activations and the input are rounded in the forward pass as the int8 file will 
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,38 +35,40 @@ def rounded_normalisation(pixels):
     return rounded(centred / PIXEL_CENTRE, -1.0, 1.0)
 
 
-def quantisation_aware(root: Path, model: TrainedModel, share: float) -> QuantisationAware:
-    """Trains `model` on for `share` of the steps of its training; deterministic on a CPU."""
-    from official.projects.qat.vision.configs import common
-    from official.projects.qat.vision.modeling import factory
+def quantisation_aware(root: Path, model: TrainedModel, share: float, pictures: Sequence) -> QuantisationAware:
+    """Trains `model` on for `share` of the steps of its training; the same again for the same seed, on a CPU.
 
+    `pictures`: float32 [side, side, 3], RGB 0..255, for the ranges of activations. Weights of `model` are changed.
+    """
+    from scripts.deploy.qat_network import quantised_network
     from scripts.training.configure import EXPERIMENT
     from scripts.training.experiment import read_experiment, with_absolute_paths
     from scripts.training.quiet import quiet_libraries
     from scripts.training.runner import make_repeatable
 
     experiment = with_absolute_paths(read_experiment(root / EXPERIMENT), root)
-    steps = max(1, round(share * experiment.trainer.train_steps))
     make_repeatable(experiment.task.train_data.seed)
     with quiet_libraries():
-        what = common.Quantization(quantize_detection_decoder=True, quantize_detection_head=True)
-        network = factory.build_qat_retinanet(model.network, what, model.config)
-        _train(network, experiment, steps)
+        network = quantised_network(model, pictures)
+        _train(network, experiment, round(share * experiment.trainer.train_steps))
     return QuantisationAware(network, model.config, model.checkpoint)
 
 
 def _train(network, experiment, steps: int) -> None:
+    """Trains with the ranges as they are: they were measured, and the weights move little."""
     import tensorflow as tf
     from tqdm import tqdm
 
+    from scripts.deploy.qat_network import ranges
     from scripts.training.detector import DetectorTask
 
     task = DetectorTask(experiment.task)
-    optimizer = task.create_optimizer(_shorter(experiment.trainer.optimizer_config, steps))
+    optimizer = task.create_optimizer(_shorter(experiment.trainer.optimizer_config, max(1, steps)))
     step = tf.function(lambda inputs: task.train_step(inputs, model=network, optimizer=optimizer)["loss"])
     batches = task.build_inputs(experiment.task.train_data).take(steps)
-    for inputs in tqdm(batches, desc="int8_qat", total=steps, unit="step", disable=None, leave=False):
-        step(inputs)
+    with ranges(measure=False):
+        for inputs in tqdm(batches, desc="int8_qat", total=steps, unit="step", disable=None, leave=False):
+            step(inputs)
 
 
 def _shorter(optimizer_config, steps: int):

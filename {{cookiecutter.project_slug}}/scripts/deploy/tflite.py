@@ -77,7 +77,7 @@ def _make(root: Path, model, name: str, variant: str, labels: list[str], metrics
     if variant == "int8_qat":
         from scripts.deploy.qat import quantisation_aware
 
-        model = quantisation_aware(root, model, settings.tflite.qat_share)
+        model = quantisation_aware(root, model, settings.tflite.qat_share, calibration)
     if variant == "int8_raw":
         decoding = {"decoding": {"score_threshold": settings.evaluate.score_threshold,
                                  "suppression_iou": SUPPRESSION_IOU, "max_detections": DETECTIONS}}

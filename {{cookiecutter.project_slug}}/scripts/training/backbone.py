@@ -85,7 +85,9 @@ class InvertedBottleneckNet(tf_keras.Model):
             tf_keras.layers.BatchNormalization(momentum=norm_momentum, epsilon=norm_epsilon,
                                                synchronized=use_sync_bn),
         ]
-        x = tf_utils.get_activation(activation, use_keras_layer=True)(stem[1](stem[0](inputs)))
+        # This layer, not an Activation: quantisation-aware training joins it with the batch norm before it.
+        act = tf_keras.layers.ReLU(6.0) if activation == "relu6" else tf_utils.get_activation(activation, True)
+        x = act(stem[1](stem[0](inputs)))
         block_groups, endpoints = self._block_groups(x)
         super().__init__(inputs=inputs, outputs=endpoints, **kwargs)
         self._stem, self._block_group_layers = stem, block_groups
