@@ -11,11 +11,11 @@ import json
 import zipfile
 from pathlib import Path
 
+from scripts.deploy.packed_files import PROVENANCE, provenance_text, with_files
 from scripts.deploy.reader import LABELS, OUTPUTS, label_lines
 from scripts.pipeline.errors import DetectorError
 
 FIELD, MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFLITE_METADATA", b"TFL3", b"M001"
-PROVENANCE = "provenance.json"
 TENSOR_GROUPS_SINCE = "1.2.0"
 """The oldest version of the schema that knows all that we write."""
 
@@ -56,8 +56,7 @@ def with_metadata(
     general = {"name": name, "description": description, "author": author, "license": licence}
     _put_buffer(network, _metadata_bytes(general), model_schema)
     packed = _packed(network, MODEL_IDENTIFIER)
-    text = json.dumps(provenance, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    return _with_files(packed, {LABELS: "\n".join(labels) + "\n", PROVENANCE: text})
+    return with_files(packed, {LABELS: "\n".join(labels) + "\n", PROVENANCE: provenance_text(provenance)})
 
 
 def _order_outputs(network) -> None:
@@ -167,17 +166,6 @@ def _file(schema, name: str, description: str, kind: str):
     file.name, file.description = name, description
     file.type = getattr(schema.AssociatedFileType, kind)
     return file
-
-
-def _with_files(model: bytes, files: dict[str, str]) -> bytes:
-    """The model followed by an uncompressed zip, which is the only kind that MediaPipe reads."""
-    buffer = io.BytesIO(model)
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        for name, text in files.items():
-            entry = zipfile.ZipInfo(name)  # dated 1980: the file does not depend on the hour
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, text.encode("utf-8"))
-    return buffer.getvalue()
 
 
 def read_metadata(path: Path) -> dict:

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.deploy.about import advice_text, advised, description, note_scores, read_about
 from scripts.deploy.labels import write_labels
 from scripts.evaluation.evaluate import points
 from scripts.pipeline.errors import DetectorError
@@ -41,6 +42,7 @@ def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
     """
     from scripts.evaluation.groundtruth import coco_groundtruth
     from scripts.evaluation.model import load_model
+    from scripts.evaluation.threshold import advise
 
     model = load_model(root, settings.export.checkpoint)
     metrics = json.loads((root / "eval/metrics.json").read_text(encoding="utf-8"))
@@ -48,20 +50,23 @@ def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
         raise DetectorError(f"eval/metrics.json is of {metrics['checkpoint']}, not of {model.checkpoint}: "
                             "eval/: type invoke forget evaluate, then invoke evaluate")
     labels, groundtruth = write_labels(root, root / "tflite/labels.txt"), coco_groundtruth(root, "test")
+    advice = advise(root, model, settings.evaluate.score_threshold, settings.evaluate.max_detections)
     rows = {}
     for variant in settings.tflite.variants:
-        data = _make(root, model, name, variant, labels, metrics, settings)
+        data = _make(root, model, name, variant, labels, metrics, settings, advice)
         rows[variant] = _measure(root, variant, data, groundtruth, metrics["AP"], settings)
         print(_row_text(variant, rows[variant]), flush=True)
+    note_scores(root, rows, metrics["AP"])
     _forget_others(root, rows)
+    print(advice_text(advice), flush=True)
     write_json(root / METRICS, {
-        "schema": 1, "split": "test", "ship": settings.tflite.ship, "variants": rows,
+        "schema": 1, "split": "test", "ship": settings.tflite.ship, "variants": rows, **advised(advice),
         "checkpoint": {"name": model.checkpoint, "AP": metrics["AP"], "AP50": metrics["AP50"]}})
     return _gate(rows[settings.tflite.ship], settings.tflite)
 
 
-def _make(root: Path, model, name: str, variant: str, labels: list[str], metrics: dict, settings) -> bytes:
-    """The bytes of a variant with metadata: what is scored is what is shipped."""
+def _make(root: Path, model, name: str, variant: str, labels: list[str], metrics: dict, settings, advice) -> bytes:
+    """The bytes of a variant with metadata: what is scored is what is shipped, but for the scores in its provenance."""
     from scripts.deploy.convert import calibration_pictures, convert
     from scripts.deploy.equalize import equalize
     from scripts.deploy.metadata import with_metadata
@@ -78,10 +83,13 @@ def _make(root: Path, model, name: str, variant: str, labels: list[str], metrics
     provenance = {
         "model": settings.model.id, "variant": variant, "checkpoint": model.checkpoint,
         "checkpoint_AP": metrics["AP"], "data_sha256": run.get("data_sha256"), "weights": run.get("weights"),
-        "versions": installed_versions(), "calibration_pictures": len(calibration)}
+        "versions": installed_versions(), "calibration_pictures": len(calibration),
+        "settings": settings.subset(["model.id", "train", "evaluate", "overrides"]),
+        "training": {key: run.get(key) for key in ("steps", "seconds", "stopped_by", "seed")}, **advised(advice)}
+    about = read_about(root)
     return with_metadata(
-        data, labels, name=name, description=f"Object detector {settings.model.id} ({variant}).", author="",
-        licence="", provenance=provenance)
+        data, labels, name=about.name or name, description=description(settings.model.id, variant, advice),
+        author=about.author, licence=about.licence, provenance=provenance)
 
 
 def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoint_ap: float | None, settings) -> dict:
