@@ -112,8 +112,11 @@ def test_of_a_video_that_breaks_off_the_frames_so_far_stay(tmp_path):
 
 
 def test_what_is_no_video_says_why(tmp_path):
-    cut = write_video(tmp_path / "whole.mp4").read_bytes()[:999]
-    for data, why in ((b"", "empty"), (b"no video" * 99, "no video"), (cut, "whose end with the table")):
+    whole = write_video(tmp_path / "whole.mp4").read_bytes()
+    start, end = whole.index(b"mdat") + 4, whole.index(b"moov") - 4
+    blank = whole[:start] + bytes(end - start) + whole[end:]
+    for data, why in ((b"", "empty"), (b"no video" * 99, "no video"), (whole[:999], "whose end with the table"),
+                      (blank, "no frame that can be read")):  # fmt: skip
         path = tmp_path / "x.mp4"
         path.write_bytes(data)
         with pytest.raises(ValueError, match=why):
