@@ -85,3 +85,9 @@ def test_the_projects_readme_names_every_task(bake):
     assert "tflite" in tasks and "doctor" in tasks
     for task in tasks:
         assert re.search(rf"`(invoke )?{task}\b", readme), task
+
+
+def test_the_projects_readme_shows_the_reader_as_it_is(bake):
+    project = bake()
+    (shown,) = re.findall(r"```python\n(.*?)```", project.read("README.md"), flags=re.DOTALL)
+    assert shown == project.read("clients/detect.py")

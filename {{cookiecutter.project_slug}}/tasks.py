@@ -175,7 +175,7 @@ def export(c):
 
 @task(klass=Step, pre=[export], settings=["evaluate", "export", "tflite", "model.id"], room="deploy",
       inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/*.record-*",
-              "annotations/label_map.pbtxt", "eval/metrics.json", "eval/detections.json"],
+              "annotations/label_map.pbtxt", "eval/metrics.json", "eval/detections.json", "pyproject.toml"],
       outputs=["tflite/*.tflite", "tflite/labels.txt", "tflite/metrics.json"])
 def tflite(c):
     """12 Convert to .tflite, measure every file, ship the one that passes."""
@@ -234,15 +234,19 @@ def doctor(c):
     return run(ROOT, SETTINGS, ROOT / "requirements.txt")
 
 
-@task(klass=Tool, positional=["path"],
-      help={"path": "picture or folder of pictures", "model": "a .tflite file or a SavedModel folder",
-            "out": "folder for predictions.json and drawn copies", "threshold": "lowest score that is shown, 0 to 1"})
-def predict(c, path, model="", out="inference/predictions", threshold=0.3):
-    """Detect objects in pictures and draw them."""
+@task(klass=Tool, positional=["path"], iterable=["also"],
+      help={"path": "picture, video or folder of them", "also": "one more of them; may be given again",
+            "model": "variant such as float16, a .tflite file, or the folder of a SavedModel",
+            "out": "folder for predictions.json, predictions.csv and drawn copies",
+            "threshold": "lowest score that is shown, 0 to 1; if not given, what the model advises",
+            "every": "look at every Nth frame of a video"})
+def predict(c, path, also=None, model="", out="inference/predictions", threshold="", every="1"):
+    """Detect objects in pictures and videos and draw them."""
+    from scripts.deploy.find import find_model
     from scripts.deploy.predict import predict as run
 
-    shipped = ROOT / f"tflite/detector_{SETTINGS.tflite.ship}.tflite"
-    return run([Path(path)], Path(model) if model else shipped, ROOT / out, threshold)
+    files = [Path(one) for one in (path, *(also or ()))]
+    return run(files, find_model(ROOT, model, SETTINGS.tflite.ship), ROOT / out, threshold, every)
 
 
 @task(klass=Tool, optional=["flagged"],

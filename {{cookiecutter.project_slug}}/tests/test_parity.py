@@ -62,9 +62,10 @@ def files(lively, trained, tmp_path_factory):
     """The network as every kind of file."""
     import copy
 
-    from scripts.deploy.convert import CALIBRATED, anchors_yxhw, calibration_pictures, convert
+    from scripts.deploy.convert import anchors_yxhw, calibration_pictures, convert
     from scripts.deploy.equalize import equalize
     from scripts.deploy.metadata import with_metadata
+    from scripts.deploy.variants import CALIBRATED
     from scripts.evaluation.model import DETECTIONS
     from scripts.training.experiment import SUPPRESSION_IOU
 

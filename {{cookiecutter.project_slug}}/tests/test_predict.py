@@ -1,4 +1,4 @@
-"""`invoke predict` on folders, single pictures, phone pictures and rubbish."""
+"""`invoke predict` on folders, single pictures, phone pictures, a video and rubbish, with a detector that runs."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tiny_tflite import LABELS, picture, tiny_tflite
 
-from scripts.deploy.predict import detection_rows, find_pictures, predict
+from scripts.deploy.predict import detection_rows, predict
 from scripts.evaluation.detections import Detections
 from scripts.pipeline.errors import DetectorError
 
@@ -46,7 +46,7 @@ def test_folder_is_searched_at_any_depth_and_every_picture_is_drawn(tmp_path, mo
     save(photos / "empty.jpeg", {})
     (photos / "notes.txt").write_text("no picture")
     (photos / "torn.jpg").write_bytes((photos / "a.JPG").read_bytes()[:300])
-    counts = predict([photos], model, out, 0.3)
+    counts = predict([photos], model, out, "0.3")
     assert (counts.pictures, counts.detections, len(counts.unreadable)) == (3, 3, 1)
     assert "torn.jpg" in str(counts) and "3 pictures, 3 detections" in str(counts)
     rows = {row["file"].rsplit("/", 1)[1]: row for row in rows_of(out)}
@@ -59,7 +59,7 @@ def test_folder_is_searched_at_any_depth_and_every_picture_is_drawn(tmp_path, mo
     assert drawn == ["a.jpg", "deep/ю.jpg", "empty.jpg"]
     # A second run with the copies inside the searched folder does not take them for pictures.
     inside = photos / "out"
-    assert predict([photos], model, inside, 0.3).pictures == predict([photos], model, inside, 0.3).pictures == 3
+    assert predict([photos], model, inside, "0.3").pictures == predict([photos], model, inside, "0.3").pictures == 3
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_phone_picture_is_seen_upright(tmp_path, model):
     tags[0x0112] = 6
     stored = Image.fromarray(picture({(0, 0): 1}, 160)).resize((320, 160))
     stored.save(path, exif=tags)
-    predict([path], model, tmp_path / "out", 0.3)
+    predict([path], model, tmp_path / "out", "0.3")
     (row,) = rows_of(tmp_path / "out")
     assert (row["width"], row["height"]) == (160, 320)
     xmin, ymin, xmax, ymax = row["detections"][0]["box_xyxy_px"]
@@ -81,8 +81,8 @@ def test_phone_picture_is_seen_upright(tmp_path, model):
 @pytest.mark.slow
 def test_threshold_leaves_out_what_is_below(tmp_path, model):
     path = save(tmp_path / "a.png", {(0, 0): 0})
-    assert predict([path], model, tmp_path / "out", 1.0).detections == 0
-    assert predict([path], model, tmp_path / "out", 0.0).detections >= 1
+    assert predict([path], model, tmp_path / "out", "1.0").detections == 0
+    assert predict([path], model, tmp_path / "out", "0.0").detections >= 1
 
 
 @pytest.mark.slow
@@ -91,35 +91,57 @@ def test_nothing_readable_and_originals_in_the_way_are_refused(tmp_path, model):
     save(path, {(0, 0): 0})
     before = path.read_bytes()
     with pytest.raises(DetectorError, match="name another folder"):
-        predict([path], model, path.parent, 0.3)
+        predict([path], model, path.parent, "0.3")
     assert path.read_bytes() == before
     path.write_bytes(b"no picture")
-    with pytest.raises(DetectorError, match="no picture can be read: .*a.jpg"):
-        predict([path], model, tmp_path / "out", 0.3)
+    with pytest.raises(DetectorError, match="nothing can be read: .*a.jpg"):
+        predict([path], model, tmp_path / "out", "0.3")
 
 
 def test_missing_things_are_named_in_one_line(tmp_path):
     with pytest.raises(DetectorError, match="does not exist: .*nowhere"):
-        predict([tmp_path / "nowhere"], tmp_path / "m.tflite", tmp_path / "out", 0.3)
+        predict([tmp_path / "nowhere"], tmp_path / "m.tflite", tmp_path / "out", "0.3")
     (tmp_path / "bare").mkdir()
-    with pytest.raises(DetectorError, match="no .jpg"):
-        predict([tmp_path / "bare"], tmp_path / "m.tflite", tmp_path / "out", 0.3)
+    with pytest.raises(DetectorError, match="folder has no .*.jpg"):
+        predict([tmp_path / "bare"], tmp_path / "m.tflite", tmp_path / "out", "0.3")
     path = save(tmp_path / "a.png", {})
     with pytest.raises(DetectorError, match="run `invoke tflite` first"):
-        predict([path], tmp_path / "m.tflite", tmp_path / "out", 0.3)
+        predict([path], tmp_path / "m.tflite", tmp_path / "out", "0.3")
     with pytest.raises(DetectorError, match="--threshold"):
-        predict([path], tmp_path / "m.tflite", tmp_path / "out", 30)
+        predict([path], tmp_path / "m.tflite", tmp_path / "out", "30")
     assert not (tmp_path / "out").exists()
 
 
-def test_pictures_of_one_name_get_two_copies(tmp_path):
-    from scripts.deploy.predict import _targets
+@pytest.mark.slow
+def test_the_advised_threshold_holds_when_none_is_given(tmp_path, model):
+    from scripts.deploy.packed_files import with_more_provenance
 
-    for name in ("a.jpg", "A.png", "b.jpg"):
-        save(tmp_path / "in" / name, {})
-    pictures = find_pictures([tmp_path / "in"], tmp_path / "out")
-    drawn = {path.name: target.name for path, target in _targets(pictures, tmp_path / "out").items()}
-    assert drawn == {"a.jpg": "a.jpg.jpg", "A.png": "A.png.jpg", "b.jpg": "b.jpg"}
+    path = save(tmp_path / "a.png", {(0, 0): 0})
+    plain = predict([path], model, tmp_path / "out")
+    assert (plain.detections, plain.threshold) == (1, 0.3) and "(--threshold not given)" in str(plain)
+    model.write_bytes(with_more_provenance(model.read_bytes(), {"advised_score_threshold": 0.9999}))
+    advised = predict([path], model, tmp_path / "out")
+    assert (advised.detections, advised.threshold) == (0, 0.9999) and "(advised by the model)" in str(advised)
+    assert predict([path], model, tmp_path / "out", "0.3").detections == 1
+
+
+@pytest.mark.slow
+def test_frames_of_a_video_are_seen_as_pictures_are(tmp_path, model):
+    import cv2
+
+    rgb = picture({(0, 0): 0, (2, 3): 1}, 160)
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 160))
+    for _ in range(3):
+        writer.write(rgb[..., ::-1].copy())
+    writer.release()
+    path = save(tmp_path / "p.png", {(0, 0): 0, (2, 3): 1})
+    counts = predict([path, tmp_path / "v.avi"], model, tmp_path / "out", "0.3")
+    assert (counts.pictures, counts.videos, counts.frames, counts.detections) == (1, 1, 3, 8)
+    first, *frames = rows_of(tmp_path / "out")
+    for row in frames:
+        for seen, frame in zip(first["detections"], row["detections"], strict=True):
+            assert seen["class"] == frame["class"], "red and blue are not exchanged"
+            assert seen["box_xyxy_px"] == pytest.approx(frame["box_xyxy_px"], abs=1)
 
 
 def test_rows_are_clipped_named_and_best_first():

@@ -11,16 +11,13 @@ from pathlib import Path
 
 from scripts.deploy.reader import OUTPUTS, RAW_OUTPUTS
 
-CALIBRATED = ("int8", "int8_raw")
-"""Variants whose ranges are measured on training pictures."""
-
 
 def convert(model, variant: str, score_threshold: float, calibration: Iterable) -> bytes:
     """`.tflite` bytes of a `TrainedModel`.
 
     `variant`: one of `pipeline/tables.py`; `model` is a quantisation-aware one (`qat.py`) for `int8_qat`.
-    `calibration`: float32 [side, side, 3] pictures, RGB 0..255, read for CALIBRATED variants only; they should reach 0
-    and 255, so that the uint8 input is the raw pixel.
+    `calibration`: float32 [side, side, 3] pictures, RGB 0..255, read for `int8` and `int8_raw`; they should reach 0 and
+    255, so that the uint8 input is the raw pixel.
     """
     import tensorflow as tf
 

@@ -13,17 +13,16 @@ from scripts.deploy.metadata_schema import (
     FIELD,
     METADATA_IDENTIFIER,
     MODEL_IDENTIFIER,
-    associated_files,
     content,
     metadata_schema,
     metadata_table,
     packed,
 )
+from scripts.deploy.packed_files import PROVENANCE, provenance_text, split_files, with_files
 from scripts.deploy.raw_metadata import decoding_metadata, raw_outputs
 from scripts.deploy.reader import LABELS, OUTPUTS, RAW_OUTPUTS, label_lines
 from scripts.pipeline.errors import DetectorError
 
-PROVENANCE = "provenance.json"
 TENSOR_GROUPS_SINCE = "1.2.0"
 """The oldest version of the schema that knows all that we write."""
 
@@ -51,8 +50,7 @@ def with_metadata(
     general = {"name": name, "description": description, "author": author, "license": licence}
     _put_buffer(network, _metadata_bytes(general, anchors_yxhw, len(labels)), model_schema)
     finished = packed(network, MODEL_IDENTIFIER)
-    text = json.dumps(provenance, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    return _with_files(finished, {LABELS: "\n".join(labels) + "\n", PROVENANCE: text})
+    return with_files(finished, {LABELS: "\n".join(labels) + "\n", PROVENANCE: provenance_text(provenance)})
 
 
 def _order_outputs(network, names: tuple[str, ...]) -> None:
@@ -154,17 +152,6 @@ def _file(schema, name: str, description: str, kind: str):
     return file
 
 
-def _with_files(model: bytes, files: dict[str, str]) -> bytes:
-    """The model followed by an uncompressed zip, which is the only kind that MediaPipe reads."""
-    buffer = io.BytesIO(model)
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        for name, text in files.items():
-            entry = zipfile.ZipInfo(name)  # dated 1980: the file does not depend on the hour
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, text.encode("utf-8"))
-    return buffer.getvalue()
-
-
 def read_metadata(path: Path) -> dict:
     """`name`, `description`, `author`, `licence`, `labels`, `normalization` (mean, std), `outputs` and `provenance`.
 
@@ -180,7 +167,7 @@ def read_metadata(path: Path) -> dict:
     metadata = metadata_table(data)
     if metadata is None or not zipfile.is_zipfile(io.BytesIO(data)):
         raise DetectorError(f"file has no metadata: {path}: {advice}")
-    return {**_described(metadata), **_from_files(associated_files(data))}
+    return {**_described(metadata), **_from_files(split_files(data)[1])}
 
 
 def _described(metadata) -> dict:

@@ -5,8 +5,6 @@ MediaPipe's schemas are loaded from the files in its wheel: importing the packag
 
 import functools
 import importlib.util
-import zipfile
-from io import BytesIO
 from pathlib import Path
 
 from scripts.pipeline.errors import DetectorError
@@ -68,11 +66,3 @@ def metadata_table(model: bytes):
     data = network.Buffers(found[0].Buffer()).DataAsNumpy().tobytes()
     schema = metadata_schema()
     return schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAsModelMetadata(data, 0))
-
-
-def associated_files(model: bytes) -> dict[str, str]:
-    """Texts of the files that follow the network as a zip, by name; {} when there are none."""
-    if not zipfile.is_zipfile(BytesIO(model)):
-        return {}
-    with zipfile.ZipFile(BytesIO(model)) as archive:
-        return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}

@@ -1,106 +1,113 @@
-"""`invoke predict`: a detector on any pictures; what it found as JSON and drawn on copies."""
+"""`invoke predict`: a detector on any pictures and videos; what it found as JSON, as a table and drawn on copies."""
 
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.deploy.find import copy_targets, find_files, is_video
+from scripts.deploy.results import results
 from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.files import replacing, write_json
+from scripts.pipeline.files import replacing
+from scripts.pipeline.typed import typed_number
+from scripts.pipeline.words import counted
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png"}
-PREDICTIONS = "predictions.json"
 BOX_DECIMALS = 2
+USUAL_THRESHOLD = 0.3
+"""For a model that advises none."""
 
 
 @dataclass(frozen=True)
 class PredictCounts:
-    """Pictures read, detections in them, where the result is, and a line for each picture that could not be read."""
+    """What was read and found, where the result is, and a line for each file that could not be read, or not wholly.
+
+    `frames` are those of `videos`; `threshold` is a score 0..1 and `reason` says where it comes from.
+    """
 
     pictures: int
+    videos: int
+    frames: int
     detections: int
+    threshold: float
+    reason: str
     out: str
     unreadable: tuple[str, ...] = ()
+    broken_off: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = f"{self.pictures:,} pictures, {self.detections:,} detections in {self.out}"
-        if self.unreadable:
-            named = "; ".join(self.unreadable[:3]) + ("; ..." if len(self.unreadable) > 3 else "")
-            text += f", {len(self.unreadable):,} unreadable left out ({named})"
+        parts = [counted(self.pictures, "picture")] if self.pictures or not self.videos else []
+        if self.videos:
+            parts.append(f"{counted(self.videos, 'video')} ({counted(self.frames, 'frame')})")
+        parts.append(f"{counted(self.detections, 'detection')} from a score of {self.threshold:g} ({self.reason})")
+        text = f"{', '.join(parts)} in {self.out}"
+        for lines, what in ((self.unreadable, "unreadable left out"), (self.broken_off, "broken off")):
+            if lines:
+                text += f", {len(lines):,} {what} ({'; '.join(lines[:3])}{'; ...' if len(lines) > 3 else ''})"
         return text
 
 
-def predict(paths: list[Path], model: Path, out: Path, threshold: float) -> PredictCounts:
-    """Detect in `paths` (pictures, or folders with all below them) and write `out/predictions.json` and drawn copies.
+def predict(paths: list[Path], model: Path, out: Path, threshold: str = "", every: str = "1") -> PredictCounts:
+    """Detect in `paths` (pictures, videos, or folders with all below them); write `out/predictions.json` and `.csv`
+    and drawn copies.
 
-    `model` is a `.tflite` or the folder of a SavedModel, `threshold` the lowest score 0..1 that is kept. Pictures are
-    turned upright by their EXIF orientation first, as viewers and phones do; boxes, `width` and `height` refer to the
-    upright picture. `class_id` is the line of `labels.txt` counted from 0. DetectorError for a missing path, a folder
-    without pictures, copies that would replace originals, or when no picture can be read.
+    `model` is a `.tflite` or the folder of a SavedModel. `threshold` is the lowest score 0..1 that is kept, as typed;
+    "" is what the file advises, or USUAL_THRESHOLD. Of a video each `every`th frame is looked at. Pictures and frames
+    are turned upright first, as viewers and phones do; boxes, `width` and `height` refer to the upright picture.
+    `class_id` is the line of `labels.txt` counted from 0. DetectorError for a missing path, a folder without pictures,
+    copies that would replace originals, or when nothing can be read.
     """
     from tqdm import tqdm
 
     from scripts.deploy.reader import open_detector
+    from scripts.deploy.video import predict_video
 
-    if not 0 <= threshold <= 1:
-        raise DetectorError(
-            f"threshold {threshold} is not a score: --threshold: give a number from 0 to 1, such as 0.3"
-        )
-    pictures = find_pictures(paths, out)
-    targets = _targets(pictures, out)
-    detector = open_detector(model)
-    labels, rows, unreadable = detector.labels, [], []
-    for path in tqdm(pictures, desc="predict", unit="picture", disable=None, leave=False):
-        try:
-            rows.append(_predict_one(path, detector, labels, threshold, targets[path]))
-        except ValueError as error:
-            unreadable.append(f"{path}: {error}")
-    if not rows:
-        raise DetectorError(f"no picture can be read: {unreadable[0]}: give JPEG or PNG files")
-    write_json(out / PREDICTIONS, rows)
-    return PredictCounts(len(rows), sum(len(row["detections"]) for row in rows), out.as_posix(), tuple(unreadable))
-
-
-def find_pictures(paths: list[Path], out: Path) -> dict[Path, Path]:
-    """Pictures in order, each with its place below the path it came from; nothing in `out` is one.
-
-    A file that is named is taken whatever its ending; in a folder .jpg, .jpeg and .png count, in any case.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise DetectorError(f"path does not exist: {path}: give a picture or a folder of pictures")
-        if path.is_file():
-            found[path] = Path(path.name)
-            continue
-        inside = {one: one.relative_to(path) for one in sorted(path.rglob("*")) if _is_picture(one, out)}
-        if not inside:
-            raise DetectorError(f"folder has no .jpg, .jpeg or .png: {path}: give a folder of pictures")
-        found |= inside
-    return found
+    lowest, reason = _lowest_score(threshold, model)
+    step = typed_number(every, "every", int, 1, float("inf"), "5")
+    files = find_files(paths, out)
+    targets = copy_targets(files, out)
+    look = _looker(open_detector(model), lowest)
+    frames, pictures, unreadable, broken_off = [], 0, [], []
+    with results(out) as written:
+        for path in tqdm(files, desc="predict", unit="file", disable=None, leave=False):
+            try:
+                if is_video(path):
+                    count, flaw = predict_video(path, look, step, targets[path], written.add)
+                    frames.append(count)
+                    broken_off += [f"{path}: {flaw}"] if flaw else []
+                else:
+                    written.add(_predict_picture(path, look, targets[path]))
+                    pictures += 1
+            except ValueError as error:
+                unreadable.append(f"{path}: {error}")
+        if not written.rows:
+            raise DetectorError(f"nothing can be read: {unreadable[0]}: give JPEG, PNG or video files")
+    return PredictCounts(pictures, len(frames), sum(frames), written.detections, lowest, reason, out.as_posix(),
+                         tuple(unreadable), tuple(broken_off))
 
 
-def _is_picture(path: Path, out: Path) -> bool:
-    if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith(".") or not path.is_file():
-        return False
-    return out.resolve() not in path.resolve().parents
+def _lowest_score(threshold: str, model: Path) -> tuple[float, str]:
+    """The threshold 0..1 that holds, and where it comes from."""
+    from scripts.deploy.packed_files import provenance_of
+
+    if threshold:
+        return typed_number(threshold, "threshold", float, 0, 1, "0.3"), "--threshold"
+    advised = provenance_of(model).get("advised_score_threshold")
+    return (USUAL_THRESHOLD, "--threshold not given") if advised is None else (advised, "advised by the model")
 
 
-def _targets(pictures: dict[Path, Path], out: Path) -> dict[Path, Path]:
-    """Where the drawn copy of each picture goes: `NAME.jpg`, or `NAME.png.jpg` where two would have one name."""
-    names = Counter(str(place.with_suffix("")).casefold() for place in pictures.values())
-    originals, targets = {path.resolve() for path in pictures}, {}
-    for path, place in pictures.items():
-        shared = names[str(place.with_suffix("")).casefold()] > 1
-        targets[path] = out / (place.with_name(place.name + ".jpg") if shared else place.with_suffix(".jpg"))
-        if targets[path].resolve() in originals:
-            raise DetectorError(f"the drawn copy would replace {targets[path]}: --out {out}: name another folder")
-    return targets
-
-
-def _predict_one(path: Path, detector, labels: list[str], threshold: float, target: Path) -> dict:
-    """The row of one picture; its copy is drawn on the way. ValueError says why a picture cannot be read."""
+def _looker(detector, threshold: float) -> Callable:
+    """A function from an upright RGB picture to its detections as they stand in `predictions.json`."""
     import numpy as np
 
+    labels = detector.labels
+
+    def look(image) -> list[dict]:
+        return detection_rows(detector.detect(np.asarray(image)), image.size, labels, threshold)
+
+    return look
+
+
+def _predict_picture(path: Path, look: Callable, target: Path) -> dict:
+    """The row of one picture; its copy is drawn on the way. ValueError says why a picture cannot be read."""
     from scripts.pictures.decode import open_upright
     from scripts.pictures.draw import draw_detections
 
@@ -108,7 +115,7 @@ def _predict_one(path: Path, detector, labels: list[str], threshold: float, targ
         image = open_upright(path.read_bytes())
     except OSError as error:
         raise ValueError(error.strerror) from error
-    rows = detection_rows(detector.detect(np.asarray(image)), image.size, labels, threshold)
+    rows = look(image)
     with replacing(target) as temporary:
         draw_detections(image, rows).save(temporary, "JPEG", quality=90)
     return {"file": path.as_posix(), "width": image.width, "height": image.height, "detections": rows}

@@ -4,10 +4,9 @@ The rule is that of the other files, `TFLite_Detection_PostProcess` with `use_re
 its best class, and a box is dropped when it overlaps a better one of any class.
 """
 
-import json
 from pathlib import Path
 
-from scripts.deploy.metadata_schema import associated_files
+from scripts.deploy.packed_files import provenance_of
 from scripts.deploy.raw_metadata import read_anchors_yxhw
 from scripts.evaluation.detections import Detections
 from scripts.pipeline.errors import DetectorError
@@ -22,10 +21,9 @@ class RawDecoder:
     """
 
     def __init__(self, path: Path, boxes: dict, logits: dict):
-        data = Path(path).read_bytes()
         self._quantizations = [output["quantization"] for output in (boxes, logits)]
-        self._anchors = read_anchors_yxhw(data)
-        self._decoding = json.loads(associated_files(data).get("provenance.json", "{}")).get("decoding")
+        self._anchors = read_anchors_yxhw(Path(path).read_bytes())
+        self._decoding = provenance_of(path).get("decoding")
         if self._anchors is None or self._decoding is None:
             raise DetectorError(f"file without post-processing has no anchors in its metadata: {path}: use a .tflite "
                                 "that `invoke tflite` made")

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.deploy.about import advice_text, advised, note_scores
 from scripts.deploy.labels import write_labels
 from scripts.evaluation.evaluate import points
 from scripts.pipeline.errors import DetectorError
@@ -39,8 +40,10 @@ def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
     Raises DetectorError if the shipped variant does not pass the gate (`passes`); its file is then in
     `tflite/rejected/`.
     """
+    from scripts.deploy.variants import variant_bytes
     from scripts.evaluation.groundtruth import coco_groundtruth
     from scripts.evaluation.model import load_model
+    from scripts.evaluation.threshold import advise
 
     model = load_model(root, settings.export.checkpoint)
     metrics = json.loads((root / "eval/metrics.json").read_text(encoding="utf-8"))
@@ -48,48 +51,19 @@ def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
         raise DetectorError(f"eval/metrics.json is of {metrics['checkpoint']}, not of {model.checkpoint}: "
                             "eval/: type invoke forget evaluate, then invoke evaluate")
     labels, groundtruth = write_labels(root, root / "tflite/labels.txt"), coco_groundtruth(root, "test")
+    advice = advise(root, model, settings.evaluate.score_threshold, settings.evaluate.max_detections)
     rows = {}
     for variant in settings.tflite.variants:
-        data = _make(root, model, name, variant, labels, metrics, settings)
+        data = variant_bytes(root, model, name, variant, labels, metrics, settings, advice)
         rows[variant] = _measure(root, variant, data, groundtruth, metrics["AP"], settings)
         print(_row_text(variant, rows[variant]), flush=True)
+    note_scores(root, rows, metrics["AP"])
     _forget_others(root, rows)
+    print(advice_text(advice), flush=True)
     write_json(root / METRICS, {
-        "schema": 1, "split": "test", "ship": settings.tflite.ship, "variants": rows,
+        "schema": 1, "split": "test", "ship": settings.tflite.ship, "variants": rows, **advised(advice),
         "checkpoint": {"name": model.checkpoint, "AP": metrics["AP"], "AP50": metrics["AP50"]}})
     return _gate(rows[settings.tflite.ship], settings.tflite)
-
-
-def _make(root: Path, model, name: str, variant: str, labels: list[str], metrics: dict, settings) -> bytes:
-    """The bytes of a variant with metadata: what is scored is what is shipped."""
-    from scripts.deploy.convert import CALIBRATED, anchors_yxhw, calibration_pictures, convert
-    from scripts.deploy.equalize import equalize
-    from scripts.deploy.metadata import with_metadata
-    from scripts.evaluation.model import DETECTIONS, load_model
-    from scripts.training.experiment import SUPPRESSION_IOU
-    from scripts.training.run_file import installed_versions, read_run
-
-    calibration, decoding = [], {}
-    if variant in CALIBRATED or variant == "int8_qat":
-        calibration = calibration_pictures(root, model.input_px, settings.tflite.calibration_pictures)
-        model = load_model(root, settings.export.checkpoint)  # Its weights are rewritten; the float files keep theirs.
-        equalize(model, calibration)
-    if variant == "int8_qat":
-        from scripts.deploy.qat import quantisation_aware
-
-        model = quantisation_aware(root, model, settings.tflite.qat_share, calibration)
-    if variant == "int8_raw":
-        decoding = {"decoding": {"score_threshold": settings.evaluate.score_threshold,
-                                 "suppression_iou": SUPPRESSION_IOU, "max_detections": DETECTIONS}}
-    data = convert(model, variant, settings.evaluate.score_threshold, calibration)
-    run = read_run(root) or {}
-    provenance = {
-        "model": settings.model.id, "variant": variant, "checkpoint": model.checkpoint,
-        "checkpoint_AP": metrics["AP"], "data_sha256": run.get("data_sha256"), "weights": run.get("weights"),
-        "versions": installed_versions(), "calibration_pictures": len(calibration)} | decoding
-    return with_metadata(
-        data, labels, name=name, description=f"Object detector {settings.model.id} ({variant}).", author="",
-        licence="", provenance=provenance, anchors_yxhw=anchors_yxhw(model) if decoding else None)
 
 
 def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoint_ap: float | None, settings) -> dict:

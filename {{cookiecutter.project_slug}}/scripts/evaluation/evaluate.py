@@ -55,8 +55,9 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
     return EvaluateCounts(metrics["pictures"], metrics["boxes"], model.checkpoint, metrics["AP"], metrics["AP50"])
 
 
-def checkpoint_detections(root: Path, model, score_threshold: float, max_detections: int) -> Iterator[dict]:
-    """Detections of a `TrainedModel` on the test split in COCO form, in pixels of the stored pictures."""
+def checkpoint_detections(root: Path, model, score_threshold: float, max_detections: int,
+                          split: str = "test") -> Iterator[dict]:
+    """Detections of a `TrainedModel` on a split in COCO form, in pixels of the stored pictures."""
     import tensorflow as tf
 
     from scripts.evaluation.detections import Detections, coco_detections
@@ -64,7 +65,7 @@ def checkpoint_detections(root: Path, model, score_threshold: float, max_detecti
     from scripts.evaluation.model import stretch
 
     detect = tf.function(lambda pixels: model.detect(pixels, score_threshold))
-    for pictures in batched(record_pictures(root, "test"), BATCH):
+    for pictures in batched(record_pictures(root, split), BATCH):
         pixels = tf.stack([stretch(decode_rgb(picture.encoded), model.input_px) for picture in pictures])
         found = [output.numpy() for output in detect(pixels)]
         for picture, boxes, classes, scores, count in zip(pictures, *found, strict=True):
