@@ -50,7 +50,7 @@ def seen(lively, trained):
     from scripts.deploy.reader import first_slots
     from scripts.evaluation.groundtruth import decode_rgb, record_pictures
 
-    pictures = [decode_rgb(picture.encoded).numpy() for picture in list(record_pictures(trained, "test"))[:3]]
+    pictures = [decode_rgb(picture.encoded) for picture in list(record_pictures(trained, "test"))[:3]]
     found = [first_slots(*(part.numpy() for part in lively.detect(stretch(rgb, lively.input_px)[None], 0.3)))
              for rgb in pictures]
     assert min(len(each) for each in found) > 3, "a model that finds nothing proves nothing"
