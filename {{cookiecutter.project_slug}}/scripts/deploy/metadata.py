@@ -4,38 +4,22 @@ MediaPipe's own writer does not import from its 1.2 wheel and stamps the hour in
 in the wheel, and is used here. `labels.txt` and `provenance.json` follow the network as an uncompressed zip.
 """
 
-import functools
-import importlib.util
 import io
 import json
 import zipfile
 from pathlib import Path
 
 from scripts.deploy.reader import LABELS, OUTPUTS, label_lines
+from scripts.deploy.tflite_file import FIELD, MODEL_IDENTIFIER, decoded, metadata_schema, read_tflite
 from scripts.pipeline.errors import DetectorError
 
-FIELD, MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFLITE_METADATA", b"TFL3", b"M001"
+METADATA_IDENTIFIER = b"M001"
 PROVENANCE = "provenance.json"
 TENSOR_GROUPS_SINCE = "1.2.0"
 """The oldest version of the schema that knows all that we write."""
 
 LOCATION_ORDER = (1, 0, 3, 2)
 """Where left, top, right and bottom stand in a row of the boxes tensor, which is ymin, xmin, ymax, xmax."""
-
-
-@functools.cache
-def _schema():
-    """The metadata schema of MediaPipe, loaded from its file: importing the package would start its native library."""
-    package = importlib.util.find_spec("mediapipe")
-    if package is None or not package.submodule_search_locations:
-        raise DetectorError(
-            "mediapipe is not installed: requirements.txt: run `pip install --no-deps -r requirements.txt`"
-        )
-    path = Path(package.submodule_search_locations[0]) / "tasks/metadata/metadata_schema_py_generated.py"
-    spec = importlib.util.spec_from_file_location("tflite_metadata_schema", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def with_metadata(
@@ -97,7 +81,7 @@ def _put_buffer(network, data: bytes, model_schema) -> None:
 
 
 def _metadata_bytes(general: dict) -> bytes:
-    schema = _schema()
+    schema = metadata_schema()
     graph = schema.SubGraphMetadataT()
     graph.inputTensorMetadata = [_image(schema)]
     graph.outputTensorMetadata = _outputs(schema)
@@ -185,38 +169,22 @@ def read_metadata(path: Path) -> dict:
 
     DetectorError when the file is missing, is no `.tflite` or holds no metadata of ours.
     """
-    from ai_edge_litert import schema_py_generated as model_schema
-
-    advice = "use a .tflite that `invoke tflite` made"
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DetectorError(f"cannot be opened ({error.strerror}): {path}: run `invoke tflite`") from None
-    if data[4:8] != MODEL_IDENTIFIER:
-        raise DetectorError(f"not a .tflite file: {path}: {advice}")
-    network = model_schema.Model.GetRootAsModel(data, 0)
-    entries = [network.Metadata(index) for index in range(network.MetadataLength())]
-    found = [entry for entry in entries if entry.Name() == FIELD]
-    if not found or not zipfile.is_zipfile(io.BytesIO(data)):
-        raise DetectorError(f"file has no metadata: {path}: {advice}")
-    packed = network.Buffers(found[0].Buffer()).DataAsNumpy().tobytes()
-    schema = _schema()
-    metadata = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAsModelMetadata(packed, 0))
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        files = {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
-    return {**_described(metadata), **_from_files(files)}
+    file = read_tflite(path)
+    if file.metadata is None or PROVENANCE not in file.files:
+        raise DetectorError(f"file has no metadata of ours: {path}: use a .tflite that `invoke tflite` made")
+    return {**_described(file.metadata), **_from_files({name: one.decode("utf-8") for name, one in file.files.items()})}
 
 
 def _described(metadata) -> dict:
     graph = metadata.subgraphMetadata[0]
     unit = graph.inputTensorMetadata[0].processUnits[0].options
     return {
-        "name": _text(metadata.name),
-        "description": _text(metadata.description),
-        "author": _text(metadata.author),
-        "licence": _text(metadata.license),
+        "name": decoded(metadata.name),
+        "description": decoded(metadata.description),
+        "author": decoded(metadata.author),
+        "licence": decoded(metadata.license),
         "normalization": {"mean": [float(x) for x in unit.mean], "std": [float(x) for x in unit.std]},
-        "outputs": [_text(tensor.name) for tensor in graph.outputTensorMetadata],
+        "outputs": [decoded(tensor.name) for tensor in graph.outputTensorMetadata],
     }
 
 
@@ -225,7 +193,3 @@ def _from_files(files: dict[str, str]) -> dict:
         "labels": label_lines(files.get(LABELS, "")),
         "provenance": json.loads(files.get(PROVENANCE, "{}")),
     }
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8")
