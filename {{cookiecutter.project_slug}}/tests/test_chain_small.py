@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from mediapipe_client import mediapipe_detections
 from small_project import configure_small, settings_of
 
 from scripts.pipeline.errors import DetectorError
@@ -89,14 +90,9 @@ def matched(ours, theirs, score_tolerance):
 
 def mediapipe_scores(path, rgb):
     """Scores of MediaPipe's detector on a picture of the input's size, best first."""
-    import mediapipe as mp
-    from mediapipe.tasks.python import BaseOptions, vision
-
-    options = vision.ObjectDetectorOptions(BaseOptions(model_asset_path=str(path)), score_threshold=0.3)
-    with vision.ObjectDetector.create_from_options(options) as detector:
-        found = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)).detections
+    found = mediapipe_detections(path, rgb)
     assert found, "MediaPipe finds something"
-    return sorted((one.categories[0].score for one in found), reverse=True)
+    return sorted((score for _, score, _ in found), reverse=True)
 
 
 def test_checkpoint_savedmodel_and_tflite_find_the_same(lively, trained, tmp_path):

@@ -197,6 +197,7 @@ def test_a_file_without_labels_asks_for_them(tmp_path):
         ("a.txt", "0  person\n2  car\n", ["person", "???", "car"]),
         ("a.txt", "0: person\n1: traffic light\n", ["person", "traffic light"]),
         ("a.txt", "7 up\ncola\n", ["7 up", "cola"]),
+        ("a.pbtxt", "item { name: '/m/01g317' id: 1 display_name: 'person' }", ["person"]),
         ("a.pbtxt", "item { id: 1 name: 'person' }\nitem { id: 3 name: 'car' }", ["person", "???", "car"]),
     ],
 )

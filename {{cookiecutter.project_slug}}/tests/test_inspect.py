@@ -122,7 +122,7 @@ def test_garbage_never_ends_in_a_traceback(tmp_path):
             data[dice.randrange(8, len(data))] = dice.choice([0, 1, 127, 255, dice.randrange(256)])
         try:
             text = inspect(write(tmp_path, bytes(data)))
-            inspect(tmp_path / "a file.tflite", as_json=True)
+            json.loads(inspect(tmp_path / "a file.tflite", as_json=True), parse_constant=pytest.fail)
             assert max(map(len, text.split("\n")[1:])) <= 100 and "\x1b" not in text
             shown += 1
         except DetectorError as refusal:

@@ -14,10 +14,11 @@ def benchmark_table(report: dict[str, Any]) -> str:
     threads = [str(count) for count in report["threads"]]
     rows = [(_variant_name(name, row, report["ship"]), row) for name, row in report["variants"].items()]
     rows += [(row["file"], row) for row in report["against"]]
-    width = min(NAME_COLUMNS, max(len(name) for name, _ in rows))
-    above = " " * (width + 24) + "".join(f"{_threads(count):>16}" for count in threads) + f"{'memory MB':>16}"
-    heads = f"{'file':<{width}}{'MB':>8}{'AP':>8}{'AP50':>8}"
-    heads += f"{'median':>9}{'p90':>7}" * len(threads) + f"{'model':>9}{'all':>7}"
+    room = COLUMNS - len(_cells(rows[0][1], threads))
+    width = min(room, NAME_COLUMNS, max(len(name) for name, _ in rows))
+    above = " " * (width + 20) + "".join(f"{_threads(count):>15}" for count in threads) + f"{'memory, MB':>13}"
+    heads = f"{'file':<{width}}{'MB':>7}{'AP':>6}{'AP50':>7}"
+    heads += f"{'median':>8}{'p90':>7}" * len(threads) + f"{'model':>7}{'all':>6}"
     lines = [above, heads, *(_line(name, row, width, threads) for name, row in rows), "", *_legend(report)]
     for row in report["against"]:
         lines += ["", row["file"], *_wrapped(_shared(row)), *(line for note in row["notes"] for line in _wrapped(note))]
@@ -31,12 +32,16 @@ def _variant_name(name: str, row: dict, ship: str) -> str:
 
 def _line(name: str, row: dict, width: int, threads: list[str]) -> str:
     shown = name if len(name) <= width else "..." + name[3 - width:]
-    cells = f"{shown:<{width}}{row['bytes'] / 1e6:8.2f}{_points(row['AP']):>8}{_points(row['AP50']):>8}"
+    return f"{shown:<{width}}" + _cells(row, threads)
+
+
+def _cells(row: dict, threads: list[str]) -> str:
+    text = f"{row['bytes'] / 1e6:7.2f}{_points(row['AP']):>6}{_points(row['AP50']):>7}"
     for count in threads:
         times = row["latency_ms"][count]
-        cells += f"{times['median']:9.2f}{times['p90']:7.2f}"
+        text += f"{times['median']:8.2f}{times['p90']:7.2f}"
     memory = row["memory"]
-    return cells + f"{memory['model_bytes'] / 1e6:9.1f}{memory['process_bytes'] / 1e6:7.1f}"
+    return text + f"{memory['model_bytes'] / 1e6:7.1f}{memory['process_bytes'] / 1e6:6.1f}"
 
 
 def _legend(report: dict) -> list[str]:

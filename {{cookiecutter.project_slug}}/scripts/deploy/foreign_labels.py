@@ -8,6 +8,7 @@ from scripts.deploy.reader import label_lines
 from scripts.deploy.tflite_file import TfliteFile, decoded
 from scripts.pipeline.errors import DetectorError
 from scripts.records.label_map import read_label_map
+from scripts.records.text_format import parse_text_format
 
 BACKGROUND = ("???", "background", "__background__", "unlabeled")
 """How label files call what is no class: a first line that shifts all others by one."""
@@ -50,7 +51,7 @@ def read_labels(path: Path) -> list[str]:
     DetectorError when it cannot be read or names nothing.
     """
     if path.suffix.lower() == ".pbtxt":
-        ids = read_label_map(path)
+        ids = read_label_map(path) | _display_names(path)
         return [ids.get(number, BACKGROUND[0]) for number in range(1, max(ids) + 1)]
     try:
         lines = label_lines(path.read_text("utf-8-sig"))
@@ -65,6 +66,16 @@ def read_labels(path: Path) -> list[str]:
         return lines
     names = {int(match[1]): match[2] for match in numbered}
     return [names.get(number, BACKGROUND[0]) for number in range(max(names) + 1)]
+
+
+def _display_names(path: Path) -> dict[int, str]:
+    """Names for people by id, which the map of COCO has beside names such as `/m/01g317`."""
+    found = {}
+    for item in parse_text_format(path.read_text("utf-8-sig")):
+        fields = {field.name: field.value for field in item.value} if item.kind == "message" else {}
+        if fields.get("display_name"):
+            found[int(fields["id"], 0)] = fields["display_name"]
+    return found
 
 
 def without_background(labels: list[str], classes: int | None) -> tuple[list[str], str]:

@@ -1,20 +1,14 @@
 """`invoke inspect`: what is in a `.tflite`, anybody's: as a dict for programs, which `inspection_text.py` prints."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from scripts.deploy.tflite_file import (
-    FIELD,
-    TfliteFile,
-    decoded,
-    dtype_name,
-    metadata_schema,
-    operation_name,
-    read_tflite,
-    whole,
-)
+from scripts.deploy.foreign_labels import label_files
+from scripts.deploy.metadata import PROVENANCE
+from scripts.deploy.tflite_file import FIELD, decoded, dtype_name, metadata_schema, operation_name, read_tflite, whole
 from scripts.pipeline.files import sha256_file
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "CAST")
@@ -47,15 +41,15 @@ def inspection(path: Path) -> dict[str, Any]:
     file = read_tflite(path)
     with whole(path):
         network = file.network
-        return {
+        return _finite({
             "schema": 1, "file": Path(path).as_posix(), "bytes": file.size_bytes, "sha256": sha256_file(Path(path)),
             "version": network.version, "description": decoded(network.description),
             "subgraphs": [_subgraph(network, graph) for graph in network.subgraphs],
             "signatures": [_signature(network, one) for one in network.signatureDefs or []],
             "weights": _weights(network), "metadata": _plain(file.metadata), "metadata_note": file.note,
             "files": [{"name": name, "bytes": len(content)} for name, content in file.files.items()],
-            "labels": _labels(file), "provenance": _provenance(file), "entries": _entries(network),
-        }
+            "labels": label_files(file), "provenance": _provenance(file.files), "entries": _entries(network),
+        })
 
 
 def _subgraph(network, graph) -> dict:
@@ -159,24 +153,24 @@ def _plain(value: Any) -> Any:
     return fields
 
 
+def _finite(value: Any) -> Any:
+    """The same with None for infinity and what is no number, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _enum(kind: str, number: int) -> str:
     names = {value: name for name, value in vars(getattr(metadata_schema(), kind)).items() if name[0] != "_"}
     return names.get(number, f"{kind} {number}")
 
 
-def _labels(file: TfliteFile) -> dict[str, list[str]]:
-    """Lines of the packed files that hold labels: those that the metadata calls so, and `*label*.txt`."""
-    from scripts.deploy.foreign_labels import label_files
-
-    return {name: lines for name, lines in label_files(file).items()}
-
-
-def _provenance(file: TfliteFile) -> Any:
+def _provenance(files: dict[str, bytes]) -> Any:
     """What `provenance.json` of our own files says, None elsewhere."""
-    from scripts.deploy.metadata import PROVENANCE
-
     try:
-        return json.loads(file.files[PROVENANCE])
+        return json.loads(files[PROVENANCE])
     except (KeyError, ValueError):
         return None
 

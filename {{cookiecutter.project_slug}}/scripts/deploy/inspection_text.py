@@ -60,9 +60,9 @@ def _form(tensor: dict) -> str:
     if quantization is None:
         return f"{shape:<18} {tensor['dtype']}"
     if len(quantization["scale"]) == 1:
-        scale, points = f"{quantization['scale'][0]:g}", quantization["zero_point"]
+        scale, points = _flat(quantization["scale"][0]), quantization["zero_point"]
         return f"{shape:<18} {tensor['dtype']}, scale {scale}, zero point {points[0] if points else 0}"
-    shown = ", ".join(f"{scale:g}" for scale in quantization["scale"][:SHOWN_SCALES])
+    shown = ", ".join(map(_flat, quantization["scale"][:SHOWN_SCALES]))
     return (f"{shape:<18} {tensor['dtype']}, {len(quantization['scale'])} scales along axis {quantization['axis']} "
             f"({shown}, ...)")
 
@@ -116,9 +116,10 @@ def _without(fields: dict, *names: str) -> dict:
 
 def _fields(fields: dict, indent: int) -> Iterator[str]:
     """One field a line, the names in a column."""
-    width = max(map(len, fields), default=0) + 1
-    for name, value in fields.items():
-        yield from _wrapped(f"{name + ':':<{width}} {_flat(value)}", indent, indent + width + 1)
+    shown = {name: text for name, value in fields.items() if (text := _flat(value))}
+    width = max(map(len, shown), default=0) + 1
+    for name, text in shown.items():
+        yield from _wrapped(f"{name + ':':<{width}} {text}", indent, indent + width + 1)
 
 
 def _list(title: str, rows: list[dict]) -> Iterator[str]:
