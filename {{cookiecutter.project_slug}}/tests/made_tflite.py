@@ -30,6 +30,7 @@ class Made:
     pixel_anchors: bool = False
     slots: int = SLOTS
     num_classes: int = 3
+    classes_each: int = 1
     shape: tuple = (1, HEIGHT, WIDTH, 3)
     with_operation: bool = True
     free: tuple | None = None
@@ -86,7 +87,8 @@ def made(**wishes) -> bytes:
     cells = HEIGHT * WIDTH
     boxes = network.tensor("encodings", np.float32, (1, cells, 4), np.zeros((1, cells, 4)))
     anchors = network.tensor("anchors", np.float32, (cells, 4), _anchors(wish.pixel_anchors))
-    shapes = {"boxes": (1, wish.slots, 4), "classes": (1, wish.slots), "scores": (1, wish.slots), "count": (1,)}
+    rows = wish.slots * wish.classes_each
+    shapes = {"boxes": (1, rows, 4), "classes": (1, rows), "scores": (1, rows), "count": (1,)}
     roles = {role: network.tensor(wish.names.get(role, role), np.float32, shapes[role],
                                   None if wish.with_operation else np.ones(shapes[role])) for role in ROLES}
     if wish.with_operation:
@@ -132,8 +134,8 @@ def _options(wish: Made) -> bytes:
     from flatbuffers import flexbuffers
 
     return bytes(flexbuffers.Dumps({
-        "max_detections": wish.slots, "max_classes_per_detection": 1, "detections_per_class": wish.slots,
-        "num_classes": wish.num_classes, "use_regular_nms": False, "nms_score_threshold": 0.25,
+        "max_detections": wish.slots, "max_classes_per_detection": wish.classes_each, "num_classes": wish.num_classes,
+        "detections_per_class": wish.slots, "use_regular_nms": False, "nms_score_threshold": 0.25,
         "nms_iou_threshold": 0.5, "y_scale": 1.0, "x_scale": 1.0, "h_scale": 1.0, "w_scale": 1.0}))
 
 

@@ -138,6 +138,19 @@ def test_no_more_than_the_count_is_read(tmp_path):
     assert len(few.detect(picture(LIT))) == 2
 
 
+@pytest.mark.parametrize("classes_each", [2, 3, 5])
+def test_a_counted_detection_may_have_several_rows(tmp_path, classes_each):
+    """Model Garden's exporter writes the best five classes of each box, and more than there are leave gaps."""
+    path = write(tmp_path, described(made(classes_each=classes_each), NAMES))
+    rgb = picture({(0, 0): (RED, 255), (1, 1): (BLUE, 128)})
+    rgb[0, 0, GREEN] = 200
+    found = ForeignDetector(path).detect(rgb)
+    assert len(found) == 2 * min(3, classes_each)
+    assert found.class_ids[:3].tolist() == [RED, GREEN, BLUE]
+    assert found.scores[:3] == pytest.approx([1.0, 200 / 255, 128 / 255], abs=0.005)
+    assert np.array_equal(found.yxyx_norm[0], found.yxyx_norm[1]) and (found.scores[3:] == 0).all()
+
+
 def test_boxes_in_pixels_become_fractions(tmp_path):
     path = write(tmp_path, described(made(pixel_anchors=True), NAMES))
     same(seen(path, LIT))

@@ -9,7 +9,7 @@ from pathlib import Path
 from scripts.deploy.foreign_input import given_normalization, plan_input
 from scripts.deploy.foreign_labels import label_files, read_labels, without_background
 from scripts.deploy.reader import TfliteDetector, first_slots
-from scripts.deploy.roles import ROLES, anchors, box_edges, find_roles, post_process_options
+from scripts.deploy.roles import ROLES, anchors, box_edges, find_roles, post_process_options, rows_each
 from scripts.deploy.tflite_file import read_tflite, whole
 from scripts.evaluation.detections import Detections
 from scripts.pipeline.errors import DetectorError
@@ -35,6 +35,7 @@ class ForeignDetector(TfliteDetector):
         with whole(path):
             self.notes = [self._plan.note, f"outputs: told by {self._roles.how}"]
             self._edges, self._scale_px = box_edges(self.file), self._boxes_in_pixels()
+            self._rows_each = rows_each(self.file)
             self._labels = self._find_labels(labels)
 
     @property
@@ -53,7 +54,10 @@ class ForeignDetector(TfliteDetector):
         self.prepare(rgb)
         self.invoke()
         boxes, classes, scores, count = (self._real(index) for index in self._outputs)
-        found = first_slots(boxes.reshape(1, -1, 4), classes.reshape(1, -1), scores.reshape(1, -1), count)
+        each, filled = self._rows_each
+        classes, scores = (part.reshape(-1, each)[:, :filled].reshape(1, -1) for part in (classes, scores))
+        boxes = boxes.reshape(-1, each, 4)[:, :filled].reshape(1, -1, 4)
+        found = first_slots(boxes, classes, scores, count * filled)
         order = np.argsort(-found.scores, kind="stable")
         boxes = found.yxyx_norm[order][:, self._edges] / np.float32([*self._scale_px, *self._scale_px])
         return Detections(boxes, found.class_ids[order], found.scores[order])

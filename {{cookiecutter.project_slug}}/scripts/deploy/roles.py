@@ -62,6 +62,16 @@ def post_process_options(file: TfliteFile) -> dict[str, Any]:
     return {} if options is None or len(options) == 0 else flexbuffers.Loads(bytes(options))
 
 
+def rows_each(file: TfliteFile) -> tuple[int, int]:
+    """Rows of the outputs that one counted detection has, and how many of them are filled.
+
+    The operation counts anchors, and gives the same box for each of the best `max_classes_per_detection` classes.
+    """
+    options = post_process_options(file)
+    rows = 1 if options.get("use_regular_nms") else max(1, int(options.get("max_classes_per_detection", 1)))
+    return rows, min(rows, max(1, int(options.get("num_classes", rows))))
+
+
 def anchors(file: TfliteFile):
     """The anchors of the post-processing operation, real [N, 4] as centre y, centre x, height, width, or None."""
     import numpy as np
