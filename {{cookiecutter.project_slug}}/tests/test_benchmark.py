@@ -11,7 +11,7 @@ from scripts.deploy.benchmark_table import benchmark_table
 from scripts.deploy.clock import measure
 from scripts.pipeline.errors import DetectorError
 
-TIMES = {"median": 5.0, "p90": 7.25, "lowest_round": 4.0, "highest_round": 6.0}
+TIMES = {"median": 5.0, "p90": 7.25, "lowest_round": 4.1, "highest_round": 6.0}
 MEMORY = {"process_bytes": 60_000_000, "model_bytes": 20_000_000}
 
 
@@ -40,6 +40,13 @@ def test_the_table_has_a_line_a_file_in_aligned_columns():
     text = "\n".join(lines)
     assert "150 runs each in 5 rounds, in turns, on 2 cores" in text and "a note" in text
     assert "AP on shared classes 40.0; our shipped file 50.0" in text and "outputs: told by names" in text
+
+
+def test_a_busy_machine_is_pointed_out():
+    assert "something else ran" not in benchmark_table(report())
+    unsteady = figures(latency_ms={"1": TIMES, "2": TIMES | {"highest_round": 8.2}})
+    text = benchmark_table(report(variants={"int8": figures(), "float32": unsteady}))
+    assert "up to 2.0 times the fastest: something else ran" in text.replace("\n", " ")
 
 
 def test_four_numbers_of_threads_fit_too():
@@ -108,13 +115,13 @@ def root(tmp_path, project):
         path = project.add(f"{split}/{split}{number}.png", boxes, size=(96, 96))
         Image.fromarray(picture(cells, 96)).save(path)
     project.organize()
-    build_label_map(project.root, [])
+    build_label_map(project.root, ["red", "green"])
     write_tables(project.root)
     write_records(project.root)
     about = {"name": "n", "description": "d", "author": "a", "licence": "l"}
     path = project.root / "tflite/detector_int8.tflite"
     path.parent.mkdir()
-    path.write_bytes(with_metadata(tiny_tflite("int8"), ["red", "green", *LABELS[2:]], **about, provenance={}))
+    path.write_bytes(with_metadata(tiny_tflite("int8"), list(LABELS), **about, provenance={}))
     row = {"file": "tflite/detector_int8.tflite", "sha256": sha256_file(path), "AP": 0.5, "AP50": 0.75, "passed": True}
     gone = row | {"file": "tflite/rejected/detector_float32.tflite", "passed": False}
     write_json(project.root / "tflite/metrics.json",
@@ -156,11 +163,11 @@ def test_ours_and_a_foreign_file_are_measured_and_scored(root, settings, tmp_pat
         assert all(0 < one["lowest_round"] <= one["median"] <= one["highest_round"] and one["median"] <= one["p90"]
                    for one in row["latency_ms"].values())
         assert 0 < row["memory"]["model_bytes"] < row["memory"]["process_bytes"]
-    assert theirs["AP50"] == 1.0 and theirs["AP"] > 0.5
-    assert theirs["classes"] == {"shared": ["green", "red"], "only_theirs": ["blue", "zebra", "lion", "tiger", "bear"],
+    assert theirs["AP50"] == 1.0 and theirs["AP"] > 0.4
+    assert theirs["classes"] == {"shared": ["red", "green"], "only_theirs": ["blue", "zebra", "lion", "tiger", "bear"],
                                  "only_ours": [], "detections_not_scored": {}}
     text = str(counts)
-    assert "classes: 2 shared (green, red)" in text and "TFLite_Detection_PostProcess" in text
+    assert "classes: 2 shared (red, green)" in text and "TFLite_Detection_PostProcess" in text
     assert "tflite/rejected/detector_float32.tflite is missing and left out" in text
 
 
@@ -190,6 +197,6 @@ def test_a_foreign_file_without_a_class_of_ours_is_refused(root, settings, tmp_p
 
     path = tmp_path / "other.tflite"
     path.write_bytes(described(made(), ["cat", "dog", "bird"]))
-    with pytest.raises(DetectorError, match=r"none of its 3 classes \(cat, dog, bird\) is one of ours \(green, red\)"):
+    with pytest.raises(DetectorError, match=r"none of its 3 classes \(cat, dog, bird\) is one of ours \(red, green\)"):
         benchmark(root, settings, Foreign([path]), 1)
     assert not (root / "tflite/benchmark.json").exists()

@@ -166,7 +166,9 @@ def test_boxes_in_pixels_become_fractions(tmp_path):
         ({"shape": (1, 3, 3, 2)}, r"is not \[1, height, width, 3\]"),
         ({"shape": (2, 1, 3, 3)}, r"is not \[1, height, width, 3\]"),
         ({"order": ("boxes", "scores")}, "2 outputs, not boxes, classes, scores and count"),
-        ({"order": ("boxes",)}, "1 outputs, not boxes"),
+        ({"order": ("boxes",)}, "1 output, not boxes"),
+        ({"kind": np.float32, "order": ("boxes",)}, "1 output, not boxes"),
+        ({"kind": np.int32}, "input int32 .* is not uint8, int8 or float32"),
         ({"kind": np.float32}, "float32 input, and no metadata says how pixels are normalised"),
     ],
 )

@@ -7,6 +7,8 @@ from scripts.pipeline.words import counted
 
 COLUMNS = 100
 NAME_COLUMNS = 30
+UNSTEADY = 1.5
+"""Medians of rounds on an idle machine differ by a tenth or so."""
 
 
 def benchmark_table(report: dict[str, Any]) -> str:
@@ -50,7 +52,17 @@ def _legend(report: dict) -> list[str]:
     text = (f"Milliseconds of LiteRT alone, {runs:,} runs each in {where}. "
             "Memory: the peak of a fresh process, and what the model added to it. "
             f"AP: {report['split']} split, in points. All figures: tflite/benchmark.json.")
-    return textwrap.wrap(text, COLUMNS)
+    return [*textwrap.wrap(text, COLUMNS), *_unsteady(report)]
+
+
+def _unsteady(report: dict) -> list[str]:
+    """A warning where the rounds of a file differ much: then something else ran on the machine."""
+    times = [one for row in [*report["variants"].values(), *report["against"]] for one in row["latency_ms"].values()]
+    ratio = max(one["highest_round"] / one["lowest_round"] for one in times)
+    if ratio < UNSTEADY:
+        return []
+    return textwrap.wrap(f"The slowest round took up to {ratio:.1f} times the fastest: something else ran on the "
+                         "machine; measure again when it is idle.", COLUMNS)
 
 
 def _shared(row: dict) -> str:

@@ -6,10 +6,11 @@ in words what was found, since a wrong guess would look like a bad detector.
 
 from pathlib import Path
 
-from scripts.deploy.foreign_input import given_normalization, plan_input
+from scripts.deploy.foreign_input import given_normalization, input_form, plan_input
 from scripts.deploy.foreign_labels import label_files, read_labels, without_background
+from scripts.deploy.post_process import anchors, post_process_options, rows_each
 from scripts.deploy.reader import TfliteDetector, first_slots
-from scripts.deploy.roles import ROLES, anchors, box_edges, find_roles, post_process_options, rows_each
+from scripts.deploy.roles import ROLES, box_edges, find_roles
 from scripts.deploy.tflite_file import read_tflite, whole
 from scripts.evaluation.detections import Detections
 from scripts.pipeline.errors import DetectorError
@@ -31,8 +32,11 @@ class ForeignDetector(TfliteDetector):
     def __init__(self, path: Path, threads: int = 2, mean: str = "", std: str = "", labels: Path | None = None):
         self._given = given_normalization(mean, std)
         self.file = read_tflite(path)
+        with whole(path):
+            input_form(self.file)  # What has no fixed size may not even load.
         super().__init__(path, threads)
         with whole(path):
+            self._plan = plan_input(self.file, self._given)
             self.notes = [self._plan.note, f"outputs: told by {self._roles.how}"]
             self._edges, self._scale_px = box_edges(self.file), self._boxes_in_pixels()
             self._rows_each = rows_each(self.file)
@@ -74,10 +78,7 @@ class ForeignDetector(TfliteDetector):
         return (values.astype(np.float32) - zero_point) * scale if scale else values.astype(np.float32)
 
     def _only_input(self) -> dict:
-        details = self._interpreter.get_input_details()
-        with whole(self.path):
-            self._plan = plan_input(self.file, details, self._given)
-        return details[0]
+        return self._interpreter.get_input_details()[0]
 
     def _output_indices(self) -> list[int]:
         """Tensor indices of boxes, classes, scores and count."""

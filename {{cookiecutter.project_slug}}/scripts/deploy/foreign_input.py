@@ -1,11 +1,11 @@
 """What the input of a foreign detector gets of a picture: its size, its numbers, its normalisation."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from scripts.deploy.resize import stretch_to
-from scripts.deploy.tflite_file import TfliteFile, metadata_schema
+from scripts.deploy.tflite_file import TfliteFile, dtype_name, metadata_schema
 from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.words import counted
 
 SEEN_STEPS = 2
 """Rounding moves a uint8 by one step; from two on the input means something else than the raw pixel."""
@@ -61,14 +61,13 @@ class InputPlan:
         return pixels.astype(self.kind)[None]
 
 
-def plan_input(file: TfliteFile, details: list[dict], given: Normalization | None) -> InputPlan:
-    """The plan for the one input that LiteRT describes in `details`; `given` goes before the metadata.
+def plan_input(file: TfliteFile, given: Normalization | None) -> InputPlan:
+    """The plan for the input of the file; `given` goes before the metadata.
 
     uint8 gets the raw pixel whatever the metadata says, as MediaPipe and the Task Library do it. DetectorError when the
     input is no picture of a fixed size, or nothing says how a float32 input is normalised.
     """
-    kind, size_px = _form(file.path, details)
-    scale, zero_point = details[0]["quantization"]
+    kind, size_px, scale, zero_point = input_form(file)
     told = given or metadata_normalization(file)
     if kind == "float32" and told is None:
         raise DetectorError(f"float32 input, and no metadata says how pixels are normalised: {file.path}: "
@@ -77,28 +76,37 @@ def plan_input(file: TfliteFile, details: list[dict], given: Normalization | Non
         raise DetectorError(f"{kind} input without a scale cannot hold normalised pixels: {file.path}: "
                             "leave out --mean and --std")
     used = told if kind == "float32" or given or (kind == "int8" and scale) else None
-    plan = InputPlan(kind, size_px, float(scale), int(zero_point), used)
+    plan = InputPlan(kind, size_px, scale, zero_point, used)
     words = str(used) if used else "raw pixels" + _doubt(plan, told)
     if kind == "int8" and used is None:
         words = "pixel - 128, since nothing says how pixels are normalised"
-    return InputPlan(kind, size_px, plan.scale, plan.zero_point, used,
-                     f"input {kind} [1, {size_px[0]}, {size_px[1]}, 3]: {words}")
+    return replace(plan, note=f"input {kind} [1, {size_px[0]}, {size_px[1]}, 3]: {words}")
 
 
-def _form(path: Path, details: list[dict]) -> tuple[str, tuple[int, int]]:
-    """Number type and (height, width) of the input."""
-    import numpy as np
+def input_form(file: TfliteFile) -> tuple[str, tuple[int, int], float, int]:
+    """Number type, (height, width), scale and zero point of the input, read before anything is run.
 
-    if len(details) != 1:
-        raise DetectorError(f"{len(details)} inputs, not one picture: {path}: give a detector of single pictures")
-    kind, shape = np.dtype(details[0]["dtype"]).name, [int(side) for side in details[0]["shape_signature"]]
+    DetectorError when it is not one picture of a fixed size.
+    """
+    graph, path = file.network.subgraphs[0], file.path
+    if graph.inputs is None or len(graph.inputs) != 1:
+        count = 0 if graph.inputs is None else len(graph.inputs)
+        raise DetectorError(f"{counted(count, 'input')}, not one picture: {path}: give a detector of single pictures")
+    tensor = graph.tensors[graph.inputs[0]]
+    kind, free = dtype_name(tensor.type), tensor.shapeSignature
+    shape = [int(side) for side in (tensor.shape if free is None or not len(free) else free)]
     if any(side < 1 for side in shape):
         raise DetectorError(f"input {kind} {shape} has no fixed size (-1): {path}: convert it with a fixed input size")
     if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or min(shape[1:3]) < 2:
         raise DetectorError(f"input {kind} {shape} is not [1, height, width, 3]: {path}: convert it to such an input")
     if kind not in ("uint8", "int8", "float32"):
         raise DetectorError(f"input {kind} {shape} is not uint8, int8 or float32: {path}: convert it to one of them")
-    return kind, (shape[1], shape[2])
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or not len(quantization.scale):
+        return kind, (shape[1], shape[2]), 0.0, 0
+    points = quantization.zeroPoint
+    zero_point = int(points[0]) if points is not None and len(points) else 0
+    return kind, (shape[1], shape[2]), float(quantization.scale[0]), zero_point
 
 
 def _doubt(plan: InputPlan, told: Normalization | None) -> str:

@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
+from scripts.deploy.post_process import POST_PROCESS, post_process
 from scripts.deploy.tflite_file import TfliteFile, decoded, metadata_schema, operation_name
 from scripts.pipeline.errors import DetectorError
+from scripts.pipeline.words import counted
 
-POST_PROCESS = "TFLite_Detection_PostProcess"
+ADVICE = f"only detectors with {POST_PROCESS} or the same four outputs can be scored"
 ROLES = ("boxes", "classes", "scores", "count")
 """In the order in which TFLite_Detection_PostProcess gives them (tensorflow/lite/kernels/detection_postprocess.cc)."""
 
@@ -41,8 +42,8 @@ def find_roles(file: TfliteFile, shapes: dict[int, tuple[int, ...]]) -> Roles:
     not four outputs with the shapes of a detector's.
     """
     if len(shapes) != len(ROLES):
-        advice = f"only detectors with {POST_PROCESS} or the same four outputs can be scored"
-        raise DetectorError(f"{len(shapes)} outputs, not boxes, classes, scores and count: {file.path}: {advice}")
+        raise DetectorError(f"{counted(len(shapes), 'output')}, not boxes, classes, scores and count: {file.path}: "
+                            f"{ADVICE}")
     named = {"names in the signature": _signature_names(file), "names in the metadata": _metadata_names(file),
              "names of the tensors": _tensor_names(file)}
     found = {f"order of outputs of {POST_PROCESS}": _by_operation(file), **named}
@@ -51,44 +52,6 @@ def find_roles(file: TfliteFile, shapes: dict[int, tuple[int, ...]]) -> Roles:
             against = [other for other, told in named.items() if set(told) == set(ROLES) and told != roles]
             return Roles(**roles, how=how + "".join(f", against the {other}" for other in against))
     return _by_shape(file, shapes)
-
-
-def post_process_options(file: TfliteFile) -> dict[str, Any]:
-    """The options of the post-processing operation, such as `num_classes`; empty when there is none."""
-    from flatbuffers import flexbuffers
-
-    operator = _post_process(file)
-    options = None if operator is None else operator.customOptions
-    return {} if options is None or len(options) == 0 else flexbuffers.Loads(bytes(options))
-
-
-def rows_each(file: TfliteFile) -> tuple[int, int]:
-    """Rows of the outputs that one counted detection has, and how many of them are filled.
-
-    The operation counts anchors, and gives the same box for each of the best `max_classes_per_detection` classes.
-    """
-    options = post_process_options(file)
-    rows = 1 if options.get("use_regular_nms") else max(1, int(options.get("max_classes_per_detection", 1)))
-    return rows, min(rows, max(1, int(options.get("num_classes", rows))))
-
-
-def anchors(file: TfliteFile):
-    """The anchors of the post-processing operation, real [N, 4] as centre y, centre x, height, width, or None."""
-    import numpy as np
-
-    operator, graph = _post_process(file), file.network.subgraphs[0]
-    if operator is None or len(operator.inputs) < 3:
-        return None
-    tensor = graph.tensors[operator.inputs[2]]
-    data = file.network.buffers[tensor.buffer].data
-    kind = {0: np.float32, 1: np.float16, 3: np.uint8, 9: np.int8}.get(tensor.type)
-    if data is None or len(data) == 0 or kind is None:
-        return None
-    values = np.frombuffer(bytes(data), kind).astype(np.float32).reshape(-1, 4)
-    quantization = tensor.quantization
-    if kind in (np.uint8, np.int8) and quantization is not None and quantization.scale is not None:
-        return (values - quantization.zeroPoint[0]) * quantization.scale[0]
-    return values
 
 
 def box_edges(file: TfliteFile) -> list[int]:
@@ -100,7 +63,7 @@ def box_edges(file: TfliteFile) -> list[int]:
     tensors = (graphs[0].outputTensorMetadata or []) if graphs else []
     contents = [tensor.content.contentProperties for tensor in tensors if tensor.content]
     boxes = [one for one in contents if type(one).__name__ == "BoundingBoxPropertiesT"]
-    if _post_process(file) is not None or not boxes or boxes[0].index is None or len(boxes[0].index) != 4:
+    if post_process(file) is not None or not boxes or boxes[0].index is None or len(boxes[0].index) != 4:
         return [0, 1, 2, 3]
     types = metadata_schema()
     if (boxes[0].type, boxes[0].coordinateType) != (types.BoundingBoxType.BOUNDARIES, types.CoordinateType.RATIO):
@@ -109,15 +72,9 @@ def box_edges(file: TfliteFile) -> list[int]:
     return [top, left, bottom, right]
 
 
-def _post_process(file: TfliteFile):
-    """The post-processing operation of the main graph, None when there is none."""
-    operators = file.network.subgraphs[0].operators or []
-    return next((one for one in operators if operation_name(file.network, one) == (POST_PROCESS, True)), None)
-
-
 def _by_operation(file: TfliteFile) -> dict[str, int]:
     """Outputs that come from the post-processing operation, on their way perhaps quantised or reshaped."""
-    final = _post_process(file)
+    final = post_process(file)
     if final is None:
         return {}
     graph, sources = file.network.subgraphs[0], {}
@@ -188,8 +145,7 @@ def _by_shape(file: TfliteFile, shapes: dict[int, tuple[int, ...]]) -> Roles:
             how = f"shapes; classes before scores, as {POST_PROCESS} gives them, since nothing names them"
             return Roles(**roles, how=how)
     shown = ", ".join(str(list(shape)) for shape in shapes.values())
-    raise DetectorError(f"outputs {shown} are not [1, N, 4], [1, N], [1, N] and [1]: {file.path}: only detectors "
-                        f"with {POST_PROCESS} or the same four outputs can be scored")
+    raise DetectorError(f"outputs {shown} are not [1, N, 4], [1, N], [1, N] and [1]: {file.path}: {ADVICE}")
 
 
 def _size(shape: tuple[int, ...]) -> int:
