@@ -249,6 +249,28 @@ def predict(c, path, also=None, model="", out="inference/predictions", threshold
     return run(files, find_model(ROOT, model, SETTINGS.tflite.ship), ROOT / out, threshold, every)
 
 
+@task(klass=Tool, positional=["path"],
+      help={"path": "a .tflite file, of this project or any other", "json": "print JSON for programs"})
+def inspect(c, path, json=False):
+    """Show what is in a .tflite: inputs, outputs, operations, weights, metadata, labels."""
+    from scripts.deploy.inspection import inspect as run
+
+    return run(Path(path), json)
+
+
+@task(klass=Tool, iterable=["against"],
+      help={"against": "a .tflite of others, scored and timed too; may be given several times",
+            "labels": "its class names, one a line, if they are not inside", "mean": "its normalisation, if not inside",
+            "std": "the same", "rounds": "how often all files are measured in turns"})
+def benchmark(c, against, labels="", mean="", std="", rounds=5):
+    """Measure size, time, memory and AP of every .tflite, in turns."""
+    from scripts.deploy.benchmark import Foreign
+    from scripts.deploy.benchmark import benchmark as run
+
+    foreign = Foreign([Path(each) for each in against], Path(labels) if labels else None, mean, std)
+    return run(ROOT, SETTINGS, foreign, rounds)
+
+
 @task(klass=Tool, optional=["flagged"],
       help={"count": "how many pictures", "flagged": "only those that check names; with a code: for that code",
             "split": "train, validation or test", "seed": "another number shows others", "out": "the PNG to write"})
@@ -278,4 +300,5 @@ def tensorboard(c, port=6006):
     open_tensorboard(ROOT, port)
 
 
-ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, tensorboard)
+ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, inspect,
+                benchmark, tensorboard)

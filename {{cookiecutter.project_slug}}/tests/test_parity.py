@@ -5,6 +5,7 @@ The small project has drawn pictures of 128 x 96 pixels and weights that two ste
 
 import numpy as np
 import pytest
+from mediapipe_client import mediapipe_detector, rows_of
 from parity import same_share
 
 from scripts.deploy.resize import stretch
@@ -172,17 +173,12 @@ def test_reading_slots_past_the_count_is_caught(files, seen, monkeypatch):
 
 def test_mediapipe_has_the_scores_of_our_reader(files, seen):
     """On pictures of the size of the input, so that nobody's resize matters."""
-    import mediapipe as mp
-    from mediapipe.tasks.python import BaseOptions, vision
-
     from scripts.deploy.reader import TfliteDetector
 
     reader = TfliteDetector(files["int8"])
-    options = vision.ObjectDetectorOptions(BaseOptions(model_asset_path=str(files["int8"])), score_threshold=0.3)
-    with vision.ObjectDetector.create_from_options(options) as detector:
+    with mediapipe_detector(files["int8"]) as detector:
         for rgb in (stretch(rgb, reader.input_px).astype(np.uint8) for rgb in seen[0]):
-            found = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)).detections
-            ours = reader.detect(rgb).scores
+            found, ours = rows_of(detector, rgb), reader.detect(rgb).scores
             # MediaPipe leaves out a box that has no area inside the picture; all others have their score.
             assert len(found) >= 0.9 * len(ours) > 0
-            assert all(min(abs(ours - one.categories[0].score)) < 0.01 for one in found)
+            assert all(min(abs(ours - score)) < 0.01 for _, score, _ in found)

@@ -5,6 +5,7 @@ import sys
 import zipfile
 
 import pytest
+from mediapipe_client import mediapipe_detections
 from tiny_tflite import CELLS, COLOURS, LABELS, SIDE_PX, SLOTS, edited, picture, tiny_tflite
 
 from scripts.pipeline.errors import DetectorError
@@ -38,18 +39,7 @@ def found_by_ours(path, rgb):
 
 def found_by_mediapipe(path, rgb):
     """Label -> box as ymin, xmin, ymax, xmax in pixels."""
-    import mediapipe as mp
-    from mediapipe.tasks.python import BaseOptions, vision
-
-    options = vision.ObjectDetectorOptions(BaseOptions(model_asset_path=str(path)), score_threshold=0.3)
-    with vision.ObjectDetector.create_from_options(options) as detector:
-        found = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)).detections
-    boxes = {}
-    for one in found:
-        box = one.bounding_box
-        edges = (box.origin_y, box.origin_x, box.origin_y + box.height, box.origin_x + box.width)
-        boxes[one.categories[0].category_name] = edges
-    return boxes
+    return {label: edges for label, _, edges in mediapipe_detections(path, rgb)}
 
 
 def test_index_readers_signature_readers_and_mediapipe_see_the_same_boxes(tmp_path, model):

@@ -4,9 +4,7 @@ MediaPipe's own writer does not import from its 1.2 wheel and stamps the hour in
 in the wheel, and is used here. `labels.txt` and `provenance.json` follow the network as an uncompressed zip.
 """
 
-import io
 import json
-import zipfile
 from pathlib import Path
 
 from scripts.deploy.metadata_schema import (
@@ -15,12 +13,12 @@ from scripts.deploy.metadata_schema import (
     MODEL_IDENTIFIER,
     content,
     metadata_schema,
-    metadata_table,
     packed,
 )
-from scripts.deploy.packed_files import PROVENANCE, provenance_text, split_files, with_files
+from scripts.deploy.packed_files import PROVENANCE, provenance_text, with_files
 from scripts.deploy.raw_metadata import decoding_metadata, raw_outputs
 from scripts.deploy.reader import LABELS, OUTPUTS, RAW_OUTPUTS, label_lines
+from scripts.deploy.tflite_file import decoded, read_tflite
 from scripts.pipeline.errors import DetectorError
 
 TENSOR_GROUPS_SINCE = "1.2.0"
@@ -157,29 +155,22 @@ def read_metadata(path: Path) -> dict:
 
     DetectorError when the file is missing, is no `.tflite` or holds no metadata of ours.
     """
-    advice = "use a .tflite that `invoke tflite` made"
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DetectorError(f"cannot be opened ({error.strerror}): {path}: run `invoke tflite`") from None
-    if data[4:8] != MODEL_IDENTIFIER:
-        raise DetectorError(f"not a .tflite file: {path}: {advice}")
-    metadata = metadata_table(data)
-    if metadata is None or not zipfile.is_zipfile(io.BytesIO(data)):
-        raise DetectorError(f"file has no metadata: {path}: {advice}")
-    return {**_described(metadata), **_from_files(split_files(data)[1])}
+    file = read_tflite(path)
+    if file.metadata is None or PROVENANCE not in file.files:
+        raise DetectorError(f"file has no metadata of ours: {path}: use a .tflite that `invoke tflite` made")
+    return {**_described(file.metadata), **_from_files({name: one.decode("utf-8") for name, one in file.files.items()})}
 
 
 def _described(metadata) -> dict:
     graph = metadata.subgraphMetadata[0]
     unit = graph.inputTensorMetadata[0].processUnits[0].options
     return {
-        "name": _text(metadata.name),
-        "description": _text(metadata.description),
-        "author": _text(metadata.author),
-        "licence": _text(metadata.license),
+        "name": decoded(metadata.name),
+        "description": decoded(metadata.description),
+        "author": decoded(metadata.author),
+        "licence": decoded(metadata.license),
         "normalization": {"mean": [float(x) for x in unit.mean], "std": [float(x) for x in unit.std]},
-        "outputs": [_text(tensor.name) for tensor in graph.outputTensorMetadata],
+        "outputs": [decoded(tensor.name) for tensor in graph.outputTensorMetadata],
     }
 
 
@@ -188,7 +179,3 @@ def _from_files(files: dict[str, str]) -> dict:
         "labels": label_lines(files.get(LABELS, "")),
         "provenance": json.loads(files.get(PROVENANCE, "{}")),
     }
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8")

@@ -52,17 +52,3 @@ def content(schema, kind: str, properties):
     table.contentPropertiesType = getattr(schema.ContentProperties, kind)
     table.contentProperties = properties
     return table
-
-
-def metadata_table(model: bytes):
-    """The `ModelMetadataT` in the bytes of a `.tflite`, None without."""
-    from ai_edge_litert import schema_py_generated as model_schema
-
-    network = model_schema.Model.GetRootAsModel(model, 0)
-    entries = [network.Metadata(index) for index in range(network.MetadataLength())]
-    found = [entry for entry in entries if entry.Name() == FIELD]
-    if not found:
-        return None
-    data = network.Buffers(found[0].Buffer()).DataAsNumpy().tobytes()
-    schema = metadata_schema()
-    return schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAsModelMetadata(data, 0))

@@ -22,7 +22,7 @@ class RawDecoder:
 
     def __init__(self, path: Path, boxes: dict, logits: dict):
         self._quantizations = [output["quantization"] for output in (boxes, logits)]
-        self._anchors = read_anchors_yxhw(Path(path).read_bytes())
+        self._anchors = read_anchors_yxhw(path)
         self._decoding = provenance_of(path).get("decoding")
         if self._anchors is None or self._decoding is None:
             raise DetectorError(f"file without post-processing has no anchors in its metadata: {path}: use a .tflite "

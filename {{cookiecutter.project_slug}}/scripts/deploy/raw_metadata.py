@@ -4,7 +4,10 @@ It is MediaPipe's `DETECTOR_METADATA`, so that MediaPipe Tasks reads such a file
 (suppression, threshold, number of detections) stands in `provenance.json`, under `decoding`.
 """
 
-from scripts.deploy.metadata_schema import anchors_schema, content, metadata_schema, metadata_table, packed
+from pathlib import Path
+
+from scripts.deploy.metadata_schema import anchors_schema, content, metadata_schema, packed
+from scripts.deploy.tflite_file import read_tflite
 
 NAME, IDENTIFIER = b"DETECTOR_METADATA", b"V001"
 
@@ -43,11 +46,11 @@ def decoding_metadata(anchors_yxhw, classes: int):
     return entry
 
 
-def read_anchors_yxhw(model: bytes):
-    """The anchors in the bytes of a `.tflite`, float32 [anchors, 4]; None if its metadata has none."""
+def read_anchors_yxhw(path: Path):
+    """The anchors in a `.tflite`, float32 [anchors, 4]; None if its metadata has none."""
     import numpy as np
 
-    metadata = metadata_table(model)
+    metadata = read_tflite(path).metadata
     for entry in (metadata.subgraphMetadata[0].customMetadata or []) if metadata else []:
         if entry.name == NAME:
             schema = anchors_schema()

@@ -1,6 +1,7 @@
 """Detectors as clients see them: a `.tflite` in LiteRT, or the SavedModel. Both give `Detections`."""
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from scripts.deploy.resize import stretch
@@ -26,6 +27,8 @@ class TfliteDetector:
     is finished here (see `raw.py`). DetectorError for a file of another shape.
     """
 
+    advice = ADVICE
+
     def __init__(self, path: Path, threads: int = 2):
         from ai_edge_litert.interpreter import Interpreter
 
@@ -37,7 +40,7 @@ class TfliteDetector:
                 self._interpreter = Interpreter(model_content=self.path.read_bytes(), num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise DetectorError(f"LiteRT cannot run it ({_one_line(error)}): {path}: {ADVICE}") from None
+            raise DetectorError(f"LiteRT cannot run it ({_one_line(error)}): {path}: {self.advice}") from None
         self._input = self._only_input()
         self._outputs, self._finish = self._reading()
 
@@ -62,13 +65,17 @@ class TfliteDetector:
         return self._finish(*(self._interpreter.get_tensor(index) for index in self._outputs))
 
     def prepare(self, rgb) -> None:
-        """Put a picture into the input tensor: raw values 0..255, rounded for a uint8 input."""
+        """Put a picture into the input tensor."""
+        self._interpreter.set_tensor(self._input["index"], self.pixels(rgb))
+
+    def pixels(self, rgb):
+        """What the input tensor gets of a picture: raw values 0..255 [1, S, S, 3], rounded for a uint8 input."""
         import numpy as np
 
         pixels = stretch(rgb, self.input_px)
         if self._input["dtype"] == np.uint8:
             pixels = np.rint(pixels).astype(np.uint8)
-        self._interpreter.set_tensor(self._input["index"], pixels[None])
+        return pixels[None]
 
     def invoke(self) -> None:
         """Run the network on what `prepare` put in."""
@@ -158,20 +165,30 @@ def open_detector(path: Path, threads: int = 2) -> TfliteDetector | SavedModelDe
 
 def time_detector(detector: TfliteDetector, rgb, runs: int = LEAST_RUNS) -> dict:
     """Milliseconds of `invoke` alone on one picture: `median`, `p90` and the `threads` used; at least 20 runs."""
+    detector.prepare(rgb)
+    return {**latency(times_ms(detector.invoke, runs)), "threads": detector.threads}
+
+
+def times_ms(invoke: Callable[[], None], runs: int = LEAST_RUNS) -> list[float]:
+    """Milliseconds of each of at least 20 calls, after some that warm up."""
     import time
 
-    import numpy as np
-
-    detector.prepare(rgb)
     for _ in range(WARM_UP_RUNS):
-        detector.invoke()
-    times_ms = []
+        invoke()
+    times = []
     for _ in range(max(runs, LEAST_RUNS)):
         start_s = time.perf_counter()
-        detector.invoke()
-        times_ms.append(1000 * (time.perf_counter() - start_s))
-    median, p90 = np.percentile(times_ms, [50, 90])
-    return {"median": round(float(median), 3), "p90": round(float(p90), 3), "threads": detector.threads}
+        invoke()
+        times.append(1000 * (time.perf_counter() - start_s))
+    return times
+
+
+def latency(milliseconds: list[float]) -> dict:
+    """Their `median` and 90th percentile, `p90`."""
+    import numpy as np
+
+    median, p90 = np.percentile(milliseconds, [50, 90])
+    return {"median": round(float(median), 3), "p90": round(float(p90), 3)}
 
 
 def label_lines(text: str) -> list[str]:

@@ -7,11 +7,15 @@ and the order of operations are the same. Another resize costs accuracy (Pillow'
 
 def stretch(rgb, side_px: int):
     """The picture uint8 [height, width, 3] stretched to float32 [side_px, side_px, 3], values 0..255, not rounded."""
+    return stretch_to(rgb, side_px, side_px)
+
+
+def stretch_to(rgb, height_px: int, width_px: int):
+    """The same to float32 [height_px, width_px, 3]."""
     import numpy as np
 
-    height_px, width_px = rgb.shape[:2]
-    top, bottom, down = _neighbours(height_px, side_px)
-    left, right, across = _neighbours(width_px, side_px)
+    top, bottom, down = _neighbours(rgb.shape[0], height_px)
+    left, right, across = _neighbours(rgb.shape[1], width_px)
     across, down = across[None, :, None], down[:, None, None]
     rows = {}
     for name, index in (("top", top), ("bottom", bottom)):

@@ -1,0 +1,194 @@
+"""Detectors built by hand with the schema, without TensorFlow: stand-ins for files of others.
+
+Every pixel of the input is an anchor, every channel a class (red, green, blue), and the score is the real number that
+stands in the input: what the reader puts there is what the detector says.
+"""
+
+import io
+import zipfile
+from dataclasses import dataclass, field
+
+import numpy as np
+
+HEIGHT, WIDTH, SLOTS = 2, 3, 6
+RED, GREEN, BLUE = 0, 1, 2
+ROLES = ("boxes", "classes", "scores", "count")
+TYPES = {np.float32: 0, np.int32: 2, np.uint8: 3, np.int64: 4, np.int8: 9}
+
+
+@dataclass
+class Made:
+    """What a file shall be like; `order` is that of its outputs, `quantized` the type of outputs behind QUANTIZE."""
+
+    kind: type = np.uint8
+    scale: float = 1 / 255
+    zero_point: int = 0
+    order: tuple = ROLES
+    names: dict = field(default_factory=dict)
+    signature: dict | None = None
+    quantized: type | None = None
+    pixel_anchors: bool = False
+    slots: int = SLOTS
+    num_classes: int = 3
+    classes_each: int = 1
+    shape: tuple = (1, HEIGHT, WIDTH, 3)
+    with_operation: bool = True
+    free: tuple | None = None
+
+
+class _Network:
+    """A network that grows: `tensor` and `operation` add to it."""
+
+    def __init__(self):
+        from ai_edge_litert import schema_py_generated as schema
+
+        self.schema, self.model, self.graph = schema, schema.ModelT(), schema.SubGraphT()
+        self.model.version, self.model.description, self.graph.name = 3, b"made by hand", b"main"
+        self.model.subgraphs, self.model.buffers, self.model.operatorCodes = [self.graph], [schema.BufferT()], []
+        self.graph.tensors, self.graph.operators = [], []
+
+    def tensor(self, name, kind, shape, data=None, scale=0.0, zero_point=0) -> int:
+        tensor = self.schema.TensorT()
+        tensor.name, tensor.type, tensor.shape, tensor.buffer = name, TYPES[kind], list(shape), 0
+        if data is not None:
+            buffer = self.schema.BufferT()
+            buffer.data = np.frombuffer(np.asarray(data, kind).tobytes(), np.uint8)
+            tensor.buffer = len(self.model.buffers)
+            self.model.buffers.append(buffer)
+        if scale:
+            tensor.quantization = self.schema.QuantizationParametersT()
+            tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [zero_point]
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def operation(self, kind, inputs, outputs, custom=None) -> None:
+        code, operator = self.schema.OperatorCodeT(), self.schema.OperatorT()
+        code.builtinCode = getattr(self.schema.BuiltinOperator, kind)
+        code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), 1
+        if kind == "CUSTOM":
+            code.customCode = "TFLite_Detection_PostProcess"
+            operator.customOptions = np.frombuffer(custom, np.uint8)
+        operator.opcodeIndex, operator.inputs, operator.outputs = len(self.model.operatorCodes), inputs, outputs
+        self.model.operatorCodes.append(code)
+        self.graph.operators.append(operator)
+
+    def bytes(self) -> bytes:
+        import flatbuffers
+
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(self.model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+
+def made(**wishes) -> bytes:
+    """The bytes of a `Made`, without metadata."""
+    wish, network = Made(**wishes), _Network()
+    scores = _scores(network, wish)
+    cells = HEIGHT * WIDTH
+    boxes = network.tensor("encodings", np.float32, (1, cells, 4), np.zeros((1, cells, 4)))
+    anchors = network.tensor("anchors", np.float32, (cells, 4), _anchors(wish.pixel_anchors))
+    rows = wish.slots * wish.classes_each
+    shapes = {"boxes": (1, rows, 4), "classes": (1, rows), "scores": (1, rows), "count": (1,)}
+    roles = {role: network.tensor(wish.names.get(role, role), np.float32, shapes[role],
+                                  None if wish.with_operation else np.ones(shapes[role])) for role in ROLES}
+    if wish.with_operation:
+        network.operation("CUSTOM", [boxes, scores, anchors], list(roles.values()), _options(wish))
+    if wish.quantized:
+        for role, index in list(roles.items()):
+            scale = {"scores": 1 / 256, "boxes": 1 / 128}.get(role, 1 / 16)
+            small = network.tensor(f"small {role}", wish.quantized, shapes[role], scale=scale,
+                                   zero_point=-128 if wish.quantized is np.int8 else 0)
+            network.operation("QUANTIZE", [index], [small])
+            roles[role] = small
+    network.graph.outputs = [roles[role] for role in wish.order]
+    if wish.signature is not None:
+        network.model.signatureDefs = [_signature(network.schema, wish.signature, roles)]
+    return network.bytes()
+
+
+def _scores(network: _Network, wish: Made) -> int:
+    """The input, and the tensor [1, cells, 3] of its real numbers."""
+    quantized = wish.kind is not np.float32
+    pixels = network.tensor("image", wish.kind, wish.shape, None, wish.scale if quantized else 0, wish.zero_point)
+    network.graph.inputs = [pixels]
+    if wish.free:
+        network.graph.tensors[pixels].shapeSignature = list(wish.free)
+    if quantized and wish.scale:
+        real = network.tensor("real", np.float32, wish.shape)
+        network.operation("DEQUANTIZE", [pixels], [real])
+        pixels = real
+    shape = [1, HEIGHT * WIDTH, 3]
+    scores = network.tensor("scores in", np.float32, shape)
+    network.operation("RESHAPE", [pixels, network.tensor("shape", np.int32, (3,), shape)], [scores])
+    return scores
+
+
+def _anchors(in_pixels: bool):
+    """Each pixel of the input as centre y, centre x, height, width, in fractions or in pixels."""
+    down, across = (1, 1) if in_pixels else (1 / HEIGHT, 1 / WIDTH)
+    cells = [(row + 0.5, column + 0.5) for row in range(HEIGHT) for column in range(WIDTH)]
+    return [[row * down, column * across, down, across] for row, column in cells]
+
+
+def _options(wish: Made) -> bytes:
+    from flatbuffers import flexbuffers
+
+    return bytes(flexbuffers.Dumps({
+        "max_detections": wish.slots, "max_classes_per_detection": wish.classes_each, "num_classes": wish.num_classes,
+        "detections_per_class": wish.slots, "use_regular_nms": False, "nms_score_threshold": 0.25,
+        "nms_iou_threshold": 0.5, "y_scale": 1.0, "x_scale": 1.0, "h_scale": 1.0, "w_scale": 1.0}))
+
+
+def _signature(schema, names: dict, roles: dict):
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex, signature.inputs, signature.outputs = "serving_default", 0, [], []
+    for name, role in names.items():
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name, roles[role]
+        signature.outputs.append(entry)
+    return signature
+
+
+def described(model: bytes, labels=(), mean=None, std=None, outputs=(), packed=None) -> bytes:
+    """The model with metadata as the Task Library's writer makes it; `packed` replaces its packed bytes."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    network = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(bytearray(model), 0))
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(_metadata(labels, mean, std, outputs).Pack(builder), b"M001")
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(bytes(builder.Output()) if packed is None else packed, np.uint8)
+    entry.name, entry.buffer = "TFLITE_METADATA", len(network.buffers)
+    network.buffers.append(buffer)
+    network.metadata = [entry]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(network.Pack(builder), b"TFL3")
+    data = io.BytesIO(bytes(builder.Output()))
+    if labels:
+        with zipfile.ZipFile(data, "a") as archive:
+            archive.writestr("labelmap.txt", "\n".join(labels) + "\n")
+    return data.getvalue()
+
+
+def _metadata(labels, mean, std, outputs):
+    from scripts.deploy.tflite_file import metadata_schema
+
+    schema = metadata_schema()
+    metadata, graph, image = schema.ModelMetadataT(), schema.SubGraphMetadataT(), schema.TensorMetadataT()
+    metadata.name, metadata.subgraphMetadata = "stand-in", [graph]
+    graph.inputTensorMetadata, graph.outputTensorMetadata, image.name = [image], [], "picture"
+    if mean is not None:
+        unit, options = schema.ProcessUnitT(), schema.NormalizationOptionsT()
+        options.mean, options.std = list(mean), list(std)
+        unit.optionsType, unit.options = schema.ProcessUnitOptions.NormalizationOptions, options
+        image.processUnits = [unit]
+    for name in outputs or ("location", "category", "score", "number of detections"):
+        tensor = schema.TensorMetadataT()
+        tensor.name = name
+        graph.outputTensorMetadata.append(tensor)
+    if labels:
+        file = schema.AssociatedFileT()
+        file.name, file.type = "labelmap.txt", schema.AssociatedFileType.TENSOR_VALUE_LABELS
+        graph.outputTensorMetadata[1].associatedFiles = [file]
+    return metadata
