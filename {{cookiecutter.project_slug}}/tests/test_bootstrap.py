@@ -1,8 +1,10 @@
 """Whether a loss of AP is more than chance, and what the gate makes of it."""
 
+from pathlib import Path
+
 import pytest
 
-from scripts.deploy.tflite import passes
+from scripts.deploy.tflite import TfliteCounts, passes, what_to_try
 from scripts.evaluation.bootstrap import ap_drop_interval
 
 
@@ -43,3 +45,24 @@ def test_a_loss_in_every_third_picture_is_no_chance_and_one_in_a_single_picture_
 )
 def test_the_gate(drop, interval, passed):
     assert passes(drop, interval, 0.01) is passed
+
+
+def shipped(**changes):
+    from scripts.pipeline.settings import load_settings
+
+    settings = {"INVOKE_TFLITE_VARIANTS": "float32,dynamic,int8,int8_qat,int8_raw,float16"} | changes
+    return load_settings(Path(__file__).resolve().parent.parent, settings).tflite
+
+
+def test_a_refusal_names_the_one_setting_to_try():
+    assert what_to_try(shipped(INVOKE_TFLITE_CALIBRATION_PICTURES="20")) == "calibration_pictures = 200"
+    assert what_to_try(shipped()) == 'ship = "int8_qat", and name it in variants'
+    assert what_to_try(shipped(INVOKE_TFLITE_SHIP="int8_qat")) == 'ship = "float16", and name it in variants'
+
+
+def test_too_few_test_pictures_are_said_so():
+    def line(interval):
+        return str(TfliteCounts("x.tflite", 0.5, 0.005, interval, 0.01, 3.8, 2.0, 21))
+
+    assert "21 test pictures cannot tell 1.0 points from chance" in line((-0.02, 0.02))
+    assert "cannot tell" not in line((-0.004, 0.006))
