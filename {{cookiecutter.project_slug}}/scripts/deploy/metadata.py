@@ -11,6 +11,7 @@ import json
 import zipfile
 from pathlib import Path
 
+from scripts.deploy.borders import clip_boxes
 from scripts.deploy.reader import LABELS, OUTPUTS, label_lines
 from scripts.pipeline.errors import DetectorError
 
@@ -41,7 +42,7 @@ def _schema():
 def with_metadata(
     model: bytes, labels: list[str], *, name: str, description: str, author: str, licence: str, provenance: dict
 ) -> bytes:
-    """The `.tflite` with metadata and labels, its outputs in the order of the contract; older metadata is replaced.
+    """The `.tflite` with metadata and labels, its outputs as the contract has them; older metadata is replaced.
 
     `labels` are the class names by class id, `provenance` anything JSON can hold. Equal input gives equal bytes.
     ValueError for a model without our four outputs in its signature, or a label with a line break.
@@ -53,6 +54,7 @@ def with_metadata(
 
     network = model_schema.ModelT.InitFromObj(model_schema.Model.GetRootAsModel(bytearray(model), 0))
     _order_outputs(network)
+    clip_boxes(network)
     general = {"name": name, "description": description, "author": author, "license": licence}
     _put_buffer(network, _metadata_bytes(general), model_schema)
     packed = _packed(network, MODEL_IDENTIFIER)
