@@ -245,6 +245,16 @@ def predict(c, path, model="", out="inference/predictions", threshold=0.3):
     return run([Path(path)], Path(model) if model else shipped, ROOT / out, threshold)
 
 
+@task(klass=Tool, help={"bundle": "the unpacked npm package @mediapipe/tasks-vision", "model": "a .tflite file",
+                        "out": "folder to write"})
+def web(c, bundle="", model="", out="inference/web"):
+    """Write a page that runs the detector in a browser, on pictures or the camera."""
+    from scripts.deploy.web import make_web
+
+    shipped = ROOT / f"tflite/detector_{SETTINGS.tflite.ship}.tflite"
+    return make_web(Path(model) if model else shipped, Path(bundle) if bundle else None, ROOT / out)
+
+
 @task(klass=Tool, optional=["flagged"],
       help={"count": "how many pictures", "flagged": "only those that check names; with a code: for that code",
             "split": "train, validation or test", "seed": "another number shows others", "out": "the PNG to write"})
@@ -274,4 +284,4 @@ def tensorboard(c, port=6006):
     open_tensorboard(ROOT, port)
 
 
-ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, tensorboard)
+ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, web, tensorboard)
