@@ -165,6 +165,28 @@ def test_the_browser_finds_what_our_reader_finds(folder, tmp_path):
 
 @pytest.mark.slow
 @in_browser
+def test_the_reader_in_the_readme_works(folder, tmp_path):
+    readme = (PAGE.parents[2] / "README.md").read_text("utf-8")
+    (own,) = re.findall(r"^```js\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    (tmp_path / "own.js").write_text(own, "utf-8")
+    Image.fromarray(picture({(0, 1): 2, (2, 2): 4}, 200)).save(tmp_path / "a.png")
+    with Site(folder, {"/own.js": tmp_path / "own.js", "/a.png": tmp_path / "a.png"}) as site:
+        printed = site.visit("""
+            const input = document.createElement("input"), files = new DataTransfer(), printed = [];
+            files.items.add(new File([await (await fetch("/a.png")).blob()], "a.png"));
+            Object.assign(input, { type: "file", files: files.files });
+            document.body.append(input);
+            console.log = (...words) => words.length > 1 && printed.push(words); // MediaPipe prints lines of its own
+            await import("/own.js");
+            return printed;""")
+    _, ours = rows_of_ours(tmp_path / "a.png", folder / "detector.tflite")
+    assert {name: number for name, number, *_ in printed} == {one["class"]: one["class_id"] for one in ours}
+    assert sorted(LABELS[number] for _, number, *_ in printed) == ["blue", "magenta"]
+    assert all(0.3 < score <= 1 and len(box) == 4 for _, _, score, box in printed)
+
+
+@pytest.mark.slow
+@in_browser
 def test_boxes_are_drawn_where_they_are_and_the_threshold_hides_some(folder, tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(picture({(0, 0): 0, (2, 3): 1}, 320, dim=0.8)).save(path)
