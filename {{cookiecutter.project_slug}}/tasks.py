@@ -271,6 +271,16 @@ def benchmark(c, against, labels="", mean="", std="", rounds=5):
     return run(ROOT, SETTINGS, foreign, rounds)
 
 
+@task(klass=Tool, help={"bundle": "the unpacked npm package @mediapipe/tasks-vision",
+                        "model": "variant such as float16, or a .tflite file", "out": "folder to write"})
+def web(c, bundle="", model="", out="inference/web"):
+    """Write a page that runs the detector in a browser, on pictures or the camera."""
+    from scripts.deploy.find import find_model
+    from scripts.deploy.web import make_web
+
+    return make_web(find_model(ROOT, model, SETTINGS.tflite.ship), Path(bundle) if bundle else None, ROOT / out)
+
+
 @task(klass=Tool, optional=["flagged"],
       help={"count": "how many pictures", "flagged": "only those that check names; with a code: for that code",
             "split": "train, validation or test", "seed": "another number shows others", "out": "the PNG to write"})
@@ -300,5 +310,5 @@ def tensorboard(c, port=6006):
     open_tensorboard(ROOT, port)
 
 
-ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, inspect,
-                benchmark, tensorboard)
+ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, inspect, benchmark, web,
+                tensorboard)

@@ -1,11 +1,10 @@
 """Whether a loss of AP is more than chance, and what the gate makes of it."""
 
-from pathlib import Path
-
 import pytest
 
 from scripts.deploy.tflite import TfliteCounts, passes, what_to_try
 from scripts.evaluation.bootstrap import ap_drop_interval
+from scripts.pipeline.tables import Tflite
 
 
 def labelled(pictures: int):
@@ -47,17 +46,14 @@ def test_the_gate(drop, interval, passed):
     assert passes(drop, interval, 0.01) is passed
 
 
-def shipped(**changes):
-    from scripts.pipeline.settings import load_settings
-
-    settings = {"INVOKE_TFLITE_VARIANTS": "float32,dynamic,int8,int8_qat,int8_raw,float16"} | changes
-    return load_settings(Path(__file__).resolve().parent.parent, settings).tflite
+def shipped(ship="int8", pictures=200):
+    return Tflite(ship=ship, calibration_pictures=pictures)
 
 
 def test_a_refusal_names_the_one_setting_to_try():
-    assert what_to_try(shipped(INVOKE_TFLITE_CALIBRATION_PICTURES="20")) == "calibration_pictures = 200"
+    assert what_to_try(shipped(pictures=20)) == "calibration_pictures = 200"
     assert what_to_try(shipped()) == 'ship = "int8_qat", and name it in variants'
-    assert what_to_try(shipped(INVOKE_TFLITE_SHIP="int8_qat")) == 'ship = "float16", and name it in variants'
+    assert what_to_try(shipped("int8_qat")) == 'ship = "float16", and name it in variants'
 
 
 def test_too_few_test_pictures_are_said_so():

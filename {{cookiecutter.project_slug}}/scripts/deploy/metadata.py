@@ -7,6 +7,7 @@ in the wheel, and is used here. `labels.txt` and `provenance.json` follow the ne
 import json
 from pathlib import Path
 
+from scripts.deploy.borders import clip_boxes
 from scripts.deploy.metadata_schema import (
     FIELD,
     METADATA_IDENTIFIER,
@@ -32,7 +33,7 @@ def with_metadata(
     model: bytes, labels: list[str], *, name: str, description: str, author: str, licence: str, provenance: dict,
     anchors_yxhw=None
 ) -> bytes:
-    """The `.tflite` with metadata and labels, its outputs in the order of the contract; older metadata is replaced.
+    """The `.tflite` with metadata and labels, its outputs as the contract has them; older metadata is replaced.
 
     `labels` are the class names by class id, `provenance` anything JSON can hold. A model without post-processing needs
     `anchors_yxhw`: centre and size in 0..1 of the input, [anchors, 4]. Equal input gives equal bytes. ValueError for a
@@ -45,6 +46,7 @@ def with_metadata(
 
     network = model_schema.ModelT.InitFromObj(model_schema.Model.GetRootAsModel(bytearray(model), 0))
     _order_outputs(network, OUTPUTS if anchors_yxhw is None else RAW_OUTPUTS)
+    clip_boxes(network)
     general = {"name": name, "description": description, "author": author, "license": licence}
     _put_buffer(network, _metadata_bytes(general, anchors_yxhw, len(labels)), model_schema)
     finished = packed(network, MODEL_IDENTIFIER)
