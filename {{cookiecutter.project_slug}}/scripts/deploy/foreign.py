@@ -80,13 +80,13 @@ class ForeignDetector(TfliteDetector):
     def _only_input(self) -> dict:
         return self._interpreter.get_input_details()[0]
 
-    def _output_indices(self) -> list[int]:
-        """Tensor indices of boxes, classes, scores and count."""
+    def _reading(self):
+        """Tensor indices of boxes, classes, scores and count; `detect` reads them by itself."""
         self._details = {one["index"]: one for one in self._interpreter.get_output_details()}
         shapes = {index: tuple(int(side) for side in one["shape"]) for index, one in self._details.items()}
         with whole(self.path):
             self._roles = find_roles(self.file, shapes)
-        return [getattr(self._roles, role) for role in ROLES]
+        return [getattr(self._roles, role) for role in ROLES], None
 
     def _boxes_in_pixels(self) -> tuple[float, float]:
         """By what to divide y and x of boxes: 1, or the sides of the input where the anchors are in its pixels."""
