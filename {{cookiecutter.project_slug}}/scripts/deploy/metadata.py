@@ -13,6 +13,7 @@ from scripts.deploy.metadata_schema import (
     METADATA_IDENTIFIER,
     MODEL_IDENTIFIER,
     content,
+    described,
     metadata_schema,
     packed,
 )
@@ -127,12 +128,7 @@ def _outputs(schema) -> list:
         "score": "Scores, 0 to 1.",
         "number of detections": "How many of the slots are filled; the others are undefined.",
     }
-    tensors = []
-    for name, text in texts.items():
-        tensor = schema.TensorMetadataT()
-        tensor.name, tensor.description = name, text
-        tensor.content = content(schema, "FeatureProperties", schema.FeaturePropertiesT())
-        tensors.append(tensor)
+    tensors = described(schema, texts)
     box = schema.BoundingBoxPropertiesT()
     box.index, box.type = list(LOCATION_ORDER), schema.BoundingBoxType.BOUNDARIES
     box.coordinateType = schema.CoordinateType.RATIO

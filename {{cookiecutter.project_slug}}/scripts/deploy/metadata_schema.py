@@ -52,3 +52,14 @@ def content(schema, kind: str, properties):
     table.contentPropertiesType = getattr(schema.ContentProperties, kind)
     table.contentProperties = properties
     return table
+
+
+def described(schema, texts: dict[str, str]) -> list:
+    """Metadata of tensors: their names and what they hold."""
+    tensors = []
+    for name, text in texts.items():
+        tensor = schema.TensorMetadataT()
+        tensor.name, tensor.description = name, text
+        tensor.content = content(schema, "FeatureProperties", schema.FeaturePropertiesT())
+        tensors.append(tensor)
+    return tensors

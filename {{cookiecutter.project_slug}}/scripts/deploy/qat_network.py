@@ -18,6 +18,7 @@ def quantised_network(model, pictures: Sequence):
 
     `pictures`: float32 [side, side, 3], RGB 0..255, on which the ranges of activations are measured.
     """
+    import tf_keras
     from official.projects.qat.vision.configs import common
     from official.projects.qat.vision.modeling import factory
 
@@ -29,6 +30,9 @@ def quantised_network(model, pictures: Sequence):
     network = factory.build_qat_retinanet(model.network, what, model.config)
     _copy_decoder(model.network.decoder, network.decoder)
     _measure_ranges(network, pictures)
+    for layer in network.submodules:
+        if isinstance(layer, tf_keras.layers.BatchNormalization):
+            layer.trainable = False  # Statistics of a few batches more are noisier than those of the average.
     return network
 
 
@@ -83,8 +87,9 @@ def _measure_ranges(network, pictures: Sequence) -> None:
             weight.assign(tf.zeros_like(weight))
     with ranges(measure=True):
         see = tf.function(lambda pixels: network(normalize_pixels(pixels), training=True))
-        for start in range(0, len(pictures) - CALIBRATION_BATCH + 1, CALIBRATION_BATCH):
-            see(np.stack(pictures[start:start + CALIBRATION_BATCH]))
+        for start in range(0, len(pictures), CALIBRATION_BATCH):  # The last batch is filled from the beginning.
+            places = range(start, start + CALIBRATION_BATCH)
+            see(np.stack([pictures[place % len(pictures)] for place in places]))
     for weight, value in statistics:
         weight.assign(value)
 

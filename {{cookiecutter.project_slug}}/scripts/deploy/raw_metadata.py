@@ -6,7 +6,7 @@ It is MediaPipe's `DETECTOR_METADATA`, so that MediaPipe Tasks reads such a file
 
 from pathlib import Path
 
-from scripts.deploy.metadata_schema import anchors_schema, content, metadata_schema, packed
+from scripts.deploy.metadata_schema import anchors_schema, described, metadata_schema, packed
 from scripts.deploy.tflite_file import read_tflite
 
 NAME, IDENTIFIER = b"DETECTOR_METADATA", b"V001"
@@ -17,12 +17,7 @@ def raw_outputs(schema, labels_file) -> list:
     texts = {"location": "Per anchor ty, tx, th, tw: offset of the centre in sides of the anchor, logarithm of the "
                          "size in sides of the anchor.",
              "score": "Per anchor and class, before the sigmoid."}
-    tensors = []
-    for name, text in texts.items():
-        tensor = schema.TensorMetadataT()
-        tensor.name, tensor.description = name, text
-        tensor.content = content(schema, "FeatureProperties", schema.FeaturePropertiesT())
-        tensors.append(tensor)
+    tensors = described(schema, texts)
     tensors[1].associatedFiles = [labels_file]
     return tensors
 
