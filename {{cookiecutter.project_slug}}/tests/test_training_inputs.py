@@ -158,3 +158,14 @@ def test_pictures_that_do_not_fit_into_memory_are_read_again(numbered, monkeypat
     monkeypatch.setattr(store, "free_memory_bytes", lambda: 1000)
     assert all(np.allclose(one[0], other[0], atol=0.01) for one, other in zip(kept, batches(data(numbered), 3),
                                                                               strict=True))
+
+
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 2}, {"quality": 40, "progressive": True}])
+def test_a_jpeg_has_the_pixels_that_other_programs_see(options):
+    from scripts.training.pixels import decode_picture
+
+    noise = np.random.default_rng(7).integers(0, 256, (37, 53, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).resize((90, 70)).save(buffer, "JPEG", **options)
+    expected = np.asarray(Image.open(buffer))
+    assert np.array_equal(decode_picture(tf.constant(buffer.getvalue())), expected)

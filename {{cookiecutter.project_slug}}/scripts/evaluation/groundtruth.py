@@ -1,8 +1,7 @@
 """The labelled boxes of a split, read from its records: what detections are scored against.
 
-JPEG decoders differ by a few of 255 steps: Pillow's and TensorFlow's are not the same. Every figure of ours
-(checkpoint, `.tflite`, calibration) comes from `decode_rgb`, the decoder that training uses, so that no difference of
-decoders is taken for one of models. `invoke predict` reads with Pillow, as a client would with its own decoder.
+Every figure of ours (checkpoint, `.tflite`, calibration) comes from `decode_rgb`, the decoder that training uses. Its
+pixels are those of Pillow, with which `invoke predict` reads, and of browsers.
 """
 
 from collections.abc import Iterator
@@ -55,9 +54,9 @@ def decode_rgb(encoded: bytes):
 
     Raises tensorflow.errors.InvalidArgumentError for anything else; `records` has refused such files before.
     """
-    import tensorflow as tf
+    from scripts.training.pixels import decode_picture
 
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
+    return decode_picture(encoded).numpy()
 
 
 def _picture(feature) -> RecordPicture:

@@ -6,6 +6,7 @@ from official.vision.ops import preprocess_ops
 
 from scripts.training.augment import Strength, augment, mosaic
 from scripts.training.order import picture_index, random_key
+from scripts.training.pixels import decode_picture
 from scripts.training.store import Store, open_store
 
 # Every model takes RGB scaled as (x - 127.5) / 127.5: what the Lite weights expect, and what makes the uint8 input of
@@ -26,6 +27,9 @@ class DetectorDecoder(tf_example_decoder.TfExampleDecoder):
         self._crowd_keys = ["image/object/group_of"]
         if difficult_is_crowd:
             self._crowd_keys.append("image/object/difficult")
+
+    def _decode_image(self, parsed_tensors):
+        return decode_picture(parsed_tensors["image/encoded"])
 
     def decode(self, serialized_example):
         """Dict of one picture; `groundtruth_is_crowd` marks crowds, groups and, in evaluation, difficult boxes."""
