@@ -119,7 +119,7 @@ class Tflite:
     ship: str = setting("int8", choices=VARIANTS)
     max_ap_drop: float = setting(0.01, least=0, most=1)
     calibration_pictures: int = setting(200, least=1)
-    qat_share: float = setting(0.2, least=0, most=1)
+    qat_share: float = setting(0.1, least=0, most=1)
     threads: int = setting(2, least=1)
 
 
