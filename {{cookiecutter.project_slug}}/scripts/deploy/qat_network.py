@@ -29,10 +29,10 @@ def quantised_network(model, pictures: Sequence):
     what = common.Quantization(quantize_detection_decoder=True, quantize_detection_head=True)
     network = factory.build_qat_retinanet(model.network, what, model.config)
     _copy_decoder(model.network.decoder, network.decoder)
-    _measure_ranges(network, pictures)
     for layer in network.submodules:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
-            layer.trainable = False  # Statistics of a few batches more are noisier than those of the average.
+            layer.trainable = False  # It computes as in the file; statistics of a few batches more would be noisier.
+    _measure_ranges(network, pictures)
     return network
 
 
@@ -75,12 +75,11 @@ def ranges(measure: bool) -> Iterator[None]:
 
 
 def _measure_ranges(network, pictures: Sequence) -> None:
-    """Smallest and largest value of each activation; statistics of batch norms stay as they are."""
+    """Smallest and largest value of each activation."""
     import tensorflow as tf
 
     from scripts.training.inputs import normalize_pixels
 
-    statistics = [(weight, weight.numpy()) for weight in network.weights if "/moving_" in weight.name]
     for weight in network.weights:
         name = weight.name.rsplit("/", 1)[-1]
         if name.endswith(("_min:0", "_max:0")) and "kernel" not in name:
@@ -90,8 +89,6 @@ def _measure_ranges(network, pictures: Sequence) -> None:
         for start in range(0, len(pictures), CALIBRATION_BATCH):  # The last batch is filled from the beginning.
             places = range(start, start + CALIBRATION_BATCH)
             see(np.stack([pictures[place % len(pictures)] for place in places]))
-    for weight, value in statistics:
-        weight.assign(value)
 
 
 def _copy_decoder(source, target) -> None:
