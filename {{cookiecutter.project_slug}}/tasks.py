@@ -10,6 +10,7 @@ from invoke import Collection, task
 
 from scripts.pipeline import overview
 from scripts.pipeline.step import Step, Tool, open_project
+from scripts.pipeline.typed import typed_count
 
 ROOT = Path(__file__).resolve().parent
 SETTINGS = open_project(ROOT)
@@ -262,13 +263,13 @@ def inspect(c, path, json=False):
       help={"against": "a .tflite of others, scored and timed too; may be given several times",
             "labels": "its class names, one a line, if they are not inside", "mean": "its normalisation, if not inside",
             "std": "the same", "rounds": "how often all files are measured in turns"})
-def benchmark(c, against, labels="", mean="", std="", rounds=5):
+def benchmark(c, against, labels="", mean="", std="", rounds="5"):
     """Measure size, time, memory and AP of every .tflite, in turns."""
     from scripts.deploy.benchmark import Foreign
     from scripts.deploy.benchmark import benchmark as run
 
     foreign = Foreign([Path(each) for each in against], Path(labels) if labels else None, mean, std)
-    return run(ROOT, SETTINGS, foreign, rounds)
+    return run(ROOT, SETTINGS, foreign, typed_count(rounds, "rounds", "5"))
 
 
 @task(klass=Tool, help={"bundle": "the unpacked npm package @mediapipe/tasks-vision",
@@ -284,12 +285,13 @@ def web(c, bundle="", model="", out="inference/web"):
 @task(klass=Tool, optional=["flagged"],
       help={"count": "how many pictures", "flagged": "only those that check names; with a code: for that code",
             "split": "train, validation or test", "seed": "another number shows others", "out": "the PNG to write"})
-def preview(c, count=24, flagged="", split="", seed=0, out="annotations/preview.png"):
+def preview(c, count="24", flagged="", split="", seed="0", out="annotations/preview.png"):
     """Draw pictures of images/ with their boxes on one sheet."""
     from scripts.pictures.preview import preview as run
     from scripts.records.label_map import class_numbers
 
-    return run(ROOT, ROOT / out, count, flagged, split, seed, class_numbers(ROOT))
+    return run(ROOT, ROOT / out, typed_count(count, "count", "24"), flagged, split,
+               typed_count(seed, "seed", "7", least=0), class_numbers(ROOT))
 
 
 @task(klass=Tool, help={"to": "coco, yolo or voc", "out": "folder to write; images/converted/FORMAT if not given"})
@@ -303,11 +305,11 @@ def convert(c, to="", out=""):
 
 
 @task(klass=Tool, help={"port": "first port to try"})
-def tensorboard(c, port=6006):
+def tensorboard(c, port="6006"):
     """Show training and evaluation curves in the browser."""
     from scripts.evaluation.board import open_tensorboard
 
-    open_tensorboard(ROOT, port)
+    open_tensorboard(ROOT, typed_count(port, "port", "6006"))
 
 
 ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, inspect, benchmark, web,

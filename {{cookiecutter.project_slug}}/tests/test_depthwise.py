@@ -32,9 +32,18 @@ def test_a_network_learns_the_same_and_is_left_as_it_was():
             loss = tf.add_n([tf.reduce_mean(tf.square(level)) for level in features.values()])
         return tape.gradient(loss, model.trainable_variables)
 
+    def filters_of_three_columns(function) -> int:
+        """Operations that compute the gradient of a depthwise filter 5 high and 3 wide."""
+        kind = "DepthwiseConv2dNativeBackpropFilter"
+        operations = [one for one in function.get_concrete_function().graph.get_operations() if one.type == kind]
+        sizes = [tf.get_static_value(one.inputs[1])[:2].tolist() for one in operations]
+        return sizes.count([5, 3])
+
     before = gradients()
+    assert filters_of_three_columns(gradients) == 0
     with quick_gradients(model):
         quick = gradients.python_function()
+        assert filters_of_three_columns(tf.function(gradients.python_function)) == 2 * 7
     scale = max(float(tf.reduce_max(tf.abs(each))) for each in before)
     for one, other in zip(before, quick, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4 * scale)

@@ -184,3 +184,43 @@ def test_mediapipe_has_the_scores_of_our_reader(files, seen):
             # MediaPipe leaves out a box that has no area inside the picture; all others have their score.
             assert len(found) >= 0.9 * len(ours) > 0
             assert all(min(abs(ours - score)) < 0.01 for _, score, _ in found)
+
+
+def test_mediapipe_reads_the_raw_file_by_its_anchors(files, seen):
+    """Its suppression is another, so its boxes are sought among all of ours before suppression.
+
+    Of a box over the border it moves the corner and keeps the size; such boxes are left out.
+    """
+    from scripts.deploy.reader import TfliteDetector
+
+    reader = TfliteDetector(files["int8_raw"])
+    reader._finish._decoding |= {"suppression_iou": 1.0, "max_detections": 10_000}
+    inside = 0
+    with mediapipe_detector(files["int8_raw"]) as detector:
+        for rgb in (stretch(rgb, reader.input_px).astype(np.uint8) for rgb in seen[0]):
+            ours = reader.detect(rgb)
+            edges_px = ours.yxyx_norm * reader.input_px
+            for label, score, box in rows_of(detector, rgb):
+                if 0 < min(box) and max(box) < reader.input_px:
+                    inside += 1
+                    same = [place for place, number in enumerate(ours.class_ids) if LABELS[number] == label
+                            and abs(ours.scores[place] - score) < 0.01 and np.abs(edges_px[place] - box).max() < 2.5]
+                    assert same, (label, score, box)
+    assert inside > 3, "boxes were compared"
+
+
+def test_int8_qat_trains_on_and_leaves_the_statistics(trained):
+    from scripts.deploy.convert import calibration_pictures
+    from scripts.deploy.qat import quantisation_aware
+    from scripts.evaluation.model import load_model
+
+    def weights(share):
+        model = load_model(trained, "best")
+        pictures = calibration_pictures(trained, model.input_px, 8)
+        network = quantisation_aware(trained, model, share, pictures).network
+        return {number: (weight.name, weight.numpy()) for number, weight in enumerate(network.weights)}
+
+    start, end = weights(0.0), weights(1.0)
+    changed = {name for number, (name, value) in start.items() if not np.array_equal(value, end[number][1])}
+    assert any("depthwise_kernel:0" in name for name in changed), "two steps change the weights"
+    assert not any("moving_" in name or "activation_m" in name or "output_m" in name for name in changed)

@@ -12,6 +12,7 @@ from scripts.deploy.metadata_schema import (
     FIELD,
     METADATA_IDENTIFIER,
     MODEL_IDENTIFIER,
+    boxes_content,
     content,
     described,
     metadata_schema,
@@ -25,9 +26,6 @@ from scripts.pipeline.errors import DetectorError
 
 TENSOR_GROUPS_SINCE = "1.2.0"
 """The oldest version of the schema that knows all that we write."""
-
-LOCATION_ORDER = (1, 0, 3, 2)
-"""Where left, top, right and bottom stand in a row of the boxes tensor, which is ymin, xmin, ymax, xmax."""
 
 
 def with_metadata(
@@ -129,10 +127,7 @@ def _outputs(schema) -> list:
         "number of detections": "How many of the slots are filled; the others are undefined.",
     }
     tensors = described(schema, texts)
-    box = schema.BoundingBoxPropertiesT()
-    box.index, box.type = list(LOCATION_ORDER), schema.BoundingBoxType.BOUNDARIES
-    box.coordinateType = schema.CoordinateType.RATIO
-    tensors[0].content = content(schema, "BoundingBoxProperties", box)
+    tensors[0].content = boxes_content(schema)
     for tensor in tensors[:3]:
         # Dimension 2 and up belong to one object: the coordinates of a box, nothing for a class or a score.
         tensor.content.range = schema.ValueRangeT()

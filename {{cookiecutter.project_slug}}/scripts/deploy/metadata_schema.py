@@ -11,6 +11,9 @@ from scripts.pipeline.errors import DetectorError
 
 FIELD, MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFLITE_METADATA", b"TFL3", b"M001"
 
+LOCATION_ORDER = (1, 0, 3, 2)
+"""Where left, top, right and bottom stand in a row of the boxes tensor, which is ymin, xmin, ymax, xmax."""
+
 
 @functools.cache
 def metadata_schema():
@@ -52,6 +55,14 @@ def content(schema, kind: str, properties):
     table.contentPropertiesType = getattr(schema.ContentProperties, kind)
     table.contentProperties = properties
     return table
+
+
+def boxes_content(schema):
+    """The content of a tensor of boxes: edges as fractions of the picture."""
+    box = schema.BoundingBoxPropertiesT()
+    box.index, box.type = list(LOCATION_ORDER), schema.BoundingBoxType.BOUNDARIES
+    box.coordinateType = schema.CoordinateType.RATIO
+    return content(schema, "BoundingBoxProperties", box)
 
 
 def described(schema, texts: dict[str, str]) -> list:

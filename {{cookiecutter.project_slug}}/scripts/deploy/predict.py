@@ -8,7 +8,7 @@ from scripts.deploy.find import copy_targets, find_files, is_video
 from scripts.deploy.results import results
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import replacing
-from scripts.pipeline.typed import typed_number
+from scripts.pipeline.typed import typed_count, typed_number
 from scripts.pipeline.words import counted
 
 BOX_DECIMALS = 2
@@ -61,7 +61,7 @@ def predict(paths: list[Path], model: Path, out: Path, threshold: str = "", ever
     from scripts.deploy.video import predict_video
 
     lowest, reason = _lowest_score(threshold, model)
-    step = typed_number(every, "every", int, 1, float("inf"), "5")
+    step = typed_count(every, "every", "5")
     files = find_files(paths, out)
     targets = copy_targets(files, out)
     look = _looker(open_detector(model), lowest)

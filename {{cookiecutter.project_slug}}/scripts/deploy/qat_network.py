@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from scripts.deploy.equalize import residual_groups
+
 CALIBRATION_BATCH = 8
 
 
@@ -41,16 +43,16 @@ def normalize_depthwise(backbone) -> None:
 
     The function stays the same, and one int8 scale for the kernel serves all channels alike.
     """
-    for convolution, norm in backbone.convolution_layers():
-        if hasattr(convolution, "depthwise_kernel"):
-            largest = np.abs(convolution.depthwise_kernel.numpy()).max(axis=(0, 1, 3))
-            scale = np.where(largest > 0, largest, 1.0)
-            variance = norm.moving_variance.numpy()
-            deviations = np.sqrt(variance / scale**2 + norm.epsilon) / np.sqrt(variance + norm.epsilon)
-            convolution.depthwise_kernel.assign(convolution.depthwise_kernel / scale[None, None, :, None])
-            norm.gamma.assign(norm.gamma * scale * deviations)
-            norm.moving_mean.assign(norm.moving_mean / scale)
-            norm.moving_variance.assign(variance / scale**2)
+    for block in (block for group in residual_groups(backbone) for block in group):
+        convolution, norm = block._conv1, block._norm1
+        largest = np.abs(convolution.depthwise_kernel.numpy()).max(axis=(0, 1, 3))
+        scale = np.where(largest > 0, largest, 1.0)
+        variance = norm.moving_variance.numpy()
+        deviations = np.sqrt(variance / scale**2 + norm.epsilon) / np.sqrt(variance + norm.epsilon)
+        convolution.depthwise_kernel.assign(convolution.depthwise_kernel / scale[None, None, :, None])
+        norm.gamma.assign(norm.gamma * scale * deviations)
+        norm.moving_mean.assign(norm.moving_mean / scale)
+        norm.moving_variance.assign(variance / scale**2)
 
 
 @contextmanager

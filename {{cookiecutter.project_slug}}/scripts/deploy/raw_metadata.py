@@ -6,7 +6,7 @@ It is MediaPipe's `DETECTOR_METADATA`, so that MediaPipe Tasks reads such a file
 
 from pathlib import Path
 
-from scripts.deploy.metadata_schema import anchors_schema, described, metadata_schema, packed
+from scripts.deploy.metadata_schema import anchors_schema, boxes_content, described, metadata_schema, packed
 from scripts.deploy.tflite_file import read_tflite
 
 NAME, IDENTIFIER = b"DETECTOR_METADATA", b"V001"
@@ -18,6 +18,7 @@ def raw_outputs(schema, labels_file) -> list:
                          "size in sides of the anchor.",
              "score": "Per anchor and class, before the sigmoid."}
     tensors = described(schema, texts)
+    tensors[0].content = boxes_content(schema)  # Not what they are, but MediaPipe asks for it in every detector.
     tensors[1].associatedFiles = [labels_file]
     return tensors
 

@@ -5,6 +5,11 @@ import math
 from scripts.pipeline.errors import DetectorError
 
 
+def typed_count(text: str, option: str, example: str, least: int = 1) -> int:
+    """The whole number of at least `least` in `text`. DetectorError names the option and an example."""
+    return int(typed_number(text, option, int, least, math.inf, example))
+
+
 def typed_number(text: str, option: str, kind: type, least: float, most: float, example: str) -> int | float:
     """The `kind` (int or float) in `text`, from `least` to `most`. DetectorError names the option and an example."""
     try:
