@@ -83,6 +83,7 @@ def _packed_files(data: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
+    # Beside its own, zipfile raises one for a compression it does not know and one for a file that asks for a password.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"its packed files: {error}") from None
 
