@@ -17,13 +17,23 @@ def test_a_filter_in_two_parts_has_the_gradient_of_the_whole(size, stride):
     np.testing.assert_allclose(filter_gradient(x, upstream, 5, stride), whole, rtol=1e-4, atol=1e-4)
 
 
-def test_a_network_learns_the_same_and_is_left_as_it_was():
+@pytest.fixture
+def float64():
+    """Layers in float64: batch norms of fresh weights raise the rounding of float32 to percents on some processors."""
+    import tf_keras
+
+    tf_keras.backend.set_floatx("float64")
+    yield tf.float64
+    tf_keras.backend.set_floatx("float32")
+
+
+def test_a_network_learns_the_same_and_is_left_as_it_was(float64):
     from scripts.training.backbone import InvertedBottleneckNet
     from scripts.training.depthwise import quick_gradients
 
     tf.keras.utils.set_random_seed(1)
     model = InvertedBottleneckNet("lite0", frozen_groups=3)
-    pictures = tf.random.stateless_uniform([2, 64, 64, 3], [3, 3], -1.0, 1.0)
+    pictures = tf.random.stateless_uniform([2, 64, 64, 3], [3, 3], -1.0, 1.0, float64)
 
     @tf.function
     def gradients():
@@ -45,8 +55,8 @@ def test_a_network_learns_the_same_and_is_left_as_it_was():
         quick = gradients.python_function()
         assert filters_of_three_columns(tf.function(gradients.python_function)) == 2 * 7
     scale = max(float(tf.reduce_max(tf.abs(each))) for each in before)
-    for one, other in zip(before, quick, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4 * scale)
-    for one, other in zip(before, gradients.python_function(), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4 * scale)
+    for again in (quick, gradients.python_function()):
+        for one, other in zip(before, again, strict=True):
+            assert one.dtype == float64
+            np.testing.assert_allclose(one, other, atol=1e-8 * scale)
     assert not [layer for layer in model.submodules if "call" in vars(layer)]
