@@ -40,17 +40,32 @@ def score(groundtruth: dict, detections: list[dict]) -> dict:
     return {"pictures": len(known), "boxes": len(scored), **metrics}
 
 
-def evaluated(groundtruth: dict, detections: list[dict]):
-    """A pycocotools evaluation that has run; what the library prints on the way is dropped."""
+def ap50(groundtruth: dict, detections: list[dict]) -> float | None:
+    """AP50 alone, as `score` gives it, in a small part of the time."""
+    if not groundtruth["images"]:
+        return None
+    return _mean(evaluated(groundtruth, detections, at_50=True).eval["precision"][..., _ALL_AREAS, _AT_100])
+
+
+def evaluated(groundtruth: dict, detections: list[dict], at_50: bool = False):
+    """A pycocotools evaluation that has run; what the library prints on the way is dropped.
+
+    `at_50`: at IoU 0.5 and over all areas only, without the summary. A detection's id is its place, from 1.
+    """
     from pycocotools.cocoeval import COCOeval
 
     results = [_result(number, row) for number, row in enumerate(detections, start=1)]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _coco(groundtruth["annotations"], groundtruth)
         evaluation = COCOeval(truth, _coco(results, groundtruth), "bbox")
+        if at_50:
+            evaluation.params.iouThrs = evaluation.params.iouThrs[:1]
+            evaluation.params.areaRng = evaluation.params.areaRng[:1]
+            evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
+        if not at_50:
+            evaluation.summarize()
     return evaluation
 
 
