@@ -8,6 +8,7 @@ picture. All are fractions 0..1; None where there is nothing to find.
 import contextlib
 import io
 import unicodedata
+from collections.abc import Callable
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The order in which pycocotools gives its twelve figures."""
@@ -41,17 +42,25 @@ def score(groundtruth: dict, detections: list[dict]) -> dict:
 
 
 def evaluated(groundtruth: dict, detections: list[dict]):
-    """A pycocotools evaluation that has run; what the library prints on the way is dropped."""
+    """A pycocotools evaluation that has run."""
+    evaluation = quietly(prepared, groundtruth, detections)
+    for stage in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
+        quietly(stage)
+    return evaluation
+
+
+def prepared(groundtruth: dict, detections: list[dict]):
+    """A pycocotools evaluation that has not run yet; it numbers the detections from 1 in the order they are given."""
     from pycocotools.cocoeval import COCOeval
 
     results = [_result(number, row) for number, row in enumerate(detections, start=1)]
+    return COCOeval(_coco(groundtruth["annotations"], groundtruth), _coco(results, groundtruth), "bbox")
+
+
+def quietly(call: Callable, *arguments):
+    """What `call` returns; what pycocotools prints on the way is dropped."""
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _coco(groundtruth["annotations"], groundtruth)
-        evaluation = COCOeval(truth, _coco(results, groundtruth), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
+        return call(*arguments)
 
 
 def _coco(annotations: list[dict], groundtruth: dict):
