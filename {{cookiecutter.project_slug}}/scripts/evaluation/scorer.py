@@ -8,6 +8,7 @@ picture. All are fractions 0..1; None where there is nothing to find.
 import contextlib
 import io
 import unicodedata
+from collections.abc import Callable
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The order in which pycocotools gives its twelve figures."""
@@ -44,29 +45,34 @@ def ap50(groundtruth: dict, detections: list[dict]) -> float | None:
     """AP50 alone, as `score` gives it, in a small part of the time."""
     if not groundtruth["images"]:
         return None
-    return _mean(evaluated(groundtruth, detections, at_50=True).eval["precision"][..., _ALL_AREAS, _AT_100])
+    evaluation = quietly(prepared, groundtruth, detections)
+    params = evaluation.params
+    params.iouThrs, params.areaRng, params.areaRngLbl = params.iouThrs[:1], params.areaRng[:1], params.areaRngLbl[:1]
+    for stage in (evaluation.evaluate, evaluation.accumulate):
+        quietly(stage)
+    return _mean(evaluation.eval["precision"][..., _ALL_AREAS, _AT_100])
 
 
-def evaluated(groundtruth: dict, detections: list[dict], at_50: bool = False):
-    """A pycocotools evaluation that has run; what the library prints on the way is dropped.
+def evaluated(groundtruth: dict, detections: list[dict]):
+    """A pycocotools evaluation that has run."""
+    evaluation = quietly(prepared, groundtruth, detections)
+    for stage in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
+        quietly(stage)
+    return evaluation
 
-    `at_50`: at IoU 0.5 and over all areas only, without the summary. A detection's id is its place, from 1.
-    """
+
+def prepared(groundtruth: dict, detections: list[dict]):
+    """A pycocotools evaluation that has not run yet; it numbers the detections from 1 in the order they are given."""
     from pycocotools.cocoeval import COCOeval
 
     results = [_result(number, row) for number, row in enumerate(detections, start=1)]
+    return COCOeval(_coco(groundtruth["annotations"], groundtruth), _coco(results, groundtruth), "bbox")
+
+
+def quietly(call: Callable, *arguments):
+    """What `call` returns; what pycocotools prints on the way is dropped."""
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _coco(groundtruth["annotations"], groundtruth)
-        evaluation = COCOeval(truth, _coco(results, groundtruth), "bbox")
-        if at_50:
-            evaluation.params.iouThrs = evaluation.params.iouThrs[:1]
-            evaluation.params.areaRng = evaluation.params.areaRng[:1]
-            evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        if not at_50:
-            evaluation.summarize()
-    return evaluation
+        return call(*arguments)
 
 
 def _coco(annotations: list[dict], groundtruth: dict):

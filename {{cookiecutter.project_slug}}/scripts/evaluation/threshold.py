@@ -5,7 +5,6 @@ from pathlib import Path
 
 SPLIT = "validation"
 HUNDREDTHS = range(1, 100)
-_IOU_50, _ALL_AREAS = 0, 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,11 @@ def best_threshold(groundtruth: dict, detections: list[dict]) -> Advice | None:
     """
     import numpy as np
 
-    scores, right, boxes = _matches(groundtruth, detections)
+    from scripts.evaluation.matching import match
+
+    matches = match(groundtruth, detections)
+    counted, boxes = [row for row in matches.rows if not row.ignored], sum(matches.boxes.values())
+    scores, right = np.array([row.score for row in counted]), np.array([row.hit for row in counted], bool)
     if not right.any():
         return None
     rows = []
@@ -53,24 +56,3 @@ def best_threshold(groundtruth: dict, detections: list[dict]) -> Advice | None:
     best = np.flatnonzero(f1 == f1.max())
     middle = int(best[len(best) // 2])
     return Advice(HUNDREDTHS[middle] / 100, *(round(float(value), 6) for value in rows[middle]))
-
-
-def _matches(groundtruth: dict, detections: list[dict]):
-    """Score of each detection, whether it is a hit, and how many boxes there are to find; by pycocotools' matching."""
-    import numpy as np
-
-    from scripts.evaluation.scorer import evaluated
-
-    scores, right, boxes = [], [], 0
-    if not groundtruth["images"]:
-        return np.zeros(0), np.zeros(0, bool), 0
-    evaluation = evaluated(groundtruth, detections)
-    areas = len(evaluation.params.areaRng)
-    for number, match in enumerate(evaluation.evalImgs):  # by class, then area, then picture
-        if match is None or number // len(evaluation.params.imgIds) % areas != _ALL_AREAS:
-            continue
-        counted = ~match["dtIgnore"][_IOU_50].astype(bool)
-        scores += list(np.asarray(match["dtScores"])[counted])
-        right += list(match["dtMatches"][_IOU_50][counted] > 0)
-        boxes += int((np.asarray(match["gtIgnore"]) == 0).sum())
-    return np.array(scores), np.array(right, bool), boxes

@@ -7,7 +7,10 @@ for detections from a score on. What is right and what is ignored is pycocotools
 from collections import defaultdict
 from dataclasses import dataclass
 
-FOREGROUND_IOU = 0.5
+from scripts.evaluation.matching import IOU as FOREGROUND_IOU
+from scripts.evaluation.matching import match
+from scripts.evaluation.scorer import ap50
+
 BACKGROUND_IOU = 0.1
 CAUSES = ("localisation", "class", "both", "duplicate", "background", "missed")
 
@@ -42,33 +45,19 @@ def analyse(groundtruth: dict, detections: list[dict], score: float) -> Analysis
 
     Crowds (`iscrowd` 1) and what pycocotools matches to them are left out, as in the score.
     """
-    from scripts.evaluation.scorer import evaluated
-
     shown = [row for row in detections if row["score"] >= score]
-    found, ignored = _matched(evaluated(groundtruth, shown, at_50=True)) if groundtruth["images"] else ({}, set())
+    matches = match(groundtruth, shown).rows
     truths, wrong = defaultdict(list), defaultdict(list)
     for row in groundtruth["annotations"]:
         if not row["iscrowd"]:
             truths[row["image_id"]].append(row)
-    for number, row in enumerate(shown, start=1):
-        if number not in found and number not in ignored:
-            wrong[row["image_id"]].append(row)
-    taken, errors = set(found.values()), []
+    for one in matches:
+        if not one.hit and not one.ignored:
+            wrong[one.image_id].append(shown[one.place])
+    taken, errors = {one.annotation_id for one in matches if one.hit}, []
     for image in groundtruth["images"]:
         errors += _errors_of_picture(wrong[image["id"]], truths[image["id"]], taken)
-    return Analysis(score, len(shown), len(found), tuple(errors))
-
-
-def _matched(evaluation) -> tuple[dict[int, int], set[int]]:
-    """Number of each right detection -> id of its annotation, and the numbers of ignored ones."""
-    found, ignored = {}, set()
-    for match in filter(None, evaluation.evalImgs):
-        for number, truth, left_out in zip(match["dtIds"], match["dtMatches"][0], match["dtIgnore"][0], strict=True):
-            if left_out:
-                ignored.add(number)
-            elif truth:
-                found[number] = int(truth)
-    return found, ignored
+    return Analysis(score, len(shown), len(taken), tuple(errors))
 
 
 def _errors_of_picture(wrong: list[dict], truths: list[dict], taken: set[int]) -> list[Error]:
@@ -111,8 +100,6 @@ def gains(groundtruth: dict, detections: list[dict], analysis: Analysis) -> dict
 
     AP50 is that of all detections, as in `metrics.json`, whatever the score of the analysis.
     """
-    from scripts.evaluation.scorer import ap50
-
     before = ap50(groundtruth, detections)
     if before is None:
         return dict.fromkeys(CAUSES)
