@@ -156,7 +156,8 @@ def train(c, finish=False):
 @task(klass=Step, pre=[train], settings=["evaluate", "export.checkpoint"], room="evaluation",
       inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/test.record-*",
               "annotations/label_map.pbtxt"],
-      outputs=["eval/metrics.json", "eval/detections.json", "eval/groundtruth.json", "eval/table.txt"])
+      outputs=["eval/metrics.json", "eval/detections.json", "eval/groundtruth.json", "eval/table.txt",
+               "eval/errors.json", "eval/errors.csv"])
 def evaluate(c):
     """10 Score the checkpoint on the test pictures."""
     from scripts.evaluation.evaluate import evaluate as run

@@ -35,6 +35,7 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
 
     Raises DetectorError if there is no such checkpoint or no test picture.
     """
+    from scripts.evaluation.errors import write_errors
     from scripts.evaluation.groundtruth import coco_groundtruth
     from scripts.evaluation.model import load_model
     from scripts.evaluation.scorer import score, table_text
@@ -52,6 +53,7 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
     write_text(root / "eval/table.txt", table_text(metrics) + "\n")
     _write_events(root, metrics)
     print(table_text(metrics))
+    print(write_errors(root, groundtruth, detections, model.checkpoint))
     return EvaluateCounts(metrics["pictures"], metrics["boxes"], model.checkpoint, metrics["AP"], metrics["AP50"])
 
 
