@@ -1,56 +1,54 @@
-"""Whether a difference in AP is more than chance: a paired bootstrap over the pictures.
+"""How far figures would move with other test pictures: bootstrap intervals over the pictures, and paired ones.
 
-Efron and Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval. Matches are made once for each
-picture; every draw only accumulates them anew.
+Efron and Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval.
 """
 
-import contextlib
-import copy
-import io
+from typing import Any
 
 import numpy as np
 
-from scripts.evaluation.scorer import evaluated
+from scripts.evaluation.redraw import Redraw, overall
 
-DRAWS = 400
+DRAWS = 1000
+LEVEL = 0.95
+
+Interval = tuple[float, float]
 
 
-def ap_drop_interval(groundtruth: dict, first: list[dict], second: list[dict], seed: int = 7) -> tuple[float, float]:
+def ap_intervals(groundtruth: dict, detections: list[dict], seed: int = 7) -> dict:
+    """95 % intervals `{"AP": (low, high), "AP50": ..., "per_class": {NAME: {"AP": ...}}}`, fractions 0..1.
+
+    `groundtruth` is a COCO dict, `detections` COCO results on it. None in place of an interval where the figure is
+    undefined. Draws in which it is undefined are left out.
+    """
+    if not groundtruth["images"]:
+        names = [category["name"] for category in groundtruth["categories"]]
+        return {"AP": None, "AP50": None, "per_class": {name: {"AP": None} for name in names}}
+    redraw = Redraw(groundtruth, detections)
+    ap, ap50 = redraw.ap(draws(len(redraw.image_ids), seed))
+    per_class = {name: {"AP": interval(ap[:, index])} for index, name in enumerate(redraw.names)}
+    return {"AP": interval(overall(ap)), "AP50": interval(overall(ap50)), "per_class": per_class}
+
+
+def ap_drop_interval(groundtruth: dict, first: list[dict], second: list[dict], seed: int = 7) -> Interval:
     """The 95 % interval of AP(first) - AP(second), fractions, over draws of the pictures with replacement.
 
     `groundtruth` is a COCO dict, the others COCO results on it. Draws in which AP is undefined are left out.
     """
-    redraws = [_Redraw(evaluated(groundtruth, rows)) for rows in (first, second)]
-    dice = np.random.default_rng(seed)
-    pictures = len(groundtruth["images"])
-    drops = []
-    for _ in range(DRAWS):
-        drawn = dice.integers(0, pictures, pictures)
-        one, other = (redraw.ap(drawn) for redraw in redraws)
-        if one is not None and other is not None:
-            drops.append(one - other)
-    low, high = np.percentile(drops, [2.5, 97.5]) if drops else (0.0, 0.0)
+    taken = draws(len(groundtruth["images"]), seed)
+    one, other = (overall(Redraw(groundtruth, rows).ap(taken)[0]) for rows in (first, second))
+    return interval(one - other) or (0.0, 0.0)
+
+
+def draws(pictures: int, seed: int) -> Any:
+    """How often each picture is taken in each of `DRAWS` draws with replacement: int [draws, pictures]."""
+    return np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), DRAWS)
+
+
+def interval(values) -> Interval | None:
+    """The middle 95 % of the draws in which the figure is defined; None where there is none."""
+    defined = values[~np.isnan(values)]
+    if not defined.size:
+        return None
+    low, high = np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
-
-
-class _Redraw:
-    """AP of an evaluation as if other pictures had been taken."""
-
-    def __init__(self, evaluation):
-        self.evaluation = evaluation
-        self.pictures, self.areas = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
-        self.matches = list(evaluation.evalImgs)  # by class, then area, then picture
-        self.overall = copy.copy(evaluation.params)
-        self.overall.areaRng, self.overall.maxDets = evaluation.params.areaRng[:1], evaluation.params.maxDets[-1:]
-
-    def ap(self, drawn) -> float | None:
-        """AP (0..1) over the pictures at these positions, None where nothing is to be found in them."""
-        block = self.areas * self.pictures
-        for start in range(0, len(self.matches), block):
-            for place, chosen in enumerate(drawn):
-                self.evaluation.evalImgs[start + place] = self.matches[start + chosen]
-        with contextlib.redirect_stdout(io.StringIO()):
-            self.evaluation.accumulate(self.overall)
-        precision = self.evaluation.eval["precision"]
-        defined = precision[precision > -1]
-        return float(defined.mean()) if defined.size else None

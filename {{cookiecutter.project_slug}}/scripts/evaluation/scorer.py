@@ -14,6 +14,8 @@ SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 """The order in which pycocotools gives its twelve figures."""
 
 DECIMALS = 6
+SIZES = ("small", "medium", "large")
+"""pycocotools' areas after the one of all boxes."""
 _ALL_AREAS, _AT_100, _IOU_50 = 0, 2, 0
 
 
@@ -100,6 +102,39 @@ def _class_figures(evaluation, category_id: int) -> dict:
     precision = evaluation.eval["precision"][:, :, index, _ALL_AREAS, _AT_100]
     recall = evaluation.eval["recall"][:, index, _ALL_AREAS, _AT_100]
     return {"AP": _mean(precision), "AP50": _mean(precision[_IOU_50]), "AR100": _mean(recall)}
+
+
+def by_size(evaluation) -> dict:
+    """Class name, and "all", -> size -> AP and the number of boxes that are scored, of an evaluation that has run.
+
+    An area on a limit is in both sizes, as pycocotools counts it.
+    """
+    classes = {name: [index] for index, name in enumerate(_names(evaluation))}
+    classes["all"] = list(range(len(classes)))
+    return {name: {size: _size_figures(evaluation, indices, area) for area, size in enumerate(SIZES, start=1)}
+            for name, indices in classes.items()}
+
+
+def _size_figures(evaluation, indices: list[int], area: int) -> dict:
+    least, most = evaluation.params.areaRng[area]
+    ids = [evaluation.params.catIds[index] for index in indices]
+    boxes = sum(row["category_id"] in ids and not row["iscrowd"] and least <= row["area"] <= most
+                for row in evaluation.cocoGt.dataset["annotations"])
+    return {"AP": _mean(evaluation.eval["precision"][:, :, indices, area, _AT_100]), "boxes": boxes}
+
+
+def precision_over_recall(evaluation) -> dict:
+    """Class name -> `recall` (101 values, 0 to 1) and `precision` at IoU 0.5; classes without a box are left out."""
+    precision = evaluation.eval["precision"][_IOU_50, :, :, _ALL_AREAS, _AT_100]
+    recall = [round(float(value), DECIMALS) for value in evaluation.params.recThrs]
+    return {name: {"recall": recall, "precision": [_fraction(value) for value in precision[:, index]]}
+            for index, name in enumerate(_names(evaluation)) if precision[0, index] > -1}
+
+
+def _names(evaluation) -> list[str]:
+    """Class names in the order in which the evaluation has its classes."""
+    names = {category["id"]: category["name"] for category in evaluation.cocoGt.dataset["categories"]}
+    return [names[category_id] for category_id in evaluation.params.catIds]
 
 
 def _mean(values) -> float | None:
