@@ -179,7 +179,8 @@ def test_the_files_name_picture_cause_and_the_line_of_the_sources_label(labelled
     assert background["file"] == "images/test/test.jpg" and background["box_xyxy_px"] == [0, 30, 5, 35]
     with (labelled.root / "eval/errors.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["rank"], row["cause"], row["line"]) for row in rows] == [("1", "missed", "17"), ("2", "background", "")]
+    assert [(row["rank"], row["cause"], row["line"]) for row in rows] == [
+        ("1", "missed", "17"), ("2", "background", "")]  # fmt: skip
 
 
 def test_a_label_edited_in_images_is_named_there(labelled):

@@ -69,9 +69,13 @@ class TrainedModel:
         Each anchor stands for its best class, and suppression works over all classes: the rule of the
         shipped file (see `deploy/convert.py`). Slots past the count are zero.
         """
+        return self.look(pixels, score_threshold)[2:]
+
+    def look(self, pixels: tf.Tensor, score_threshold: float) -> tuple[tf.Tensor, ...]:
+        """Boxes [batch, anchors, 4] and scores [batch, anchors, classes] of all anchors, then what `detect` gives."""
         encoded, scores = self.predict(pixels)
         decoded = box_ops.decode_boxes(encoded, self.anchors_yxyx_px()[tf.newaxis]) / float(self.input_px)
-        return suppress(decoded, scores, score_threshold, SUPPRESSION_IOU, DETECTIONS)
+        return decoded, scores, *suppress(decoded, scores, score_threshold, SUPPRESSION_IOU, DETECTIONS)
 
 
 def stretch(pixels: tf.Tensor, side_px: int) -> tf.Tensor:
