@@ -295,7 +295,7 @@ def preview(c, count="24", flagged="", split="", seed="0", out="annotations/prev
                typed_count(seed, "seed", "7", least=0), class_numbers(ROOT))
 
 
-@task(klass=Tool, pre=[records],
+@task(klass=Tool, pre=[records, pretrained],
       help={"split": "only train, validation or test", "count": "entries of the list; 0: a tenth of the boxes"})
 def suspects(c, split="", count="0"):
     """List labels that look wrong to the trained detector, for people to work through."""

@@ -15,7 +15,7 @@ from scripts.pipeline.errors import DetectorError
 from scripts.training import detector
 from scripts.training.checkpoints import averaged_checkpoints, best_checkpoint
 from scripts.training.configure import EXPERIMENT
-from scripts.training.experiment import SUPPRESSION_IOU, read_experiment
+from scripts.training.experiment import SUPPRESSION_IOU, read_experiment, with_absolute_paths
 from scripts.training.inputs import normalize_pixels
 from scripts.training.quiet import quiet_libraries
 
@@ -98,6 +98,21 @@ def load_model(root: Path, which: str) -> TrainedModel:
             raise DetectorError(f"checkpoint {path.name} is of another model than {EXPERIMENT}: training/: "
                                 "type invoke forget train, then invoke train") from None
     return TrainedModel(network, config.model, path.name)
+
+
+def pretrained_network(root: Path) -> tuple[Any, int]:
+    """The network with the weights that training started from, and the side of its input in pixels.
+
+    Raises DetectorError when there is no experiment, or the weights that it names are not there.
+    """
+    if not (root / EXPERIMENT).is_file():
+        raise DetectorError(f"no experiment: {EXPERIMENT}: type invoke train")
+    config = with_absolute_paths(read_experiment(root / EXPERIMENT), root).task
+    task = detector.DetectorTask(config)
+    with quiet_libraries():
+        network = task.build_model()
+        task.initialize(network)
+    return network, config.model.input_size[0]
 
 
 def checkpoint_path(root: Path, which: str) -> Path:

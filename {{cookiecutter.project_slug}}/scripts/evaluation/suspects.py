@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,16 +53,23 @@ def find_suspects(root: Path, which: str, split: str = "", count: int = 0) -> Su
     if split and split not in SPLITS:
         near = difflib.get_close_matches(split, SPLITS, n=1, cutoff=0.0)[0]
         raise DetectorError(f"{split!r} is no split: --split: the nearest is '{near}'")
-    marks = read_looked(root)
+    read_looked(root)
+    from scripts.evaluation.crops import load_describe
     from scripts.evaluation.model import load_model
     from scripts.evaluation.views import views
 
     model = load_model(root, which)
-    seen: dict[tuple[str, str], dict] = {}
-    found = suspects(_noted(views(root, model, (split,) if split else SPLITS), seen))
+    pictures = views(root, model, load_describe(root), (split,) if split else SPLITS)
+    return write_suspects(root, pictures, model.checkpoint, count)
+
+
+def write_suspects(root: Path, pictures: Iterable, checkpoint: str, count: int = 0) -> SuspectCounts:
+    """The list of `pictures` (views), as `find_suspects` writes it."""
+    marks, seen = read_looked(root), {}
+    found = suspects(_noted(pictures, seen))
     boxes = sum(image["boxes"] for image in seen.values())
     rows = _rows(root, found, seen, count or max(FEWEST, round(boxes / 10)), marks)
-    head = {"schema": 1, "checkpoint": model.checkpoint, "pictures": len(seen), "boxes": boxes}
+    head = {"schema": 1, "checkpoint": checkpoint, "pictures": len(seen), "boxes": boxes}
     write_json(root / LIST, {**head, "suspects": rows})
     write_table(root, rows, marks)
     draw_sheet(root, rows)
@@ -104,12 +111,13 @@ def _rows(root: Path, found: list[Suspect], images: dict, count: int, marks: lis
 
 
 def why(one: Suspect, label: str | None, suggested: str | None) -> str:
-    """A sentence for people: what the detector saw, and what it usually sees at a label of that split."""
+    """A sentence for people: what was seen, beside what is usually seen at a label of that split."""
+    usual = f"labels of {one.split} usually {one.usual:.2f}"
     if one.kind == "missing":
-        return f"{suggested} is seen here ({one.seen:.2f}), and no label is"
-    usual = f"usual for labels of {one.split}: {one.usual:.2f}"
+        return f"{suggested} is seen here (score {one.seen:.2f}, {usual}), and there is no label"
     if one.kind == "class":
-        return f"labelled {label} ({one.own:.2f}), looks like {suggested} ({one.seen:.2f}); {usual}"
-    if one.kind == "box":
-        return f"{label} ({one.seen:.2f}) fits another box better, which overlaps this one by {one.iou:.2f}; {usual}"
-    return f"labelled {label}, and no object is seen here ({one.seen:.2f}); {usual}"
+        return f"labelled {label}, looks like {suggested}"
+    if one.kind == "extra":
+        return f"labelled {label}, looks like background"
+    text = f"the box fits no {label} well (score {one.seen:.2f}, {usual})"
+    return text + (f"; the suggested one overlaps it by {one.iou:.2f}" if one.suggested_px else "")

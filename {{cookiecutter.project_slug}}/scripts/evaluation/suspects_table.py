@@ -7,6 +7,7 @@ import csv
 import io
 from pathlib import Path
 
+from scripts.evaluation.overlap import ious
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import write_text
 
@@ -14,8 +15,8 @@ TABLE = "eval/suspects.csv"
 COLUMNS = ("rank", "looked", "kind", "suspicion", "file", "class", "suggested_class", "open", "why", "xmin", "ymin",
            "xmax", "ymax", "suggested_xmin", "suggested_ymin", "suggested_xmax", "suggested_ymax")  # fmt: skip
 EDGES, SUGGESTED = COLUMNS[9:13], COLUMNS[13:]
-SAME_IOU = 0.7
-"""Another checkpoint draws a box that is missing a little differently; a label's box does not change by itself."""
+SAME_LABEL_IOU, SAME_FOUND_IOU = 0.98, 0.7
+"""A label's box does not move by itself; what is missing is drawn a little differently by another checkpoint."""
 
 
 def read_looked(root: Path) -> list[dict]:
@@ -47,7 +48,8 @@ def _same(row: dict, mark: dict) -> bool:
     label, suggested = row["box_xyxy_px"], row["suggested_box_xyxy_px"]
     if not named or (row["kind"] in ("class", "missing") and row["suggested_class"] != mark["suggested_class"]):
         return False
-    return _overlap(label or suggested, _numbers(mark, EDGES if label else SUGGESTED)) >= (0.98 if label else SAME_IOU)
+    overlap = ious([label or suggested], [_numbers(mark, EDGES if label else SUGGESTED)])[0, 0]
+    return overlap >= (SAME_LABEL_IOU if label else SAME_FOUND_IOU)
 
 
 def _numbers(mark: dict, names: tuple[str, ...]) -> list[float]:
@@ -55,14 +57,6 @@ def _numbers(mark: dict, names: tuple[str, ...]) -> list[float]:
         return [float(mark[name].replace(",", ".")) for name in names]
     except (ValueError, AttributeError):
         return [0.0] * 4
-
-
-def _overlap(one: list[float], other: list[float]) -> float:
-    """IoU of two boxes in pixels."""
-    from pycocotools.mask import iou
-
-    boxes = ([[box[0], box[1], box[2] - box[0], box[3] - box[1]]] for box in (one, other))
-    return float(iou(*boxes, [0])[0, 0])
 
 
 def write_table(root: Path, rows: list[dict], marks: list[dict]) -> None:
