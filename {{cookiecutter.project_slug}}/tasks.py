@@ -296,7 +296,7 @@ def preview(c, count="24", flagged="", split="", seed="0", out="annotations/prev
 
 
 @task(klass=Tool, pre=[records, pretrained],
-      help={"split": "only train, validation or test", "count": "entries of the list; 0: a tenth of the boxes"})
+      help={"split": "list only train, validation or test", "count": "entries of the list; 0: a tenth of the boxes"})
 def suspects(c, split="", count="0"):
     """List labels that look wrong to the trained detector, for people to work through."""
     from scripts.evaluation.suspects import find_suspects

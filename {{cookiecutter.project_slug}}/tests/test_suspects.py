@@ -149,8 +149,8 @@ def judged(project):
     wrong = [seen("train", "class.jpg", [(APPLE, RIGHT), (PEAR, LEFT)], [(APPLE, RIGHT, 0.8), (APPLE, LEFT, 0.8)], 50),
              replace(WRONG["missing"], split="test")]  # fmt: skip
 
-    def judge(count=0):
-        line = str(write_suspects(project.root, pictures(wrong), "best_ckpt-7", count))
+    def judge(split="", count=0):
+        line = str(write_suspects(project.root, pictures(wrong), "best_ckpt-7", split, count))
         return line, json.loads((project.root / "eval/suspects.json").read_text("utf-8"))["suspects"]
 
     project.judge = judge
@@ -183,6 +183,8 @@ def test_the_list_names_the_line_of_the_source_and_says_why(judged):
     assert written[0]["open"] == "../source/train/class.xml:17" and written[0]["looked"] == ""
     assert len(rows) == len(written) == 24, "a tenth of the boxes, but no fewer than these"
     assert len(judged.judge(count=3)[1]) == 3
+    line, rows = judged.judge(split="test")
+    assert line.startswith("1 picture, 1 box: 1 missing, 1 ") and {row["split"] for row in rows} == {"test"}
 
 
 def test_the_sheet_shows_the_first_ones(judged):

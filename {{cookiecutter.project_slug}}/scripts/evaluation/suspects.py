@@ -45,7 +45,7 @@ class SuspectCounts:
 
 
 def find_suspects(root: Path, which: str, split: str = "", count: int = 0) -> SuspectCounts:
-    """Let checkpoint `which` look at all pictures (or those of `split`) and write the list, its table and a sheet.
+    """Let checkpoint `which` look at all pictures and write the list (of `split`), its table and a sheet.
 
     `count` entries (0: a tenth of the boxes). What a person marked in the table is left out and stays marked.
     DetectorError without such a checkpoint or records, for a split that does not exist, and for an unreadable table.
@@ -57,24 +57,26 @@ def find_suspects(root: Path, which: str, split: str = "", count: int = 0) -> Su
     from scripts.evaluation.crops import load_describe
     from scripts.evaluation.model import load_model
     from scripts.evaluation.views import views
+    from scripts.training.quiet import quiet_native
 
     model = load_model(root, which)
-    pictures = views(root, model, load_describe(root), (split,) if split else SPLITS)
-    return write_suspects(root, pictures, model.checkpoint, count)
+    with quiet_native():  # TensorFlow prints its own guesses at the cost of cutting pictures
+        return write_suspects(root, views(root, model, load_describe(root), SPLITS), model.checkpoint, split, count)
 
 
-def write_suspects(root: Path, pictures: Iterable, checkpoint: str, count: int = 0) -> SuspectCounts:
+def write_suspects(root: Path, pictures: Iterable, checkpoint: str, split: str = "", count: int = 0) -> SuspectCounts:
     """The list of `pictures` (views), as `find_suspects` writes it."""
     marks, seen = read_looked(root), {}
-    found = suspects(_noted(pictures, seen))
-    boxes = sum(image["boxes"] for image in seen.values())
+    found = [one for one in suspects(_noted(pictures, seen)) if split in ("", one.split)]
+    boxes = sum(image["boxes"] for (of, _), image in seen.items() if split in ("", of))
     rows = _rows(root, found, seen, count or max(FEWEST, round(boxes / 10)), marks)
-    head = {"schema": 1, "checkpoint": checkpoint, "pictures": len(seen), "boxes": boxes}
+    head = {"schema": 1, "checkpoint": checkpoint, "boxes": boxes,
+            "pictures": sum(split in ("", of) for of, _ in seen)}  # fmt: skip
     write_json(root / LIST, {**head, "suspects": rows})
     write_table(root, rows, marks)
     draw_sheet(root, rows)
     kinds = Counter(row["kind"] for row in rows)
-    return SuspectCounts(len(seen), boxes, {kind: kinds[kind] for kind in KINDS},
+    return SuspectCounts(head["pictures"], boxes, {kind: kinds[kind] for kind in KINDS},
                          sum(row["split"] == "test" for row in rows), len(marks), tuple(rows[:FIRST]))
 
 
