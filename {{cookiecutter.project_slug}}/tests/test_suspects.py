@@ -235,3 +235,14 @@ def test_a_table_that_cannot_be_read_is_not_overwritten(judged):
 def test_a_split_that_does_not_exist_is_named(project):
     with pytest.raises(DetectorError, match="'tset' is no split: --split: the nearest is 'test'"):
         find_suspects(project.root, "best", "tset")
+
+
+@pytest.mark.slow
+def test_a_trained_project_gets_its_list_and_one_without_a_checkpoint_is_refused(copy):
+    line = str(find_suspects(copy, "best", count=5))
+    rows = json.loads((copy / "eval/suspects.json").read_text("utf-8"))["suspects"]
+    assert line.startswith("24 pictures, ") and len(rows) == 5
+    assert all((copy / row["file"]).is_file() and row["why"] for row in rows)
+    (copy / "training/best/info.json").unlink()
+    with pytest.raises(DetectorError, match="no checkpoint 'best'.*type invoke train"):
+        find_suspects(copy, "best")
