@@ -31,38 +31,18 @@ class ClassMatches:
     boxes: Any
 
 
+@dataclass(frozen=True)
 class Redraw:
-    """Detections on a ground truth, matched; `names` are the classes in the order of its categories, by their ids.
+    """A detector matched on a ground truth.
 
-    `groundtruth` is a COCO dict, `detections` COCO results on it. Positions of pictures are those of `image_ids`.
+    `image_ids`: the pictures in the order of the positions; `names`: the classes by their ids; `recalls`: those at
+    which COCO reads the precision; `classes`: their matches.
     """
 
-    def __init__(self, groundtruth: dict, detections: list[dict]):
-        evaluation = evaluated(groundtruth, detections)
-        names = {category["id"]: category["name"] for category in groundtruth["categories"]}
-        self.image_ids = [int(number) for number in evaluation.params.imgIds]
-        self.names = [names[number] for number in evaluation.params.catIds]
-        self.recalls = evaluation.params.recThrs
-        self.classes = [self._class(evaluation, index) for index in range(len(self.names))]
-
-    def _class(self, evaluation, index: int) -> ClassMatches:
-        pictures, limit = len(self.image_ids), evaluation.params.maxDets[-1]
-        start = (index * len(evaluation.params.areaRng) + _ALL_AREAS) * pictures  # by class, then area, then picture
-        found = list(enumerate(evaluation.evalImgs[start:start + pictures]))
-        there = [(place, match) for place, match in found if match is not None]
-        boxes = np.zeros(pictures, np.int64)
-        for place, match in there:
-            boxes[place] = np.count_nonzero(match["gtIgnore"] == 0)
-        ious = len(evaluation.params.iouThrs)
-        hits = [match["dtMatches"][:, :limit] > 0 for _, match in there]
-        ignored = [match["dtIgnore"][:, :limit].astype(bool) for _, match in there]
-        scores = np.concatenate([[], *(match["dtScores"][:limit] for _, match in there)])
-        order = np.argsort(-scores, kind="mergesort")  # ties stand in the order of pictures, as pycocotools has them
-        none = np.zeros((ious, 0), bool)
-        counted = ~np.concatenate([none, *ignored], 1)[:, order]
-        places = [np.full(hit.shape[1], place) for hit, (place, _) in zip(hits, there, strict=True)]
-        picture = np.concatenate([np.zeros(0, int), *places])[order]
-        return ClassMatches(picture, np.concatenate([none, *hits], 1)[:, order] & counted, counted, boxes)
+    image_ids: list[int]
+    names: list[str]
+    recalls: Any
+    classes: list[ClassMatches]
 
     def ap(self, taken) -> tuple[Any, Any]:
         """AP and AP50 of each class in each draw: two arrays float64 [draws, classes], 0..1, NaN where undefined.
@@ -77,6 +57,31 @@ class Redraw:
                 by_iou = _accumulated(one, taken[start:start + step], self.recalls)
                 ap[:, start:start + step, index] = by_iou.mean(0), by_iou[_IOU_50]
         return ap[0], ap[1]
+
+
+def matched(groundtruth: dict, detections: list[dict]) -> Redraw:
+    """COCO results on a COCO ground truth that has pictures, matched by pycocotools."""
+    evaluation = evaluated(groundtruth, detections)
+    names = {category["id"]: category["name"] for category in groundtruth["categories"]}
+    numbers = evaluation.params.catIds
+    return Redraw([int(number) for number in evaluation.params.imgIds], [names[number] for number in numbers],
+                  evaluation.params.recThrs, [_class_matches(evaluation, index) for index in range(len(numbers))])
+
+
+def _class_matches(evaluation, index: int) -> ClassMatches:
+    pictures, limit = len(evaluation.params.imgIds), evaluation.params.maxDets[-1]
+    start = (index * len(evaluation.params.areaRng) + _ALL_AREAS) * pictures  # by class, then area, then picture
+    there = [(place, match) for place, match in enumerate(evaluation.evalImgs[start:start + pictures]) if match]
+    boxes = np.zeros(pictures, np.int64)
+    for place, match in there:
+        boxes[place] = np.count_nonzero(match["gtIgnore"] == 0)
+    none = np.zeros((len(evaluation.params.iouThrs), 0), bool)
+    scores = np.concatenate([[], *(match["dtScores"][:limit] for _, match in there)])
+    order = np.argsort(-scores, kind="mergesort")  # ties stand in the order of pictures, as pycocotools has them
+    hit = np.concatenate([none, *(match["dtMatches"][:, :limit] > 0 for _, match in there)], 1)[:, order]
+    counted = np.concatenate([none, *(match["dtIgnore"][:, :limit] == 0 for _, match in there)], 1)[:, order]
+    picture = np.repeat([place for place, _ in there], [len(match["dtScores"][:limit]) for _, match in there])
+    return ClassMatches(picture.astype(int)[order], hit & counted, counted, boxes)
 
 
 def overall(by_class) -> Any:
