@@ -13,6 +13,8 @@ from scripts.evaluation.redraw import Redraw, matched, overall
 
 DRAWS = 1000
 LEVEL = 0.95
+LEAST_PICTURES = 5
+"""From fewer that hold a class, three of four intervals hold the truth (benchmarks/intervals.py): then there is none."""
 UNKNOWN = (-1.0, 1.0)
 """No difference of two APs lies outside."""
 
@@ -22,8 +24,8 @@ Interval = tuple[float, float]
 def ap_intervals(groundtruth: dict, detections: list[dict], seed: int = 7) -> dict:
     """95 % intervals `{"AP": (low, high), "AP50": ..., "per_class": {NAME: {"AP": ...}}}`, fractions 0..1.
 
-    `groundtruth` is a COCO dict, `detections` COCO results on it. None in place of an interval where fewer than two
-    pictures hold anything to find.
+    `groundtruth` is a COCO dict, `detections` COCO results on it. None in place of an interval where fewer than
+    `LEAST_PICTURES` hold anything to find.
     """
     return _intervals(groundtruth, [detections], seed)
 
@@ -68,11 +70,11 @@ def draws(pictures: int, seed: int) -> Any:
 
 
 def interval(values: Any, pictures: int) -> Interval | None:
-    """The 95 % interval from the figure in each draw, of which NaN are left out; None from fewer than two pictures."""
+    """The 95 % interval from the figure in each draw, of which NaN are left out; None from too few pictures."""
     from scipy.special import ndtr, stdtrit
 
     defined = values[~np.isnan(values)]
-    if pictures < 2 or not defined.size:
+    if pictures < LEAST_PICTURES or not defined.size:
         return None
     wide = stdtrit(pictures - 1, (1 + LEVEL) / 2) * np.sqrt(pictures / (pictures - 1))
     low, high = np.percentile(defined, [100 * ndtr(-wide), 100 * ndtr(wide)])
