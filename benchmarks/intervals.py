@@ -1,6 +1,6 @@
 """How often the 95 % intervals hold the truth, and what `invoke compare` says of detectors that are equal or are not.
 
-python -m benchmarks.intervals [--draws 500] [--sizes 20,60,200]
+python -m benchmarks.intervals [--draws 500] [--sizes 20,60,200] [--questions coverage,equal,better]
 
 4,000 drawn pictures stand for all pictures there are: AP on them is the truth. Test sets of some size are taken from
 them again and again, and the project's own functions say what they say on each. Detectors find, miss and misplace boxes
@@ -155,22 +155,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--sizes", default="20,60,200")
+    parser.add_argument("--questions", default="coverage,equal,better", help="the last with two fifths of the draws")
     asked = parser.parse_args()
     sizes = [int(size) for size in asked.sizes.split(",")]
     dice = np.random.default_rng(7)
     truth, hard = groundtruth(PICTURES, dice)
     base, equal, *others = [detector(truth, hard, skill, dice) for skill in (1.0, 1.0, 1.12, 1.33)]
     twice = doubled(truth)
-    pools = {"base": pool(truth, base), **{f"better {place}": pool(truth, rows) for place, rows in enumerate(others, start=1)},
+    pools = {"base": pool(truth, base),
+             **{f"better {place}": pool(truth, rows) for place, rows in enumerate(others, start=1)},
              "equal 1": pool(twice, changing_places(base, equal, PICTURES)),
              "equal 2": pool(twice, changing_places(equal, base, PICTURES))}
     print(json.dumps({name: [round(100 * one.ap, 2), round(100 * one.ap50, 2)] for name, one in pools.items()}))
-    for size in sizes:
+    for size in sizes if "coverage" in asked.questions else ():
         print(json.dumps({"what": "coverage", **coverage(pools["base"], size, asked.draws, dice)}), flush=True)
-    for first, second in (("equal 1", "equal 2"), ("base", "better 1"), ("base", "better 2")):
-        for size in sizes:
-            row = verdicts(pools[first], pools[second], size, asked.draws, dice)
-            print(json.dumps({"what": f"{second} than {first}", **row}), flush=True)
+    pairs = {"equal": [("equal 1", "equal 2")], "better": [("base", "better 1"), ("base", "better 2")]}
+    for question, repeats in (("equal", asked.draws), ("better", asked.draws * 2 // 5)):
+        for first, second in pairs[question] if question in asked.questions else ():
+            for size in sizes:
+                row = verdicts(pools[first], pools[second], size, repeats, dice)
+                print(json.dumps({"what": f"{second} than {first}", **row}), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from scripts.evaluation.redraw import Redraw, matched, overall
 DRAWS = 1000
 LEVEL = 0.95
 LEAST_PICTURES = 5
-"""From fewer that hold a class, three of four intervals hold the truth (benchmarks/intervals.py): then there is none."""
+"""With fewer that hold a class only three of four intervals hold the truth: then there is none."""
 UNKNOWN = (-1.0, 1.0)
 """No difference of two APs lies outside."""
 
