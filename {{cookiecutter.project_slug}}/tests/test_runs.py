@@ -17,9 +17,9 @@ TRUTH, FOUND = made(40)
 HALF = [row for place, row in enumerate(FOUND) if place % 2]
 
 
-def keep(root, weights, found=FOUND, truth=TRUTH, **settings):
-    """What `invoke evaluate` does after a training with these weights; returns the id."""
-    training = {"model": "lite0-256", "steps": 400, "seconds": 240.0, "classes": ["class 1"]}
+def keep(root, weights, found=FOUND, truth=TRUTH, trained=None, **settings):
+    """What `invoke evaluate` does after a training with these weights and settings; returns the id."""
+    training = {"model": "lite0-256", "steps": 400, "seconds": 240.0, "settings": trained or {}}
     write_json(root / "training/run.json", training)
     best = root / "training/best"
     best.mkdir(exist_ok=True)
@@ -43,7 +43,9 @@ def without(pictures, truth=TRUTH, found=FOUND):
 
 def test_another_training_or_other_settings_add_a_run_and_the_same_again_replaces_it(tmp_path):
     first = keep(tmp_path, "one", HALF)
+    (tmp_path / "eval/runs" / first / "notes.txt").write_text("the warm one", "utf-8")
     assert keep(tmp_path, "one", FOUND) == first
+    assert (tmp_path / "eval/runs" / first / "notes.txt").is_file(), "notes of the user's stay"
     (row,) = listed(tmp_path)
     assert row["ap"] == score(TRUTH, FOUND)["AP"] and row["ap_interval"] == [0.1, 0.9]
     second = keep(tmp_path, "two")
@@ -66,14 +68,11 @@ def test_the_table_says_what_each_run_was_and_which_one_eval_holds(tmp_path):
     keep(tmp_path, "one", HALF)
     name = keep(tmp_path, "two")
     heads, first, second, note = list_runs(tmp_path).split("\n")
-    assert heads.split() == ["run", "scored", "(UTC)", "model", "steps", "minutes", "pictures", "AP", "95", "%",
-                             "interval", "AP50"]
+    assert heads.split() == ["run", "scored", "(UTC)", "model", "checkpoint", "minutes", "pictures", "AP", "95",
+                             "%", "interval", "AP50"]
     assert f"{name} *" in second and "*" not in first and note == "* is in eval/ now"
-    assert all(word in second.split() for word in ("lite0-256", "400", "4.0", "40", f"{100 * row_ap(tmp_path):.1f}"))
-
-
-def row_ap(root):
-    return listed(root)[-1]["ap"]
+    ap = listed(tmp_path)[-1]["ap"]
+    assert all(word in second.split() for word in ("lite0-256", "ckpt-400", "4.0", "40", f"{100 * ap:.1f}"))
 
 
 def test_a_damaged_run_is_named_and_does_not_stop_the_next_evaluation(tmp_path):
@@ -130,10 +129,14 @@ def changed(row, classes):
     return {**row, "image_id": 1000 - row["image_id"], "category_id": classes[row["category_id"]]}
 
 
-def test_settings_of_evaluate_that_differ_are_said(tmp_path):
-    keep(tmp_path, "one")
-    keep(tmp_path, "one", score_threshold=0.3)
-    assert "evaluate.score_threshold was 0.01 for A and 0.3 for B" in str(compare(tmp_path, "previous", "last"))
+def test_settings_that_differ_are_said(tmp_path):
+    keep(tmp_path, "one", trained={"rate": 0.1, "same": 1})
+    keep(tmp_path, "one", trained={"rate": 0.2, "same": 1}, score_threshold=0.3)
+    notes = compare(tmp_path, "previous", "last").notes
+    assert notes == ("evaluate.score_threshold: A 0.01, B 0.3", "rate: A 0.1, B 0.2")
+    keep(tmp_path, "two", trained={f"key {number}": number for number in range(9)})
+    notes = compare(tmp_path, "previous", "last").notes
+    assert len(notes) == 7 and notes[-1] == "6 more settings differ: eval/runs/*/run.json"
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path):

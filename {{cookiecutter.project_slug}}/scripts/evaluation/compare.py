@@ -13,6 +13,8 @@ from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.words import aligned, counted
 
 BY_AGE = {"last": -1, "previous": -2}
+NOTES = 6
+"""Settings that differ and are named."""
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,20 @@ def _compared(one: _Scored, other: _Scored) -> Comparison:
 
 
 def _notes(one: dict, other: dict) -> tuple[str, ...]:
-    """Settings of `[evaluate]` that differ: then not only the models do."""
-    return tuple(f"evaluate.{key} was {value} for A and {other['evaluate'].get(key)} for B"
-                 for key, value in one["evaluate"].items() if other["evaluate"].get(key) != value)
+    """What A and B were trained and scored with that differs; of many settings the first."""
+    sides = [_settings(run) for run in (one, other)]
+    keys = sorted(key for key in sides[0].keys() | sides[1].keys() if sides[0].get(key) != sides[1].get(key))
+    notes = [f"{key}: A {sides[0].get(key)}, B {sides[1].get(key)}" for key in keys[:NOTES]]
+    if len(keys) > NOTES:
+        notes.append(f"{len(keys) - NOTES} more settings differ: {RUNS}/*/run.json")
+    if one["training"].get("data_sha256") != other["training"].get("data_sha256"):
+        notes.append("A and B were trained on different pictures or labels")
+    return tuple(notes)
+
+
+def _settings(run: dict) -> dict:
+    evaluation = {f"evaluate.{key}": value for key, value in run["evaluate"].items()}
+    return evaluation | {"model": run["training"].get("model")} | (run["training"].get("settings") or {})
 
 
 def _in_coco_form(shared: list[str], one: _Scored, other: _Scored) -> tuple[dict, list[dict], list[dict]]:

@@ -54,14 +54,16 @@ def keep_run(root: Path, prefix: Path, settings: dict, scored: tuple[dict, list[
     training = read_run(root) or {}
     known = {"weights_sha256": checkpoint_sha256(prefix), "evaluate": settings}
     number = _same(root, known) or _free_id(root, now, str(training.get("model", "model")))
-    run = {"schema": 1, "id": number, "time": now.isoformat(timespec="seconds"), "checkpoint": prefix.name, **known,
-           "training": {key: training.get(key) for key in _FROM_TRAINING}, "figures": metrics, "intervals": intervals,
-           "groundtruth_sha256": _digest(groundtruth)}
-    final = root / RUNS / number
-    temporary = temporary_beside(final)
-    for name, value in (("run", run), ("detections", detections), ("groundtruth", groundtruth)):
-        write_json(temporary / f"{name}.json", value)
-    replace_dir(temporary, final)
+    run = {"schema": 1, "id": number, "time": now.isoformat(timespec="milliseconds"), **known,
+           "checkpoint": prefix.name, "training": {key: training.get(key) for key in _FROM_TRAINING},
+           "figures": metrics, "intervals": intervals, "groundtruth_sha256": _digest(groundtruth)}
+    folder = root / RUNS / number
+    new = not folder.exists()
+    target = temporary_beside(folder) if new else folder  # what else the user keeps in the folder of a run stays
+    for name, value in (("detections", detections), ("groundtruth", groundtruth), ("run", run)):
+        write_json(target / f"{name}.json", value)
+    if new:
+        replace_dir(target, folder)
     return number
 
 
@@ -115,8 +117,8 @@ def list_runs(root: Path, as_json: bool = False) -> str:
         return json.dumps({"runs": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
     if not rows:
         return f"no runs yet: {RUNS}/: `invoke evaluate` keeps each checkpoint that it scores"
-    heads = ("run", "scored (UTC)", "model", "steps", "minutes", "pictures", "AP", "95 % interval", "AP50")
-    text = aligned([heads, *map(_cells, rows)], texts=3)
+    heads = ("run", "scored (UTC)", "model", "checkpoint", "minutes", "pictures", "AP", "95 % interval", "AP50")
+    text = aligned([heads, *map(_cells, rows)], texts=4)
     return text + ("\n* is in eval/ now" if any(row.current for row in rows) else "")
 
 
@@ -137,5 +139,5 @@ def _current_figures(root: Path) -> dict | None:
 
 def _cells(row: Run) -> tuple[str, ...]:
     interval = " to ".join(points(edge) for edge in row.ap_interval) if row.ap_interval else "-"
-    return (row.id + (" *" if row.current else ""), row.time[:16].replace("T", " "), row.model, f"{row.steps:,}",
+    return (row.id + (" *" if row.current else ""), row.time[:16].replace("T", " "), row.model, row.checkpoint,
             f"{row.seconds / 60:.1f}", f"{row.pictures:,}", points(row.ap), interval, points(row.ap50))
