@@ -69,9 +69,14 @@ class Comparison:
 
 
 def _cells(each: Difference) -> tuple[str, ...]:
-    change = "-" if None in (each.a, each.b) else f"{100 * (each.b - each.a):+.1f}"
-    interval = " to ".join(f"{100 * edge:+.1f}" for edge in each.interval) if each.interval else "-"
+    change = "-" if None in (each.a, each.b) else _signed(each.b - each.a)
+    interval = " to ".join(map(_signed, each.interval)) if each.interval else "-"
     return each.name, points(each.a), points(each.b), change, interval
+
+
+def _signed(fraction: float) -> str:
+    """In points, never -0.0."""
+    return f"{round(100 * fraction, 1) + 0.0:+.1f}"
 
 
 def compare(root: Path, first: str, second: str) -> Comparison:
