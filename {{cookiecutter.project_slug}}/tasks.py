@@ -304,6 +304,23 @@ def convert(c, to="", out=""):
     return run(ROOT, to, ROOT / out if out else None, ids)
 
 
+@task(klass=Tool, help={"json": "print JSON for programs"})
+def runs(c, json=False):
+    """List the trainings that were evaluated, with their figures, from eval/runs."""
+    from scripts.evaluation.runs import list_runs
+
+    return list_runs(ROOT, json)
+
+
+@task(klass=Tool, positional=["a", "b"],
+      help={"a": "a run of `invoke runs`: its name, the beginning of it, `last` or `previous`", "b": "the same"})
+def compare(c, a, b):
+    """Say whether run B is better than run A, worse or not distinguishable: `invoke compare previous last`."""
+    from scripts.evaluation.compare import compare as run
+
+    return run(ROOT, a, b)
+
+
 @task(klass=Tool, help={"port": "first port to try"})
 def tensorboard(c, port="6006"):
     """Show training and evaluation curves in the browser."""
@@ -313,4 +330,4 @@ def tensorboard(c, port="6006"):
 
 
 ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, inspect, benchmark, web,
-                tensorboard)
+                runs, compare, tensorboard)

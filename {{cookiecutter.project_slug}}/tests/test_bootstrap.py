@@ -3,9 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+from made_detections import made
 
 from scripts.deploy.tflite import TfliteCounts, passes, what_to_try
-from scripts.evaluation.bootstrap import ap_drop_interval
+from scripts.evaluation.bootstrap import ap_drop_interval, ap_intervals
+from scripts.evaluation.scorer import score
 
 
 def labelled(pictures: int):
@@ -30,6 +32,35 @@ def test_a_loss_in_every_third_picture_is_no_chance_and_one_in_a_single_picture_
     low, high = ap_drop_interval(truth, found, found[1:])
     assert low == 0.0 and 0.02 < high < 0.2
     assert ap_drop_interval(truth, found[1:], found)[0] < -0.02, "the sign says who is better"
+
+
+def test_intervals_hold_the_figure_and_are_narrower_with_more_pictures():
+    widths = []
+    for pictures in (15, 150):
+        truth, found = made(pictures)
+        figures, intervals = score(truth, found), ap_intervals(truth, found)
+        parts = [(figures, intervals)] + [(figures["per_class"][name], part)
+                                          for name, part in intervals["per_class"].items()]
+        for values, part in parts:
+            assert all(part[name][0] < values[name] < part[name][1] for name in ("AP", "AP50") if name in part)
+        widths.append(intervals["AP"][1] - intervals["AP"][0])
+    assert widths[1] < widths[0] / 2
+    assert list(intervals["per_class"]) == ["class 1", "class 2", "class 3"]
+    assert ap_intervals(truth, found) == intervals, "the same figures, the same interval"
+
+
+def test_where_nothing_or_too_little_is_to_be_found_there_is_no_interval():
+    truth, found = labelled(5)
+    assert ap_intervals(truth, found)["AP"] == (1.0, 1.0)
+    assert ap_drop_interval(truth, found, found[1:])[0] == 0.0
+    truth["categories"].append({"id": 2, "name": "pear"})
+    assert ap_intervals(truth, found)["per_class"]["pear"] == {"AP": None}
+    nothing = {"AP": None, "AP50": None, "per_class": {"apple": {"AP": None}, "pear": {"AP": None}}}
+    assert ap_intervals({**truth, "annotations": []}, found) == nothing
+    assert ap_intervals({**truth, "images": [], "annotations": []}, []) == nothing
+    four = {**truth, "annotations": truth["annotations"][:4]}
+    assert ap_intervals(four, found)["AP"] is None
+    assert ap_drop_interval(four, found, found[1:]) == (-1.0, 1.0), "four pictures cannot tell"
 
 
 @pytest.mark.parametrize(

@@ -1,56 +1,81 @@
-"""Whether a difference in AP is more than chance: a paired bootstrap over the pictures.
+"""How far figures would move with other test pictures: bootstrap intervals over the pictures, and paired ones.
 
-Efron and Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval. Matches are made once for each
-picture; every draw only accumulates them anew.
+The expanded percentile interval of Hesterberg 2015, "What Teachers Should Know About the Bootstrap": draws of n
+pictures spread less than fresh sets of n pictures do, by what n / (n - 1) and Student's t say. n is here the number of
+pictures that hold something to find, of a class those that hold the class.
 """
 
-import contextlib
-import copy
-import io
+from typing import Any
 
 import numpy as np
 
-from scripts.evaluation.scorer import evaluated
+from scripts.evaluation.redraw import Redraw, matched, overall
 
-DRAWS = 400
+DRAWS = 1000
+LEVEL = 0.95
+LEAST_PICTURES = 5
+"""With fewer that hold a class only three of four intervals hold the truth: then there is none."""
+UNKNOWN = (-1.0, 1.0)
+"""No difference of two APs lies outside."""
+
+Interval = tuple[float, float]
 
 
-def ap_drop_interval(groundtruth: dict, first: list[dict], second: list[dict], seed: int = 7) -> tuple[float, float]:
-    """The 95 % interval of AP(first) - AP(second), fractions, over draws of the pictures with replacement.
+def ap_intervals(groundtruth: dict, detections: list[dict], seed: int = 7) -> dict:
+    """95 % intervals `{"AP": (low, high), "AP50": ..., "per_class": {NAME: {"AP": ...}}}`, fractions 0..1.
 
-    `groundtruth` is a COCO dict, the others COCO results on it. Draws in which AP is undefined are left out.
+    `groundtruth` is a COCO dict, `detections` COCO results on it. None in place of an interval where fewer than
+    `LEAST_PICTURES` hold anything to find.
     """
-    redraws = [_Redraw(evaluated(groundtruth, rows)) for rows in (first, second)]
-    dice = np.random.default_rng(seed)
-    pictures = len(groundtruth["images"])
-    drops = []
-    for _ in range(DRAWS):
-        drawn = dice.integers(0, pictures, pictures)
-        one, other = (redraw.ap(drawn) for redraw in redraws)
-        if one is not None and other is not None:
-            drops.append(one - other)
-    low, high = np.percentile(drops, [2.5, 97.5]) if drops else (0.0, 0.0)
+    return _intervals(groundtruth, [detections], seed)
+
+
+def difference_intervals(groundtruth: dict, first: list[dict], second: list[dict], seed: int = 7) -> dict:
+    """As `ap_intervals`, for the figure of `first` less that of `second` on the same draws: fractions -1..1."""
+    return _intervals(groundtruth, [first, second], seed)
+
+
+def ap_drop_interval(groundtruth: dict, first: list[dict], second: list[dict], seed: int = 7) -> Interval:
+    """The 95 % interval of AP(first) - AP(second), fractions; (-1, 1) where the pictures cannot tell."""
+    return difference_intervals(groundtruth, first, second, seed)["AP"] or UNKNOWN
+
+
+def _intervals(groundtruth: dict, results: list[list[dict]], seed: int) -> dict:
+    if groundtruth["images"]:
+        return redraw_intervals([matched(groundtruth, rows) for rows in results], seed)
+    per_class = {category["name"]: {"AP": None} for category in groundtruth["categories"]}
+    return {"AP": None, "AP50": None, "per_class": per_class}
+
+
+def redraw_intervals(redraws: list[Redraw], seed: int) -> dict:
+    """The intervals of one detector, or of the first less the second, from their matches on the same pictures."""
+    taken = draws(len(redraws[0].image_ids), seed)
+    figures = []  # for each detector AP and AP50 of the classes, then of all
+    for redraw in redraws:
+        ap, ap50 = redraw.ap(taken)
+        figures.append(np.column_stack([ap, overall(ap), overall(ap50)]))
+    values = figures[0] - figures[1] if len(figures) > 1 else figures[0]
+    holding = [one.boxes > 0 for one in redraws[0].classes]
+    anything = np.any(holding, 0)
+    found = [interval(column, int(np.sum(pictures)))
+             for column, pictures in zip(values.T, [*holding, anything, anything], strict=True)]
+    *classes, ap, ap50 = found
+    per_class = {name: {"AP": one} for name, one in zip(redraws[0].names, classes, strict=True)}
+    return {"AP": ap, "AP50": ap50, "per_class": per_class}
+
+
+def draws(pictures: int, seed: int) -> Any:
+    """How often each picture is taken in each of `DRAWS` draws with replacement: int [draws, pictures]."""
+    return np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), DRAWS)
+
+
+def interval(values: Any, pictures: int) -> Interval | None:
+    """The 95 % interval from the figure in each draw, of which NaN are left out; None from too few pictures."""
+    from scipy.special import ndtr, stdtrit
+
+    defined = values[~np.isnan(values)]
+    if pictures < LEAST_PICTURES or not defined.size:
+        return None
+    wide = stdtrit(pictures - 1, (1 + LEVEL) / 2) * np.sqrt(pictures / (pictures - 1))
+    low, high = np.percentile(defined, [100 * ndtr(-wide), 100 * ndtr(wide)])
     return float(low), float(high)
-
-
-class _Redraw:
-    """AP of an evaluation as if other pictures had been taken."""
-
-    def __init__(self, evaluation):
-        self.evaluation = evaluation
-        self.pictures, self.areas = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
-        self.matches = list(evaluation.evalImgs)  # by class, then area, then picture
-        self.overall = copy.copy(evaluation.params)
-        self.overall.areaRng, self.overall.maxDets = evaluation.params.areaRng[:1], evaluation.params.maxDets[-1:]
-
-    def ap(self, drawn) -> float | None:
-        """AP (0..1) over the pictures at these positions, None where nothing is to be found in them."""
-        block = self.areas * self.pictures
-        for start in range(0, len(self.matches), block):
-            for place, chosen in enumerate(drawn):
-                self.evaluation.evalImgs[start + place] = self.matches[start + chosen]
-        with contextlib.redirect_stdout(io.StringIO()):
-            self.evaluation.accumulate(self.overall)
-        precision = self.evaluation.eval["precision"]
-        defined = precision[precision > -1]
-        return float(defined.mean()) if defined.size else None

@@ -35,8 +35,10 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
 
     Raises DetectorError if there is no such checkpoint or no test picture.
     """
+    from scripts.evaluation.bootstrap import ap_intervals
     from scripts.evaluation.groundtruth import coco_groundtruth
-    from scripts.evaluation.model import load_model
+    from scripts.evaluation.model import checkpoint_path, load_model
+    from scripts.evaluation.runs import keep_run
     from scripts.evaluation.scorer import score, table_text
 
     groundtruth = coco_groundtruth(root, "test")
@@ -51,6 +53,8 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
     write_json(root / "eval/metrics.json", metrics)
     write_text(root / "eval/table.txt", table_text(metrics) + "\n")
     _write_events(root, metrics)
+    keep_run(root, checkpoint_path(root, which), {"score_threshold": score_threshold, "max_detections": max_detections},
+             (groundtruth, detections), metrics, ap_intervals(groundtruth, detections))
     print(table_text(metrics))
     return EvaluateCounts(metrics["pictures"], metrics["boxes"], model.checkpoint, metrics["AP"], metrics["AP50"])
 
