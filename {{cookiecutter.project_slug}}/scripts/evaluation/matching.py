@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from scripts.evaluation.scorer import prepared, quietly
 
+IOU = 0.5
+"""From which overlap a box counts as found, wherever boxes are counted."""
 LIMIT = 100
 
 
@@ -36,7 +38,7 @@ class Matches:
     boxes: dict[int, int]
 
 
-def match(groundtruth: dict, detections: list[dict], iou: float = 0.5, by_class: bool = True) -> Matches:
+def match(groundtruth: dict, detections: list[dict], iou: float = IOU, by_class: bool = True) -> Matches:
     """Match COCO results with a COCO ground truth at `iou` 0..1.
 
     `by_class` False matches whatever the classes are, as a confusion matrix needs it; the hundred detections are then
