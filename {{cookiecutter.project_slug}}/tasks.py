@@ -155,14 +155,15 @@ def train(c, finish=False):
 
 @task(klass=Step, pre=[train], settings=["evaluate", "export.checkpoint"], room="evaluation",
       inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/test.record-*",
-              "annotations/label_map.pbtxt"],
-      outputs=["eval/metrics.json", "eval/detections.json", "eval/groundtruth.json", "eval/table.txt",
-               "eval/errors.json", "eval/errors.csv"])
+              "annotations/validation.record-*", "annotations/label_map.pbtxt"],
+      outputs=["eval/metrics.json", "eval/analysis.json", "eval/detections.json", "eval/groundtruth.json",
+               "eval/table.txt", "eval/errors.json", "eval/errors.csv"])
 def evaluate(c):
     """10 Score the checkpoint on the test pictures."""
     from scripts.evaluation.evaluate import evaluate as run
 
-    return run(ROOT, SETTINGS.export.checkpoint, SETTINGS.evaluate.score_threshold, SETTINGS.evaluate.max_detections)
+    settings = SETTINGS.evaluate
+    return run(ROOT, SETTINGS.export.checkpoint, settings.score_threshold, settings.max_detections, settings.miss_cost)
 
 
 @task(klass=Step, pre=[evaluate], settings=["evaluate.score_threshold", "export"], room="deploy",
@@ -177,7 +178,8 @@ def export(c):
 
 @task(klass=Step, pre=[export], settings=["evaluate", "export", "tflite", "model.id"], room="deploy",
       inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/*.record-*",
-              "annotations/label_map.pbtxt", "eval/metrics.json", "eval/detections.json", "pyproject.toml"],
+              "annotations/label_map.pbtxt", "eval/metrics.json", "eval/analysis.json", "eval/detections.json",
+              "pyproject.toml"],
       outputs=["tflite/*.tflite", "tflite/labels.txt", "tflite/metrics.json"])
 def tflite(c):
     """12 Convert to .tflite, measure every file, ship the one that passes."""
@@ -314,6 +316,23 @@ def convert(c, to="", out=""):
     return run(ROOT, to, ROOT / out if out else None, ids)
 
 
+@task(klass=Tool, help={"json": "print JSON for programs"})
+def runs(c, json=False):
+    """List the trainings that were evaluated, with their figures, from eval/runs."""
+    from scripts.evaluation.runs import list_runs
+
+    return list_runs(ROOT, json)
+
+
+@task(klass=Tool, positional=["a", "b"],
+      help={"a": "a run of `invoke runs`: its name, the beginning of it, `last` or `previous`", "b": "the same"})
+def compare(c, a, b):
+    """Say whether run B is better than run A, worse or not distinguishable: `invoke compare previous last`."""
+    from scripts.evaluation.compare import compare as run
+
+    return run(ROOT, a, b)
+
+
 @task(klass=Tool, help={"port": "first port to try"})
 def tensorboard(c, port="6006"):
     """Show training and evaluation curves in the browser."""
@@ -323,4 +342,4 @@ def tensorboard(c, port="6006"):
 
 
 ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, suspects, predict, inspect,
-                benchmark, web, tensorboard)
+                benchmark, web, runs, compare, tensorboard)

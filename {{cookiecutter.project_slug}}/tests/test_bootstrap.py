@@ -49,13 +49,18 @@ def test_intervals_hold_the_figure_and_are_narrower_with_more_pictures():
     assert ap_intervals(truth, found) == intervals, "the same figures, the same interval"
 
 
-def test_where_nothing_is_to_be_found_there_is_no_interval():
+def test_where_nothing_or_too_little_is_to_be_found_there_is_no_interval():
     truth, found = labelled(5)
+    assert ap_intervals(truth, found)["AP"] == (1.0, 1.0)
+    assert ap_drop_interval(truth, found, found[1:])[0] == 0.0
     truth["categories"].append({"id": 2, "name": "pear"})
     assert ap_intervals(truth, found)["per_class"]["pear"] == {"AP": None}
     nothing = {"AP": None, "AP50": None, "per_class": {"apple": {"AP": None}, "pear": {"AP": None}}}
     assert ap_intervals({**truth, "annotations": []}, found) == nothing
     assert ap_intervals({**truth, "images": [], "annotations": []}, []) == nothing
+    four = {**truth, "annotations": truth["annotations"][:4]}
+    assert ap_intervals(four, found)["AP"] is None
+    assert ap_drop_interval(four, found, found[1:]) == (-1.0, 1.0), "four pictures cannot tell"
 
 
 @pytest.mark.parametrize(
@@ -87,5 +92,5 @@ def test_too_few_test_pictures_are_said_so():
     def line(interval):
         return str(TfliteCounts("x.tflite", 0.5, 0.005, interval, 0.01, 3.8, 2.0, 21))
 
-    assert "21 test pictures cannot tell 1.0 points from chance" in line((-0.02, 0.02))
+    assert "21 test pictures cannot tell 1.0 points of AP from chance" in line((-0.02, 0.02))
     assert "cannot tell" not in line((-0.004, 0.006))

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from scripts.evaluation.errors import chosen_score, write_errors
+from scripts.evaluation.errors import write_errors
 from scripts.evaluation.scorer import score
 from scripts.evaluation.tide import CAUSES, analyse, gains, mended
 
@@ -166,7 +166,7 @@ def one_missed():
 
 
 def test_the_files_name_picture_cause_and_the_line_of_the_sources_label(labelled):
-    line = str(write_errors(labelled.root, *one_missed(), "ckpt-7"))
+    line = str(write_errors(labelled.root, *one_missed(), "ckpt-7", 0.3))
     assert line == ("from score 0.30 on 1 of 2 boxes found; most costly: missed 1 (49.5 points), "
                     "background 1 (0.0 points); see eval/errors.csv")
     written = json.loads((labelled.root / "eval/errors.json").read_text("utf-8"))
@@ -186,16 +186,8 @@ def test_the_files_name_picture_cause_and_the_line_of_the_sources_label(labelled
 def test_a_label_edited_in_images_is_named_there(labelled):
     path = labelled.find("test.xml")
     path.write_text("\n\n".join(path.read_text("utf-8").split("\n")[1:]), "utf-8")
-    write_errors(labelled.root, *one_missed(), "ckpt-7")
+    write_errors(labelled.root, *one_missed(), "ckpt-7", 0.3)
     missed = json.loads((labelled.root / "eval/errors.json").read_text("utf-8"))["errors"][0]
     assert missed["annotation"] == "images/test/test.xml"
     assert path.read_text("utf-8").split("\n")[missed["line"] - 1].strip() == "<object>"
 
-
-def test_the_score_is_that_of_the_analysis_of_the_same_checkpoint(project):
-    assert chosen_score(project.root, "ckpt-7") == 0.3
-    analysis = {"checkpoint": "ckpt-7", "thresholds": {"all": {"best_f1": {"score": 0.41}}}}
-    (project.root / "eval").mkdir()
-    (project.root / "eval/analysis.json").write_text(json.dumps(analysis), "utf-8")
-    assert chosen_score(project.root, "ckpt-7") == 0.41
-    assert chosen_score(project.root, "ckpt-8") == 0.3

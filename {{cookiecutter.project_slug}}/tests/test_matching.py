@@ -1,13 +1,11 @@
 """Which detection found which box: cases small enough for a person, and equality with a matching written out."""
 
 import pytest
+from by_hand import APPLE, BOX, DETECTIONS, PEAR, TRUTHS, found, groundtruth, matched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.evaluation.matching import match
-from tests.test_scorer import APPLE, BOX, PEAR, found, groundtruth
-
-ELSEWHERE = [400.0, 300.0, 100.0, 50.0]
 
 
 def test_a_box_is_found_once_and_best_first():
@@ -39,44 +37,13 @@ def test_the_overlap_asked_for_decides(iou, hit):
     assert row.hit is hit
 
 
-# Whole numbers and few scores, so that equal overlaps and equal scores are common.
-BOXES = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 6), st.integers(1, 6)).map(
-    lambda box: [8.0 * value for value in box])
-LABELLED = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), BOXES, st.booleans()), max_size=12)
-FOUND = st.lists(st.builds(found, st.integers(1, 3), st.integers(1, 3), BOXES, st.sampled_from([0.1, 0.5, 0.9])),
-                 max_size=20)
-
-
-def overlap(one, other, crowd) -> float:
-    """IoU of two xywh boxes; of a crowd the share of the detection that lies in it."""
-    sides = [min(one[i] + one[i + 2], other[i] + other[i + 2]) - max(one[i], other[i]) for i in (0, 1)]
-    both = max(sides[0], 0) * max(sides[1], 0)
-    return both / (one[2] * one[3] + (0 if crowd else other[2] * other[3] - both))
-
-
-def matched_by_hand(truth, detections, by_class) -> dict[int, tuple]:
-    """Number of the detection -> (hit, ignored), by COCO's rules as its paper and manual state them."""
-    outcome, taken = {}, set()
-    for number in sorted(range(len(detections)), key=lambda n: (-detections[n]["score"], detections[n]["category_id"])):
-        row = detections[number]
-        near = [(overlap(row["bbox"], box["bbox"], box["iscrowd"]), box) for box in truth["annotations"]
-                if box["image_id"] == row["image_id"] and (not by_class or box["category_id"] == row["category_id"])]
-        near = [(iou, box) for iou, box in near if iou >= 0.5]
-        free = [(iou, box["category_id"], box["id"]) for iou, box in near
-                if not box["iscrowd"] and box["id"] not in taken]
-        if free:
-            taken.add(max(free)[2])  # of equal ones the last: pycocotools goes through classes, then through ids
-        outcome[number] = (bool(free), not free and any(box["iscrowd"] for _, box in near))
-    return outcome
-
-
-@settings(deadline=None, max_examples=300)
-@given(LABELLED, FOUND, st.booleans())
-def test_matches_are_those_of_a_matching_written_out(labelled, detections, by_class):
-    truth = groundtruth(labelled, 3, ("apple", "pear", "plum"))
+@settings(deadline=None, max_examples=80)
+@given(TRUTHS, DETECTIONS, st.booleans())
+def test_matches_are_those_of_a_matching_written_out(truth, detections, by_class):
     matches = match(truth, detections, by_class=by_class)
-    byhand = matched_by_hand(truth, detections, by_class)
-    key = sorted((row.image_id, row.category_id, row.bbox, row.score, row.hit, row.ignored) for row in matches.rows)
-    assert key == sorted((d["image_id"], d["category_id"], tuple(d["bbox"]), d["score"], *byhand[number])
-                         for number, d in enumerate(detections))
-    assert sum(matches.boxes.values()) == sum(not crowd for *_, crowd in labelled)
+    expected = [(row["image_id"], row["category_id"], tuple(row["bbox"]), row["score"], box is not None, ignored)
+                for row, (box, ignored) in ((detections[place], outcome)
+                                            for place, outcome in matched(truth, detections, by_class).items())]
+    assert sorted(expected) == sorted((row.image_id, row.category_id, row.bbox, row.score, row.hit, row.ignored)
+                                      for row in matches.rows)
+    assert sum(matches.boxes.values()) == sum(not box["iscrowd"] for box in truth["annotations"])

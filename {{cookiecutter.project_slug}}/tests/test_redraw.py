@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_detections import made
 
-from scripts.evaluation.redraw import Redraw, overall
+from scripts.evaluation.redraw import matched, overall
 from scripts.evaluation.scorer import evaluated
 
 
@@ -33,7 +33,7 @@ def figures_of_pycocotools(groundtruth, detections):
 def test_figures_of_any_draw_are_those_of_pycocotools(seed):
     groundtruth, detections = made(12, seed)
     taken = np.random.default_rng(seed).multinomial(12, np.full(12, 1 / 12), 8)
-    by_class = Redraw(groundtruth, detections).ap(taken)
+    by_class = matched(groundtruth, detections).ap(taken)
     for draw, times in enumerate(taken):
         expected, stats = figures_of_pycocotools(*taken_literally(groundtruth, detections, times))
         for ours, theirs, all_classes in zip(by_class, expected, stats, strict=True):
@@ -45,7 +45,7 @@ def test_figures_of_any_draw_are_those_of_pycocotools(seed):
 def test_equal_scores_stand_as_pycocotools_has_them(seed):
     groundtruth, detections = made(40, seed)
     detections = [{**row, "score": round(row["score"], 1)} for row in detections]
-    by_class = Redraw(groundtruth, detections).ap(np.ones((1, 40), int))
+    by_class = matched(groundtruth, detections).ap(np.ones((1, 40), int))
     expected, _ = figures_of_pycocotools(groundtruth, detections)
     for ours, theirs in zip(by_class, expected, strict=True):
         np.testing.assert_allclose(ours[0], theirs, atol=1e-9)
@@ -54,7 +54,7 @@ def test_equal_scores_stand_as_pycocotools_has_them(seed):
 def test_a_class_without_a_box_is_undefined_and_does_not_count():
     groundtruth, detections = made(10, classes=2)
     groundtruth["annotations"] = [row for row in groundtruth["annotations"] if row["category_id"] == 1]
-    ap, _ = Redraw(groundtruth, detections).ap(np.ones((1, 10), int))
+    ap, _ = matched(groundtruth, detections).ap(np.ones((1, 10), int))
     assert np.isnan(ap[0, 1])
     assert overall(ap)[0] == ap[0, 0] > 0
     assert np.isnan(overall(np.full((1, 2), np.nan)))
@@ -62,5 +62,5 @@ def test_a_class_without_a_box_is_undefined_and_does_not_count():
 
 def test_detections_that_are_none_have_an_ap_of_zero():
     groundtruth, _ = made(10)
-    ap, ap50 = Redraw(groundtruth, []).ap(np.ones((2, 10), int))
+    ap, ap50 = matched(groundtruth, []).ap(np.ones((2, 10), int))
     assert (ap == 0).all() and (ap50 == 0).all()

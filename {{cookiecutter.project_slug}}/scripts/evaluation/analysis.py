@@ -8,7 +8,8 @@ from scripts.evaluation.certainty import cannot_tell
 from scripts.evaluation.confusion import confusion
 from scripts.evaluation.matching import IOU, match
 from scripts.evaluation.scorer import by_size, evaluated, precision_over_recall
-from scripts.evaluation.threshold import USUAL_SCORE, curves, thresholds, together
+from scripts.evaluation.threshold import USUAL_SCORE, advice_of, advice_text, curves, thresholds, together
+from scripts.pipeline.words import counted
 
 
 def analyse(groundtruth: dict, detections: list[dict], validation: tuple[dict, list[dict]], miss_cost: float) -> dict:
@@ -36,3 +37,15 @@ def analyse(groundtruth: dict, detections: list[dict], validation: tuple[dict, l
         "pr": precision_over_recall(evaluation),
         "confusion": confusion(groundtruth, detections, best["score"] if best else USUAL_SCORE),
     }
+
+
+def remarks(analysis: dict) -> list[str]:
+    """What a person should know beyond the table, a line each."""
+    too_small, found = analysis["too_small"], analysis["thresholds"]
+    advice, cheapest = advice_of(analysis), found["all"]["best_cost"]
+    lines = [f"{too_small}: add pictures to that split"] if too_small else []
+    lines.append(advice_text(advice))
+    if advice and cheapest:
+        lines.append(f"least cost with evaluate.miss_cost = {found['miss_cost']:g}: from {cheapest['score']:.2f} on "
+                     f"({cheapest['misses']:,} missed, {counted(cheapest['false_alarms'], 'false alarm')})")
+    return lines

@@ -3,7 +3,7 @@
 from scripts.evaluation.evaluate import points
 
 FEWEST_PICTURES = 20
-"""With fewer a bootstrap draws the same few again and again: its interval is narrow by lack of pictures."""
+"""With fewer, what is right or wrong in all of them looks certain, whatever the interval says."""
 TOLD_AP = 0.05
 """What one wants to tell of a single model: five points of AP."""
 

@@ -5,7 +5,6 @@ Causes and gains are TIDE's, see `tide.py`.
 
 import csv
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,6 @@ from scripts.pipeline.files import write_json, write_text
 from scripts.pipeline.words import counted
 
 ERRORS, TABLE = "eval/errors.json", "eval/errors.csv"
-ANALYSIS = "eval/analysis.json"
-USUAL_SCORE = 0.3
-"""From which detections count when no score was chosen on the validation pictures."""
 COLUMNS = ("rank", "cause", "file", "class", "truth_class", "score", "iou", "xmin", "ymin", "xmax", "ymax",
            "truth_xmin", "truth_ymin", "truth_xmax", "truth_ymax", "annotation", "line")  # fmt: skip
 
@@ -40,14 +36,13 @@ class ErrorCounts:
         return f"{text}; " + (f"most costly: {', '.join(texts)}; see {TABLE}" if texts else "no error")
 
 
-def write_errors(root: Path, groundtruth: dict, detections: list[dict], checkpoint: str) -> ErrorCounts:
+def write_errors(root: Path, groundtruth: dict, detections: list[dict], checkpoint: str, score: float) -> ErrorCounts:
     """Find the causes of errors on the test split and write `eval/errors.json` and `eval/errors.csv`, worst first.
 
-    `groundtruth` is a COCO dict, `detections` COCO results on it. Worst is a box of which nothing was seen, or a wrong
-    detection that was sure of itself. The lowest score is the one of `eval/analysis.json` (best F1 on validation) when
-    it is about this `checkpoint`.
+    `groundtruth` is a COCO dict, `detections` COCO results on it, of which those from `score` on count as shown. A box
+    that is missed is the worst, then a wrong detection by how sure it was.
     """
-    analysis = analyse(groundtruth, detections, chosen_score(root, checkpoint))
+    analysis = analyse(groundtruth, detections, score)
     gained = gains(groundtruth, detections, analysis)
     boxes = sum(not row["iscrowd"] for row in groundtruth["annotations"])
     numbers = {cause: sum(error.cause == cause for error in analysis.errors) for cause in CAUSES}
@@ -58,17 +53,6 @@ def write_errors(root: Path, groundtruth: dict, detections: list[dict], checkpoi
     write_json(root / ERRORS, {**head, **figures, "causes": causes, "errors": rows})
     write_text(root / TABLE, _csv_text(rows))
     return ErrorCounts(**figures, causes={cause: (numbers[cause], gained[cause]) for cause in CAUSES})
-
-
-def chosen_score(root: Path, checkpoint: str) -> float:
-    """The score 0..1 from which detections of `checkpoint` count as shown."""
-    try:
-        analysis = json.loads((root / ANALYSIS).read_text("utf-8"))
-        if analysis["checkpoint"] == checkpoint:
-            return float(analysis["thresholds"]["all"]["best_f1"]["score"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        pass  # no box of the validation pictures was found, or nobody chose
-    return USUAL_SCORE
 
 
 def _rows(root: Path, groundtruth: dict, analysis: Analysis) -> list[dict]:

@@ -31,45 +31,25 @@ class ClassMatches:
     boxes: Any
 
 
+@dataclass(frozen=True)
 class Redraw:
-    """Detections on a ground truth, matched; `names` are the classes in the order of its categories, by their ids.
+    """A detector matched on a ground truth.
 
-    `groundtruth` is a COCO dict, `detections` COCO results on it. Positions of pictures are those of `image_ids`.
+    `image_ids`: the pictures in the order of the positions; `names`: the classes by their ids; `recalls`: those at
+    which COCO reads the precision; `classes`: their matches.
     """
 
-    def __init__(self, groundtruth: dict, detections: list[dict]):
-        evaluation = evaluated(groundtruth, detections)
-        names = {category["id"]: category["name"] for category in groundtruth["categories"]}
-        self.image_ids = [int(number) for number in evaluation.params.imgIds]
-        self.names = [names[number] for number in evaluation.params.catIds]
-        self.recalls = evaluation.params.recThrs
-        self.classes = [self._class(evaluation, index) for index in range(len(self.names))]
+    image_ids: list[int]
+    names: list[str]
+    recalls: Any
+    classes: list[ClassMatches]
 
-    def _class(self, evaluation, index: int) -> ClassMatches:
-        pictures, limit = len(self.image_ids), evaluation.params.maxDets[-1]
-        start = (index * len(evaluation.params.areaRng) + _ALL_AREAS) * pictures  # by class, then area, then picture
-        found = list(enumerate(evaluation.evalImgs[start:start + pictures]))
-        there = [(place, match) for place, match in found if match is not None]
-        boxes = np.zeros(pictures, np.int64)
-        for place, match in there:
-            boxes[place] = np.count_nonzero(match["gtIgnore"] == 0)
-        ious = len(evaluation.params.iouThrs)
-        hits = [match["dtMatches"][:, :limit] > 0 for _, match in there]
-        ignored = [match["dtIgnore"][:, :limit].astype(bool) for _, match in there]
-        scores = np.concatenate([[], *(match["dtScores"][:limit] for _, match in there)])
-        order = np.argsort(-scores, kind="mergesort")  # ties stand in the order of pictures, as pycocotools has them
-        none = np.zeros((ious, 0), bool)
-        counted = ~np.concatenate([none, *ignored], 1)[:, order]
-        places = [np.full(hit.shape[1], place) for hit, (place, _) in zip(hits, there, strict=True)]
-        picture = np.concatenate([np.zeros(0, int), *places])[order]
-        return ClassMatches(picture, np.concatenate([none, *hits], 1)[:, order] & counted, counted, boxes)
-
-    def ap(self, taken) -> tuple[Any, Any]:
+    def ap(self, taken: Any) -> tuple[Any, Any]:
         """AP and AP50 of each class in each draw: two arrays float64 [draws, classes], 0..1, NaN where undefined.
 
         `taken`: int [draws, pictures], how often each picture was taken.
         """
-        taken = np.asarray(taken)
+        taken = np.asarray(taken, np.int32)
         ap = np.full((2, len(taken), len(self.classes)), np.nan)
         for index, one in enumerate(self.classes):
             step = max(1, CELLS // max(1, len(one.picture)))
@@ -79,29 +59,63 @@ class Redraw:
         return ap[0], ap[1]
 
 
-def overall(by_class) -> Any:
+def matched(groundtruth: dict, detections: list[dict]) -> Redraw:
+    """COCO results on a COCO ground truth that has pictures, matched by pycocotools."""
+    evaluation = evaluated(groundtruth, detections)
+    names = {category["id"]: category["name"] for category in groundtruth["categories"]}
+    numbers = evaluation.params.catIds
+    return Redraw([int(number) for number in evaluation.params.imgIds], [names[number] for number in numbers],
+                  evaluation.params.recThrs, [_class_matches(evaluation, index) for index in range(len(numbers))])
+
+
+def _class_matches(evaluation, index: int) -> ClassMatches:
+    pictures, limit = len(evaluation.params.imgIds), evaluation.params.maxDets[-1]
+    start = (index * len(evaluation.params.areaRng) + _ALL_AREAS) * pictures  # by class, then area, then picture
+    there = [(place, match) for place, match in enumerate(evaluation.evalImgs[start:start + pictures]) if match]
+    boxes = np.zeros(pictures, np.int64)
+    for place, match in there:
+        boxes[place] = np.count_nonzero(match["gtIgnore"] == 0)
+    none = np.zeros((len(evaluation.params.iouThrs), 0), bool)
+    scores = np.concatenate([[], *(match["dtScores"][:limit] for _, match in there)])
+    order = np.argsort(-scores, kind="mergesort")  # ties stand in the order of pictures, as pycocotools has them
+    hit = np.concatenate([none, *(match["dtMatches"][:, :limit] > 0 for _, match in there)], 1)[:, order]
+    counted = np.concatenate([none, *(match["dtIgnore"][:, :limit] == 0 for _, match in there)], 1)[:, order]
+    picture = np.repeat([place for place, _ in there], [len(match["dtScores"][:limit]) for _, match in there])
+    return ClassMatches(picture.astype(int)[order], hit & counted, counted, boxes)
+
+
+def overall(by_class: Any) -> Any:
     """The mean over the classes that are defined: [draws, classes] to [draws], NaN where none is."""
     defined = ~np.isnan(by_class)
     total = np.where(defined, by_class, 0.0).sum(1)
     return np.divide(total, defined.sum(1), out=np.full(len(by_class), np.nan), where=defined.any(1))
 
 
-def _accumulated(one: ClassMatches, taken, recalls) -> Any:
+def _accumulated(one: ClassMatches, taken: Any, recalls: Any) -> Any:
     """The mean precision over `recalls`, [IoUs, draws], of one class; NaN where a draw has nothing to find."""
     boxes = taken @ one.boxes
-    weights = np.ascontiguousarray(taken.T)[one.picture]  # [detections, draws]
+    weights = taken.T[one.picture]  # [detections, draws]
     ap = np.zeros((len(one.hit), len(taken)))
     shown = None
     for iou, (hit, counted) in enumerate(zip(one.hit, one.counted, strict=True)):
         if shown is None or (counted != one.counted[iou - 1]).any():
-            shown = np.cumsum(weights * counted[:, np.newaxis], 0)
+            shown = np.cumsum(weights * counted[:, np.newaxis], 0, np.int32)
         where = np.flatnonzero(hit)  # between hits the recall stands still and the precision falls
-        if not where.size:
-            continue
-        right = np.cumsum(weights[where], 0)
-        precision = right / (shown[where] + np.spacing(1))
-        best = np.maximum.accumulate(precision[::-1], 0)[::-1]
-        reached = np.searchsorted(recalls, right / np.maximum(boxes, 1), side="right")
-        ap[iou] = (np.diff(reached, axis=0, prepend=0) * best).sum(0) / len(recalls)
+        if where.size:
+            right = np.cumsum(weights[where], 0, np.int32)
+            precision = right / (shown[where] + np.spacing(1))
+            best = np.maximum.accumulate(precision[::-1], 0)[::-1]
+            steps = np.diff(_recalls_reached(right, boxes, recalls), axis=0, prepend=0)
+            ap[iou] = np.einsum("nd,nd->d", steps, best) / len(recalls)
     ap[:, boxes == 0] = np.nan
     return ap
+
+
+def _recalls_reached(right: Any, boxes: Any, recalls: Any) -> Any:
+    """How many of `recalls` the hits reach: int like `right` [hits, draws]; `boxes` [draws] are to be found.
+
+    Looked up by whole numbers: a search for every cell takes several times as long.
+    """
+    there, which = np.unique(boxes, return_inverse=True)
+    shares = np.arange(right[-1].max() + 1) / np.maximum(there, 1)[:, np.newaxis]
+    return np.searchsorted(recalls, shares, side="right")[which, right]

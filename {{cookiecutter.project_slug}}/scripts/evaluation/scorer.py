@@ -7,8 +7,9 @@ picture. All are fractions 0..1; None where there is nothing to find.
 
 import contextlib
 import io
-import unicodedata
 from collections.abc import Callable
+
+from scripts.pipeline.words import aligned
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The order in which pycocotools gives its twelve figures."""
@@ -146,25 +147,22 @@ def _fraction(value) -> float | None:
     return None if value < 0 else round(float(value), DECIMALS)
 
 
-def table_text(metrics: dict) -> str:
-    """A table for the terminal: AP, AP50, AR100 in points (x100) and boxes by class, then over all classes."""
-    rows = [("class", "AP", "AP50", "AR100", "boxes")]
-    parts = [*metrics["per_class"].items(), ("all", metrics)]
-    for name, part in parts:
-        rows.append((name, *(_points(part[key]) for key in ("AP", "AP50", "AR100")), f"{part['boxes']:,}"))
-    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [first + " " * (widths[0] - _columns(first))]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join(cells))
-    return "\n".join(lines)
+def table_text(metrics: dict, intervals: dict) -> str:
+    """A table for the terminal: AP, AP50, AR100 in points (x100) and boxes by class, then over all classes.
+
+    `intervals` are those of AP, by `ap_intervals`.
+    """
+    rows = [("class", "AP", "95 %", "AP50", "AR100", "boxes")]
+    parts = [(name, part, intervals["per_class"][name]) for name, part in metrics["per_class"].items()]
+    for name, part, interval in [*parts, ("all", metrics, intervals)]:
+        rows.append((name, _points(part["AP"]), _interval(interval["AP"]), _points(part["AP50"]),
+                     _points(part["AR100"]), f"{part['boxes']:,}"))
+    return aligned(rows)
 
 
 def _points(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
-def _columns(text: str) -> int:
-    """How many columns of a terminal the text takes: East Asian letters take two, combining accents none."""
-    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+def _interval(edges: tuple[float, float] | None) -> str:
+    return "-" if edges is None else "-".join(map(_points, edges))

@@ -8,13 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.evaluation.evaluate import points
+
+ANALYSIS = "eval/analysis.json"
 DECIMALS = 6
 SCORES = tuple(hundredth / 100 for hundredth in range(1, 100))
 USUAL_SCORE = 0.3
 """For a model of which no score is advised."""
 WORTH_PRECISION, WORTH_F1 = 0.2, 0.1
-"""Below these on every score a model has hardly learned: of five boxes shown not one would be right, or next to
-nothing is found. Its best F1 lies at 0.01, where each picture is covered with boxes."""
+"""A score is worth showing detections from when at least one in five is right and F1 is no less than this.
+
+A model that has hardly learned has its best F1 at 0.01, where a hundred boxes cover each picture.
+"""
 
 
 @dataclass(frozen=True)
@@ -119,10 +124,23 @@ class Advice:
 
 
 def read_advice(root: Path) -> Advice | None:
-    """What `eval/analysis.json` advises for all classes together; None when the model has hardly learned."""
-    analysis = json.loads((root / "eval/analysis.json").read_text(encoding="utf-8"))
+    """`advice_of` what `invoke evaluate` wrote."""
+    return advice_of(json.loads((root / ANALYSIS).read_text(encoding="utf-8")))
+
+
+def advice_of(analysis: dict) -> Advice | None:
+    """What the dict of `eval/analysis.json` advises for all classes together; None if the model hardly learned."""
     best = analysis["thresholds"]["all"]["best_f1"]
     return None if best is None else Advice(best["score"], best["f1"], best["precision"], best["recall"])
+
+
+def advice_text(advice: Advice | None) -> str:
+    """The line that `invoke evaluate` and `invoke tflite` print."""
+    if advice is None:
+        return ("no score is advised: from none on are detections worth showing, the model has hardly learned; "
+                f"train longer ({USUAL_SCORE:g} is taken meanwhile)")
+    return (f"show detections from a score of {advice.score_threshold:.2f} on: F1 {points(advice.f1)} on test "
+            f"(precision {points(advice.precision)}, recall {points(advice.recall)})")
 
 
 def _middle_of_least(costs: dict[int, float]) -> int:
