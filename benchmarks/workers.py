@@ -77,7 +77,7 @@ def losses(project: Path) -> dict[int, float]:
     from tensorboard.util.tensor_util import make_ndarray
 
     events = EventAccumulator(str(project / "training/validation")).Reload()
-    return {event.step: float(make_ndarray(event.tensor_proto)) for event in events.Tensors("validation_loss")}
+    return {event.step: float(make_ndarray(event.tensor_proto)) for event in events.Tensors("loss/validation_loss")}
 
 
 if __name__ == "__main__":

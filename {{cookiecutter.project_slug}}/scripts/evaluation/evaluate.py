@@ -35,6 +35,7 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
 
     Raises DetectorError if there is no such checkpoint or no test picture.
     """
+    from scripts.evaluation.events import write_events
     from scripts.evaluation.groundtruth import coco_groundtruth
     from scripts.evaluation.model import load_model
     from scripts.evaluation.scorer import score, table_text
@@ -50,7 +51,7 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
     write_json(root / "eval/detections.json", detections)
     write_json(root / "eval/metrics.json", metrics)
     write_text(root / "eval/table.txt", table_text(metrics) + "\n")
-    _write_events(root, metrics)
+    write_events(root, metrics, groundtruth, detections)
     print(table_text(metrics))
     return EvaluateCounts(metrics["pictures"], metrics["boxes"], model.checkpoint, metrics["AP"], metrics["AP50"])
 
@@ -97,19 +98,3 @@ def batched(items: Iterator, size: int) -> Iterator[list]:
             batch = []
     if batch:
         yield batch
-
-
-def _write_events(root: Path, metrics: dict) -> None:
-    """The figures as TensorBoard scalars at the step of the checkpoint, in `eval/tensorboard/`."""
-    import tensorflow as tf
-
-    step = int(metrics["checkpoint"].rsplit("-", 1)[1])
-    writer = tf.summary.create_file_writer(str(root / "eval/tensorboard"))
-    with writer.as_default():
-        for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
-            if metrics[name] is not None:
-                tf.summary.scalar(f"test/{name}", metrics[name], step=step)
-        for name, figures in metrics["per_class"].items():
-            if figures["AP"] is not None:
-                tf.summary.scalar(f"test AP by class/{name}", figures["AP"], step=step)
-    writer.close()
