@@ -6,10 +6,10 @@ from PIL import Image
 from scripts.pictures.draw import class_colour
 from scripts.training.gallery import PANEL_PX, choose, side_by_side
 
-GREY = (128, 128, 128)
+PICTURE = Image.new("RGB", (PANEL_PX, 240), (128, 128, 128))
 
 
-def box(class_id, score=None, box_xyxy_px=(100, 60, 300, 200)):
+def box(class_id, score=None, box_xyxy_px=(60, 60, 260, 200)):
     return {"class": f"class {class_id}", "class_id": class_id, "score": score, "box_xyxy_px": list(box_xyxy_px)}
 
 
@@ -35,13 +35,14 @@ def test_there_may_be_fewer_pictures_than_asked_for():
 
 
 def test_labels_stand_left_and_detections_right():
-    sheet = side_by_side(Image.new("RGB", (400, 300), GREY), [box(0)], [box(1, 0.8)])
+    sheet = side_by_side(PICTURE, [box(0)], [box(1, 0.8)])
     left, right = halves(sheet)
-    assert sheet.width >= 2 * PANEL_PX and sheet.height > 300
+    assert sheet.width >= 2 * PANEL_PX and sheet.height > 240
     assert shown_px(left, 0) > 500 and shown_px(left, 1) == 0
     assert shown_px(right, 1) > 500 and shown_px(right, 0) == 0
 
 
 def test_only_detections_that_are_sure_enough_are_drawn():
-    left, right = halves(side_by_side(Image.new("RGB", (400, 300), GREY), [], [box(1, 0.29), box(2, 0.3)]))
+    found = [box(1, 0.29, (150, 110, 310, 230)), box(2, 0.3, (10, 30, 130, 100))]
+    _, right = halves(side_by_side(PICTURE, [], found))
     assert shown_px(right, 1) == 0 and shown_px(right, 2) > 500

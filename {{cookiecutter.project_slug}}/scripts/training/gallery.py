@@ -11,7 +11,7 @@ from scripts.pictures.draw import contact_sheet, draw_detections, fitted
 
 MOST_PICTURES = 8
 SHOWN_SCORE = 0.3
-PANEL_PX, LETTERS_PX = 400, 15
+PANEL_PX, LETTERS_PX = 320, 16
 
 
 def choose(shown: Iterable[tuple[int, set[int]]], count: int) -> list[int]:
@@ -32,7 +32,8 @@ def choose(shown: Iterable[tuple[int, set[int]]], count: int) -> list[int]:
 def side_by_side(picture: Image.Image, labelled: list[dict], found: list[dict]) -> Image.Image:
     """Two panels, each with a caption: `picture` with the boxes `labelled`, and with those `found`, counted.
 
-    Boxes are those of `draw_detections`, in pixels of `picture`; of those found only scores from 0.3 are drawn.
+    The longer side of `picture` should be that of a panel, 320 px, or it is resized after it was drawn on. Boxes are
+    those of `draw_detections`, in pixels of `picture`; of those found only scores from 0.3 are drawn.
     """
     sure = [one for one in found if one["score"] >= SHOWN_SCORE]
     drawn = [draw_detections(picture, boxes, LETTERS_PX) for boxes in (labelled, sure)]
