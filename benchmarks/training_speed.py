@@ -86,10 +86,8 @@ def loop_speeds(folder: Path) -> list[float]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
-    events = EventAccumulator(str(folder)).Reload()
-    # Model Garden alone writes its figures without groups.
-    tag = next(tag for tag in events.Tags()["tensors"] if tag.endswith("steps_per_second"))
-    return [8 * float(make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)[2:]]
+    events = EventAccumulator(str(folder)).Reload().Tensors("steps_per_second")
+    return [8 * float(make_ndarray(event.tensor_proto)) for event in events[2:]]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from event_files import decoded, group, read_events
 from small_project import configure_small, train_small
 
 PR = "precision and recall at IoU 0.5"
-SPLITS = [("training/validation", "validation"), ("eval/tensorboard", "test")]
+SPLITS = [("training/validation", "validation", "AP"), ("eval/tensorboard", "test", "test/AP")]
 
 pytestmark = pytest.mark.slow
 
@@ -41,28 +41,27 @@ def test_validation_figures_are_those_of_run_json(board):
     events = read_events(board / "training/validation")
     noted = {each["step"]: each["AP"] for each in json.loads((board / "training/run.json").read_text())["evaluations"]}
     assert len(noted) > 3
-    assert {step: float(value) for step, value in events["validation/AP"].items()} == pytest.approx(noted)
-    assert {"validation/AP50", "validation/AP75", "validation/ARmax100"} < set(events)
-    assert all((np.array(list(steps.values())) >= 0).all() for tag, steps in events.items() if tag.startswith("valid")
-               and next(iter(steps.values())).ndim == 0), "an undefined figure is not shown as -1"
+    assert {step: float(value) for step, value in events["AP"].items()} == pytest.approx(noted)
+    assert {"AP50", "AP75", "ARmax100"} < set(events)
+    figures = [steps for tag, steps in events.items() if tag.startswith(("AP", "AR"))]
+    assert all(value >= 0 for steps in figures for value in steps.values()), "an undefined figure is not shown as -1"
 
 
 def test_losses_of_training_and_validation_are_in_one_chart(board):
     training, validation = (read_events(board / "training" / run) for run in ("train", "validation"))
-    for tag in ("loss/total_loss", "loss/cls_loss", "loss/box_loss"):
+    for tag in ("total_loss", "cls_loss", "box_loss"):
         assert set(validation[tag]) <= set(training[tag])
-    own = group(training, "training")
-    assert set(own) == {"learning_rate", "gradient_norm", "pictures_per_second", "steps_per_second"}
-    assert all(value > 0 for steps in own.values() for value in steps.values())
+    for tag in ("learning_rate", "steps_per_second", "training/gradient_norm", "training/pictures_per_second"):
+        assert all(value > 0 for value in training[tag].values())
 
 
-@pytest.mark.parametrize(("folder", "split"), SPLITS)
-def test_each_class_with_boxes_has_its_ap_and_its_curve(board, folder, split):
+@pytest.mark.parametrize(("folder", "split", "average_tag"), SPLITS)
+def test_each_class_with_boxes_has_its_ap_and_its_curve(board, folder, split, average_tag):
     events, (boxes, _) = read_events(board / folder), truth(board, split)
     by_class = group(events, f"{split} AP by class")
     assert set(by_class) == set(boxes)
-    assert all(set(steps) == set(events[f"{split}/AP"]) for steps in by_class.values())
-    for step, average in events[f"{split}/AP"].items():
+    assert all(set(steps) == set(events[average_tag]) for steps in by_class.values())
+    for step, average in events[average_tag].items():
         assert np.mean([steps[step] for steps in by_class.values()]) == pytest.approx(float(average), abs=1e-5)
     curves = group(events, PR)
     assert set(curves) == {f"{name}/pr_curves" for name in boxes}
@@ -74,13 +73,13 @@ def test_each_class_with_boxes_has_its_ap_and_its_curve(board, folder, split):
             assert recall == pytest.approx(right / (right + missed), abs=1e-6)
 
 
-@pytest.mark.parametrize(("folder", "split"), SPLITS)
-def test_the_same_pictures_are_shown_side_by_side_at_each_evaluation(board, folder, split):
+@pytest.mark.parametrize(("folder", "split", "average_tag"), SPLITS)
+def test_the_same_pictures_are_shown_side_by_side_at_each_evaluation(board, folder, split, average_tag):
     events, (_, names) = read_events(board / folder), truth(board, split)
     pictures = group(events, f"{split} pictures")
     assert pictures and set(pictures) <= names
     for steps in pictures.values():
-        assert set(steps) == set(events[f"{split}/AP"])
+        assert set(steps) == set(events[average_tag])
         for array in steps.values():
             pixels = decoded(array)
             height, width = pixels.shape[:2]

@@ -88,7 +88,7 @@ def test_a_raised_budget_goes_on_at_the_rate_of_the_new_schedule(copy):
     trainer = read_experiment(copy / "training/experiment.yaml").trainer
     total, warm_up = trainer.train_steps, trainer.optimizer_config.warmup.linear.warmup_steps
     assert total == 20 and warm_up == 2
-    rates = read_events(copy / "training/train")["training/learning_rate"]
+    rates = read_events(copy / "training/train")["learning_rate"]
     for step in (10, 15, 20):
         cosine = 0.5 * (1 + math.cos(math.pi * step / total))
         assert float(rates[step]) == pytest.approx(0.0015 * (0.99 * cosine + 0.01), rel=1e-4)

@@ -25,7 +25,7 @@ from scripts.training.losses import complete_iou_loss, decode_boxes, quality_foc
 from scripts.training.matching import task_aligned
 from scripts.training.trouble import refuse_explosion
 
-GRADIENT_NORM = "gradient_norm"
+GRADIENT_NORM = "training/gradient_norm"
 
 
 @dataclasses.dataclass

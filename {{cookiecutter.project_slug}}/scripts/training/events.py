@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside Model Garden's own figures, and the groups in which it shows them."""
+"""What TensorBoard shows beside Model Garden's own figures."""
 
 from pathlib import Path
 
@@ -7,40 +7,22 @@ import orbit
 import tensorflow as tf
 
 from scripts.training.curves import THRESHOLDS, PrCounts, average_precisions, pr_counts
-from scripts.training.detector import GRADIENT_NORM
 from scripts.training.gallery import Gallery
 
-PICTURES_PER_SECOND = "pictures_per_second"
-TRAINING = ("learning_rate", "steps_per_second", PICTURES_PER_SECOND, GRADIENT_NORM)
+PICTURES_PER_SECOND = "training/pictures_per_second"
 PR_GROUP = "precision and recall at IoU 0.5"
 
 
-def grouped(name: str) -> str:
-    """The tag of a figure of Model Garden: its own name, below the group in which TensorBoard shows it.
-
-    Training and validation write the same tag into runs of their own, so that both are in one chart.
-    """
-    if name in TRAINING:
-        return f"training/{name}"
-    if name.endswith("_loss"):
-        return f"loss/{name}"
-    return f"validation/{name}" if _is_coco(name) else name
-
-
-def _is_coco(name: str) -> bool:
-    return name.removeprefix("best_").startswith(("AP", "AR"))
-
-
-class GroupedSummaries(orbit.utils.SummaryManager):
-    """Model Garden's writer of figures, which writes them in groups and leaves out what is undefined."""
+class DefinedSummaries(orbit.utils.SummaryManager):
+    """Model Garden's writer of figures, which leaves out what is undefined."""
 
     def __init__(self, folder: Path | None, global_step):
         super().__init__(folder and str(folder), tf.summary.scalar, global_step)
 
     def write_summaries(self, summary_dict) -> None:
         """Writes each figure; pycocotools calls an AP or AR undefined by -1."""
-        super().write_summaries({grouped(name): value for name, value in summary_dict.items()
-                                 if not (_is_coco(name) and value < 0)})
+        super().write_summaries({name: value for name, value in summary_dict.items()
+                                 if not (name.removeprefix("best_").startswith(("AP", "AR")) and value < 0)})
 
 
 class EvaluationEvents:

@@ -19,7 +19,7 @@ from scripts.records.records import record_files
 from scripts.training import detector
 from scripts.training.checkpoints import BestExporter, readable_step
 from scripts.training.configure import EXPERIMENT
-from scripts.training.events import EvaluationEvents, GroupedSummaries
+from scripts.training.events import DefinedSummaries, EvaluationEvents
 from scripts.training.experiment import read_experiment, with_absolute_paths
 from scripts.training.machines import Machines, open_machines
 from scripts.training.memory import refuse_large_batch
@@ -49,7 +49,7 @@ class Runner(train_lib.OrbitExperimentRunner):
         trainer, step = self.params.trainer, self.trainer.global_step
         folders = [Path(self.model_dir) / name if save_summary else None
                    for name in ("train", trainer.validation_summary_subdir)]
-        self._summary_manager, self._eval_summary_manager = (GroupedSummaries(folder, step) for folder in folders)
+        self._summary_manager, self._eval_summary_manager = (DefinedSummaries(folder, step) for folder in folders)
         return super()._build_controller(*machinery, save_summary=save_summary, **options)
 
     def _build_best_checkpoint_exporter(self):
