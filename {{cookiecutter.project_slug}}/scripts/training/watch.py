@@ -69,7 +69,7 @@ class Watch:
         self.bar.set_postfix_str(f"loss {self.loss:.3f}, {self.pictures_per_s:.1f} pictures/s", refresh=False)
         if self.bar.disable and now_s - self.line_s > PLAIN_LINE_EVERY_S:
             self._say("")
-        if self.runner.machines.agreed([float(self.asked_to_stop())])[0]:
+        if self.runner.machines.any(self.asked_to_stop()):
             self.runner.save()
             raise StopTraining("user")
 
