@@ -304,6 +304,15 @@ def convert(c, to="", out=""):
     return run(ROOT, to, ROOT / out if out else None, ids)
 
 
+@task(klass=Tool)
+def report(c):
+    """Write eval/report.html, a page that shows what was learned, and inference/MODEL_CARD.md."""
+    from scripts.report.report import make_report
+
+    rows = [row for row in overview.status(STEPS) if row.state in ("stale", "interrupted")]
+    return make_report(ROOT, [(row.name, row.reason) for row in rows])
+
+
 @task(klass=Tool, help={"port": "first port to try"})
 def tensorboard(c, port="6006"):
     """Show training and evaluation curves in the browser."""
@@ -313,4 +322,4 @@ def tensorboard(c, port="6006"):
 
 
 ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, inspect, benchmark, web,
-                tensorboard)
+                report, tensorboard)
