@@ -133,7 +133,8 @@ class Site:
               wait_s: float = 300):
         """What `script` returns when it runs beside the page. RuntimeError with its or the browser's words if it fails.
 
-        `page` is the address of the page under test, `flags` are more flags of Chromium, `wait_s` the guard against a browser that hangs.
+        `page` is the address of the page under test, `flags` are more flags of Chromium, `wait_s` the guard
+        against a browser that hangs.
         """
         self.pages["/host.html"] = HOST_PAGE.format(script=script, width_px=width_px, page=page).encode("utf-8")
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, open_log(profile) as log:

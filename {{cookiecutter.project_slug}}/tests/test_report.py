@@ -192,6 +192,22 @@ def test_what_does_not_belong_together_is_said(tmp_path, undrawn):
         assert said in text
 
 
+def test_nothing_found_is_undefined_and_no_traceback(tmp_path, undrawn):
+    root = made_project(tmp_path, pictures=2)
+    analysis = read(root, "eval/analysis.json")
+    nothing = {"score": 0.5, "precision": None, "recall": 0.0, "f1": 0.0}
+    analysis["thresholds"]["all"] = {"best_f1": nothing, "best_cost": None}
+    analysis["thresholds"]["per_class"] = {name: {"best_f1": None, "best_cost": None} for name in CLASSES}
+    analysis["intervals"] = {"AP": None, "AP50": None, "per_class": {name: {"AP": None} for name in CLASSES}}
+    (root / "eval/analysis.json").write_text(json.dumps(analysis))
+    make_report(root)
+    assert "undefined" in page_of(root).sections["figures"]
+    (root / "eval/detections.json").write_text("[]")
+    analysis["thresholds"]["all"] = {"best_f1": None, "best_cost": None}
+    (root / "eval/analysis.json").write_text(json.dumps(analysis))
+    assert make_report(root).examples == 2
+
+
 def test_what_to_do_next_rests_on_the_files(tmp_path):
     root = made_project(tmp_path)
     steps = "\n".join(next_steps(read_material(root)))
@@ -200,8 +216,8 @@ def test_what_to_do_next_rests_on_the_files(tmp_path):
     assert "labels look wrong" in steps and "`invoke check` gave 1 warning" in steps
     boxes = {name: sum(box.class_name == name and box.split == "train" for box in read_material(root).boxes)
              for name in CLASSES}
-    fewest = min(boxes, key=boxes.get)
-    assert f"fewest training boxes is {fewest}: {boxes[fewest]}" in steps
+    fewest, most = min(boxes, key=boxes.get), max(boxes, key=boxes.get)
+    assert (f"fewest training boxes is {fewest}: {boxes[fewest]}" in steps) == (2 * boxes[fewest] <= boxes[most])
     errors = read(root, "eval/errors.json")
     errors["causes"]["class"]["ap50_gain"] = 0.3
     (root / "eval/errors.json").write_text(json.dumps(errors))

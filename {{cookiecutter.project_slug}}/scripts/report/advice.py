@@ -20,8 +20,8 @@ CAUSES = {
 }
 """Cause of `eval/errors.json` -> what it is in words, and what one does about it."""
 
-RARE = 10
-"""Times fewer training boxes than the largest class, from which `invoke check` warns (W101)."""
+FEWER = 2
+"""Times fewer training boxes than the largest class, from which that is worth a sentence; `check` warns from 10 on."""
 
 
 def _named(name: str) -> str:
@@ -81,9 +81,8 @@ def _of_data(material: Material) -> Iterator[str]:
     counts = {name: row["train"] for name, row in boxes_by_class(material).items()}
     if len(counts) > 1 and material.pictures.get("train"):
         fewest, most = min(counts, key=counts.get), max(counts, key=counts.get)
-        if counts[fewest] < counts[most]:
-            much = f", under a {RARE}th of them," if counts[fewest] * RARE <= counts[most] else ""
-            yield (f"The class with fewest training boxes is {_named(fewest)}: {counts[fewest]:,}{much} where "
+        if counts[fewest] * FEWER <= counts[most]:
+            yield (f"The class with fewest training boxes is {_named(fewest)}: {counts[fewest]:,} where "
                    f"{_named(most)} has {counts[most]:,}. Label more of it.")
     known = {name: row for name, row in ((material.metrics or {}).get("per_class") or {}).items()
              if row["AP"] is not None}

@@ -7,7 +7,7 @@ from scripts.pipeline.words import counted
 from scripts.report.advice import CAUSES, by_cost
 from scripts.report.material import Material, in_order
 from scripts.report.provenance import shipped_file
-from scripts.report.scores import SIZES, with_interval
+from scripts.report.scores import SIZES, percent, with_interval
 
 
 def plain(name: str) -> str:
@@ -52,9 +52,8 @@ def _shipped_figures(material: Material) -> list[str]:
                      f"{lost} points of AP below the checkpoint.")
     best = material.analysis["thresholds"]["all"].get("best_f1") if material.analysis else None
     if best:
-        parts.append(f"Advised score: {best['score']:.2f} (best F1 on validation). On the test pictures "
-                     f"{points(best['precision'])} % of what scores as much is right, and {points(best['recall'])} % "
-                     "of the things are found (IoU 0.5).")
+        parts.append(f"Advised score: {best['score']:.2f} (best F1 on validation). Precision from there on, on the "
+                     f"test pictures: {percent(best['precision'])}; recall: {percent(best['recall'])} (IoU 0.5).")
     return parts
 
 

@@ -17,6 +17,11 @@ def with_interval(fraction: float | None, interval: list | None) -> str:
     return f"{points(fraction)} ({points(interval[0])} to {points(interval[1])})"
 
 
+def percent(fraction: float | None) -> str:
+    """`60.2 %`; `undefined` for None."""
+    return "undefined" if fraction is None else f"{100 * fraction:.1f} %"
+
+
 def head_parts(material: Material) -> list[Html]:
     """The cards at the top, the sentence about too few pictures, and the tables of classes and sizes."""
     if material.metrics is None:
@@ -42,8 +47,8 @@ def _cards(material: Material) -> list[Html]:
                                    ("AP50", "the same at IoU 0.50"))]
     best = analysis["thresholds"]["all"].get("best_f1") if analysis else None
     if best:
-        says = f"of the boxes shown are right, {points(best['recall'])} % of the things are found"
-        cards.append(_card(f"from score {best['score']:.2f}", f"{points(best['precision'])} %", "", says))
+        says = f"of the boxes shown are right, {percent(best['recall'])} of the things are found"
+        cards.append(_card(f"from score {best['score']:.2f}", percent(best["precision"]), "", says))
     shipped = (tflite or {}).get("variants", {}).get((tflite or {}).get("ship"))
     if shipped:
         says = f"AP of {shipped['file']}, {shipped['bytes'] / 1e6:.1f} MB"
@@ -71,8 +76,8 @@ def _classes(material: Material, metrics: dict, analysis: dict | None) -> Html:
         interval = (per_class.get(name) or {}).get("AP")
         best = (thresholds.get(name) or {}).get("best_f1")
         rows.append((name, with_interval(figures["AP"], interval), points(figures["AP50"]), points(figures["AR100"]),
-                     f"{best['score']:.2f}" if best else "-", f"{points(best['precision'])}" if best else "-",
-                     f"{points(best['recall'])}" if best else "-", f"{figures['boxes']:,}"))
+                     f"{best['score']:.2f}" if best else "-", points(best["precision"]) if best else "-",
+                     points(best["recall"]) if best else "-", f"{figures['boxes']:,}"))
     header = ("class", "AP", "AP50", "AR100", "best score", "precision", "recall", "boxes")
     return table(header, rows, "By class, in points. Best score: where F1 was highest on the validation pictures; "
                                "precision and recall are those of the test pictures from there on")

@@ -56,6 +56,16 @@ function pages(list, more, tile) {
   };
 }
 
+/** Calls `start` once `element` comes near what is seen: pictures that nobody scrolls to cost nothing. */
+function whenNear(element, start) {
+  const watcher = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    watcher.disconnect();
+    start();
+  }, { rootMargin: "800px" });
+  watcher.observe(element);
+}
+
 // --- The slider and the counts
 
 function tally(hits, wrong, boxes) {
@@ -145,7 +155,7 @@ function startExamples() {
     score.dispatchEvent(new Event("change"));
   }));
   move();
-  renew();
+  whenNear(byId("more-examples"), renew);
 }
 
 // --- The mistakes and the labels that look wrong
@@ -178,10 +188,10 @@ function startErrors() {
     byId("error-count").textContent = `${number(rows.length)} of ${number(Number(button.dataset.count))} shown, the worst first.`;
   };
   buttons.forEach((button) => button.addEventListener("click", () => show(button)));
-  show(buttons[0]);
+  whenNear(byId("more-errors"), () => { if (!byId("error-list").childElementCount) show(buttons[0]); });
 }
 
 if (byId("example-list")) startExamples();
 if (byId("error-list")) startErrors();
-if (byId("suspect-list")) byId("suspect-list").append(...data.suspects.map(suspectTile));
-document.documentElement.dataset.ready = "true";
+if (byId("suspect-list")) whenNear(byId("suspect-list"), () => byId("suspect-list").append(...data.suspects.map(suspectTile)));
+document.documentElement.dataset.ready = String(Math.round(performance.now())); // ms since the page was asked for
