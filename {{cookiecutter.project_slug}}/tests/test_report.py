@@ -118,7 +118,7 @@ def test_confusion_boxes_findings_and_files_are_those_of_the_files(project):
                       .splitlines()) for split in ("train", "validation", "test")]
         assert [int(cell) for cell in boxes[name]] == [*wanted, sum(wanted)]
     assert boxes["pictures"] == ["6", "6", "6", "18"]
-    assert page.rows("What `invoke check` found")["R201"][0:2] == ["repaired", "1"]
+    assert page.rows("Findings of invoke check")["R201"][0:2] == ["repaired", "1"]
     assert page.rows("On the test pictures")["int8"] == ["3.75 MB", "47.1", "81.2", "0.4 (-0.3 to 1.2)", "3.4", "4.0",
                                                          "ships"]
 

@@ -38,7 +38,7 @@ def figures_text(material: Material) -> str:
               points(row["AR100"]), f"{row['boxes']:,}") for name, row in in_order(material, metrics["per_class"])]
     parts.append(markdown_table(("class", "AP", "AP50", "AR100", "boxes"), rows))
     if analysis and analysis["too_small"]:
-        parts.append(analysis["too_small"])
+        parts.append(analysis["too_small"].rstrip(".") + ".")
     return "\n\n".join([*parts, *_shipped_figures(material)])
 
 

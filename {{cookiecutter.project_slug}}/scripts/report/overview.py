@@ -65,7 +65,7 @@ def _sizes(material: Material, splits: list[str]) -> Html:
                 axes.stairs(shares, edges, color=series_colour(number), linewidth=1.6)
         axes.set(xlim=(0, 1), ylim=(0, None), xlabel="side of the box / side of the picture", ylabel="% of the boxes")
 
-    return figure(diagram("sizes", "Sizes of the boxes", draw), "Size, as the root of the share of the area",
+    return figure(diagram("sizes", "Sizes of the boxes", draw), "Size",
                   legend(splits))
 
 
@@ -117,7 +117,7 @@ def _places(boxes: tuple[LabelledBox, ...]) -> Html:
         axes.spines[:].set_color(LINE)
 
     return figure(diagram("places", "Where the centres of the boxes lie", draw), "Where their centres lie",
-                  tag("p", f"The darkest cell holds {counted(most, 'box', 'boxes')}.", class_="remark"))
+                  tag("p", f"The fullest cell holds {counted(most, 'box', 'boxes')}.", class_="remark"))
 
 
 def _findings(material: Material) -> list[Html]:
@@ -137,5 +137,5 @@ def _findings(material: Material) -> list[Html]:
         title = CATALOGUE[code].title if code in CATALOGUE else row["message"]
         place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
         rows.append((code, row["severity"], f"{by_code[code]:,}", title, place))
-    return [table(("code", "severity", "findings", "what", "the first"), rows, "What `invoke check` found",
+    return [table(("code", "severity", "findings", "what", "the first"), rows, "Findings of invoke check",
                   numbers_from=9)]

@@ -34,7 +34,7 @@ def head_parts(material: Material) -> list[Html]:
         parts.append(paragraph("The brackets hold 95 % intervals: they say how far chance in the choice of test "
                                "pictures alone moves a figure.", "remark"))
         if analysis["too_small"]:
-            parts.append(paragraph(analysis["too_small"], "warning"))
+            parts.append(paragraph(analysis["too_small"].rstrip(".") + ".", "warning"))
     parts.append(_classes(material, metrics, analysis))
     return parts + ([_sizes(material, analysis)] if analysis else [])
 
