@@ -185,10 +185,10 @@ def test_what_does_not_belong_together_is_said(tmp_path, undrawn):
     errors = read(root, "eval/errors.json") | {"checkpoint": "best_ckpt-90"}
     (root / "eval/errors.json").write_text(json.dumps(errors))
     (root / "tflite/detector_int8.tflite").write_bytes(b"another")
-    make_report(root, [("evaluate", "eval/metrics.json changed")])
+    make_report(root, [("evaluate", "eval/metrics.json changed"), ("tflite", "evaluate would run first")])
     text = (root / REPORT).read_text("utf-8")
     for said in ("eval/errors.json is of best_ckpt-90", "detector_int8.tflite is not the file that was measured",
-                 "evaluate would run again (eval/metrics.json changed)"):
+                 "evaluate would run again (eval/metrics.json changed), and after it tflite: what"):
         assert said in text
 
 

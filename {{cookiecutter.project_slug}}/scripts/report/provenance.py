@@ -34,8 +34,12 @@ def shipped_file(root: Path, tflite: dict | None) -> tuple[dict | None, str]:
 
 def disagreements(material: Material, unfinished: list[tuple[str, str]]) -> list[str]:
     """Sentences about files that do not belong together, and about steps that would run (`name`, reason)."""
-    said = [f"{name} would run again ({reason}): what it wrote and what rests on it is shown as it was. "
-            f"Type `invoke {name}`, then `invoke report`." for name, reason in unfinished]
+    said = []
+    if unfinished:
+        name, reason = unfinished[0]
+        others = f", and after it {', '.join(other for other, _ in unfinished[1:])}" if unfinished[1:] else ""
+        said.append(f"{name} would run again ({reason}){others}: what they wrote is shown as it was. "
+                    f"Type `invoke {unfinished[-1][0]}`, then `invoke report`.")
     checkpoint = (material.metrics or {}).get("checkpoint")
     for name in ("analysis", "errors", "suspects"):
         other = (getattr(material, name) or {}).get("checkpoint")
