@@ -342,7 +342,4 @@ def tensorboard(c, port="6006"):
 
 
 ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, inspect, benchmark, web,
-                runs, compare, tensorboard)
-
-
-                report, tensorboard)
+                report, runs, compare, tensorboard)
