@@ -19,6 +19,7 @@ WRITTEN = [
     "training/experiment.yaml",
     "training/run.json",
     "eval/metrics.json",
+    "eval/analysis.json",
     "eval/detections.json",
     "eval/groundtruth.json",
     "inference/saved_model/saved_model.pb",

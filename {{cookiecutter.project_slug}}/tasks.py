@@ -155,13 +155,15 @@ def train(c, finish=False):
 
 @task(klass=Step, pre=[train], settings=["evaluate", "export.checkpoint"], room="evaluation",
       inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/test.record-*",
-              "annotations/label_map.pbtxt"],
-      outputs=["eval/metrics.json", "eval/detections.json", "eval/groundtruth.json", "eval/table.txt"])
+              "annotations/validation.record-*", "annotations/label_map.pbtxt"],
+      outputs=["eval/metrics.json", "eval/analysis.json", "eval/detections.json", "eval/groundtruth.json",
+               "eval/table.txt"])
 def evaluate(c):
     """10 Score the checkpoint on the test pictures."""
     from scripts.evaluation.evaluate import evaluate as run
 
-    return run(ROOT, SETTINGS.export.checkpoint, SETTINGS.evaluate.score_threshold, SETTINGS.evaluate.max_detections)
+    settings = SETTINGS.evaluate
+    return run(ROOT, SETTINGS.export.checkpoint, settings.score_threshold, settings.max_detections, settings.miss_cost)
 
 
 @task(klass=Step, pre=[evaluate], settings=["evaluate.score_threshold", "export"], room="deploy",
@@ -176,7 +178,8 @@ def export(c):
 
 @task(klass=Step, pre=[export], settings=["evaluate", "export", "tflite", "model.id"], room="deploy",
       inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/*.record-*",
-              "annotations/label_map.pbtxt", "eval/metrics.json", "eval/detections.json", "pyproject.toml"],
+              "annotations/label_map.pbtxt", "eval/metrics.json", "eval/analysis.json", "eval/detections.json",
+              "pyproject.toml"],
       outputs=["tflite/*.tflite", "tflite/labels.txt", "tflite/metrics.json"])
 def tflite(c):
     """12 Convert to .tflite, measure every file, ship the one that passes."""
@@ -321,6 +324,15 @@ def compare(c, a, b):
     return run(ROOT, a, b)
 
 
+@task(klass=Tool)
+def report(c):
+    """Write eval/report.html, a page that shows what was learned, and inference/MODEL_CARD.md."""
+    from scripts.report.report import make_report
+
+    rows = [row for row in overview.status(STEPS) if row.state in ("stale", "interrupted")]
+    return make_report(ROOT, [(row.name, row.reason) for row in rows])
+
+
 @task(klass=Tool, help={"port": "first port to try"})
 def tensorboard(c, port="6006"):
     """Show training and evaluation curves in the browser."""
@@ -330,4 +342,4 @@ def tensorboard(c, port="6006"):
 
 
 ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, inspect, benchmark, web,
-                runs, compare, tensorboard)
+                report, runs, compare, tensorboard)

@@ -92,5 +92,5 @@ def test_too_few_test_pictures_are_said_so():
     def line(interval):
         return str(TfliteCounts("x.tflite", 0.5, 0.005, interval, 0.01, 3.8, 2.0, 21))
 
-    assert "21 test pictures cannot tell 1.0 points from chance" in line((-0.02, 0.02))
+    assert "21 test pictures cannot tell 1.0 points of AP from chance" in line((-0.02, 0.02))
     assert "cannot tell" not in line((-0.004, 0.006))

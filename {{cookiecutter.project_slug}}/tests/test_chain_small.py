@@ -68,7 +68,7 @@ def test_evaluate_export_and_tflite_agree_on_disk(copy):
     from scripts.pipeline.files import sha256_file
 
     settings = settings_of(copy)
-    evaluate(copy, "best", 0.01, 100)
+    evaluate(copy, "best", 0.01, 100, 1.0)
     export(copy, "best", 0.01)
     make_tflite(copy, "fruit", settings)
     metrics = json.loads((copy / "tflite/metrics.json").read_text("utf-8"))
@@ -82,7 +82,7 @@ def test_a_file_that_lost_too_much_is_put_aside(copy):
     from scripts.deploy import tflite
     from scripts.evaluation.evaluate import evaluate
 
-    evaluate(copy, "best", 0.01, 100)
+    evaluate(copy, "best", 0.01, 100, 1.0)
     metrics = json.loads((copy / "eval/metrics.json").read_text("utf-8")) | {"AP": 0.9}
     (copy / "eval/metrics.json").write_text(json.dumps(metrics), "utf-8")
     settings = settings_of(copy, INVOKE_TFLITE_VARIANTS="float32", INVOKE_TFLITE_SHIP="float32",

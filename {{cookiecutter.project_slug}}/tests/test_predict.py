@@ -118,7 +118,7 @@ def test_the_advised_threshold_holds_when_none_is_given(tmp_path, model):
 
     path = save(tmp_path / "a.png", {(0, 0): 0})
     plain = predict([path], model, tmp_path / "out")
-    assert (plain.detections, plain.threshold) == (1, 0.3) and "(--threshold not given)" in str(plain)
+    assert (plain.detections, plain.threshold) == (1, 0.3) and "(the model advises none)" in str(plain)
     model.write_bytes(with_more_provenance(model.read_bytes(), {"advised_score_threshold": 0.9999}))
     advised = predict([path], model, tmp_path / "out")
     assert (advised.detections, advised.threshold) == (0, 0.9999) and "(advised by the model)" in str(advised)

@@ -1,34 +1,14 @@
-"""COCO figures: cases small enough for a person, and equality with pycocotools itself."""
+"""COCO figures in cases small enough for a person; test_analysis compares with pycocotools itself."""
 
-import contextlib
-import io
-import random
+import re
 
 import numpy as np
 import pytest
+from by_hand import APPLE, BOX, PEAR, found, groundtruth
 
 from scripts.evaluation.detections import Detections, coco_detections
-from scripts.evaluation.scorer import SUMMARY, score, table_text
+from scripts.evaluation.scorer import score, table_text
 from scripts.pipeline.errors import DetectorError
-
-APPLE, PEAR = 1, 2
-BOX = [10.0, 20.0, 100.0, 50.0]
-
-
-def groundtruth(boxes, pictures=2, names=("apple", "pear")):
-    """COCO form of (picture, class, bbox[, crowd]) rows."""
-    annotations = [
-        {"id": number, "image_id": picture, "category_id": label, "bbox": bbox, "area": bbox[2] * bbox[3],
-         "iscrowd": int(any(crowd))}
-        for number, (picture, label, bbox, *crowd) in enumerate(boxes, start=1)
-    ]  # fmt: skip
-    images = [{"id": number, "width": 640, "height": 480} for number in range(1, pictures + 1)]
-    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def found(picture, label, bbox, confidence=0.9):
-    return {"image_id": picture, "category_id": label, "bbox": bbox, "score": confidence}
 
 
 def test_perfect_detections_score_one():
@@ -109,42 +89,16 @@ def test_prints_nothing_and_leaves_its_input_alone(capsys):
     assert repr((truth, rows)) == before and capsys.readouterr().out == ""
 
 
-def test_equals_pycocotools():
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    dice = random.Random(3)
-    boxes, rows = [], []
-    for _ in range(150):
-        picture, label = dice.randint(1, 30), dice.randint(1, 3)
-        bbox = [dice.uniform(0, 500), dice.uniform(0, 300), dice.uniform(5, 140), dice.uniform(5, 140)]
-        boxes.append((picture, label, bbox, dice.random() < 0.1))
-        for _ in range(dice.randint(0, 3)):
-            shifted = [value + dice.gauss(0, 6) for value in bbox[:2]]
-            shifted += [value * dice.uniform(0.7, 1.3) for value in bbox[2:]]
-            rows.append(found(picture, dice.choice([label, label, 1]), shifted, round(dice.random(), 2)))
-    truth = groundtruth(boxes, 40, ("apple", "pear", "plum", "never seen"))
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = truth
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes([dict(row) for row in rows]), "bbox")
-        evaluation.evaluate(), evaluation.accumulate(), evaluation.summarize()
-    metrics = score(truth, rows)
-    assert [metrics[name] for name in SUMMARY] == pytest.approx(list(evaluation.stats), abs=1e-6)
-    classes = [part["AP"] for part in metrics["per_class"].values() if part["AP"] is not None]
-    assert len(classes) == 3 and np.mean(classes) == pytest.approx(metrics["AP"], abs=1e-6)
-
-
 def test_table_is_aligned_and_in_points():
     names = ("apple", "苹果", "a much longer name")
     truth = groundtruth([(1, 1, BOX), (2, 2, BOX)], names=names)
-    lines = table_text(score(truth, [found(1, 1, BOX)])).split("\n")
-    assert lines[0].split() == ["class", "AP", "AP50", "AR100", "boxes"]
-    assert lines[1].split() == ["apple", "100.0", "100.0", "100.0", "1"]
-    assert lines[2].split() == ["苹果", "0.0", "0.0", "0.0", "1"]
-    assert lines[3].split()[-4:] == ["-", "-", "-", "0"]
-    assert lines[4].split() == ["all", "50.0", "50.0", "50.0", "2"]
+    intervals = {"AP": (0.25, 1.0), "per_class": {name: {"AP": None} for name in names} | {"apple": {"AP": (0, 0.5)}}}
+    lines = table_text(score(truth, [found(1, 1, BOX)]), intervals).split("\n")
+    assert re.split(" {2,}", lines[0]) == ["class", "AP", "95 %", "AP50", "AR100", "boxes"]
+    assert lines[1].split() == ["apple", "100.0", "0.0-50.0", "100.0", "100.0", "1"]
+    assert lines[2].split() == ["苹果", "0.0", "-", "0.0", "0.0", "1"]
+    assert lines[3].split()[-5:] == ["-", "-", "-", "-", "0"]
+    assert lines[4].split() == ["all", "50.0", "25.0-100.0", "50.0", "50.0", "2"]
     assert len(lines[1]) == len(lines[3]) == len(lines[2]) + 2, "each of the two Chinese letters is two columns wide"
 
 

@@ -13,8 +13,8 @@ def made(copy, monkeypatch):
     """A small project after `tflite`, and the bytes of each file as LiteRT was given them to be scored."""
     from scripts.deploy import reader
     from scripts.deploy.tflite import make_tflite
-    from scripts.evaluation import threshold
     from scripts.evaluation.evaluate import evaluate
+    from scripts.evaluation.threshold import ANALYSIS
 
     scored, init = {}, reader.TfliteDetector.__init__
 
@@ -23,13 +23,14 @@ def made(copy, monkeypatch):
         init(self, path, threads)
 
     monkeypatch.setattr(reader.TfliteDetector, "__init__", noting)
-    # Two steps of training find nothing: what is tested is where the advice goes.
-    advice = threshold.Advice(0.35, 0.8, 0.9, 0.72)
-    monkeypatch.setattr(threshold, "best_threshold", lambda truth, found: advice)
     (copy / "pyproject.toml").write_text(
         '[project]\nname = "obst"\nauthors = [{ name = "Ada Ä" }]\nlicense = "MIT"\n', "utf-8"
     )
-    evaluate(copy, "best", 0.01, 100)
+    evaluate(copy, "best", 0.01, 100, 1.0)
+    # Two steps of training find nothing: what is tested is where the advice goes.
+    analysis = json.loads((copy / ANALYSIS).read_text("utf-8"))
+    analysis["thresholds"]["all"]["best_f1"] = {"score": 0.35, "precision": 0.9, "recall": 0.72, "f1": 0.8}
+    (copy / ANALYSIS).write_text(json.dumps(analysis), "utf-8")
     make_tflite(copy, "folder", settings_of(copy))
     return copy, scored
 
@@ -43,7 +44,7 @@ def test_files_carry_owner_advice_and_scores_and_the_network_that_was_scored(mad
     root, scored = made
     metrics = json.loads((root / "tflite/metrics.json").read_text("utf-8"))
     assert metrics["advised_score_threshold"] == 0.35
-    assert metrics["at_advised_threshold"] == {"split": "validation", "F1": 0.8, "precision": 0.9, "recall": 0.72}
+    assert metrics["at_advised_threshold"] == {"split": "test", "F1": 0.8, "precision": 0.9, "recall": 0.72}
     scores = {name: row["AP"] for name, row in metrics["variants"].items()}
     assert set(scores) == {"float32", "int8"}
     for name, row in metrics["variants"].items():

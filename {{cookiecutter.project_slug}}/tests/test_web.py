@@ -3,6 +3,7 @@
 The tests with a browser need what tests/browser.py names, and are skipped without it.
 """
 
+import errno
 import json
 import os
 import re
@@ -101,6 +102,25 @@ def test_the_folder_holds_all_and_nothing_of_the_user_is_lost(tmp_path, package)
     assert (out / "detector.tflite").read_bytes() == other.read_bytes()
     assert json.loads((out / "about.json").read_text("utf-8"))["labels"][0] == "new red"
     assert "not a folder" in refusal(model, package, out / "mine.txt")
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_the_older_page_whole(tmp_path, package, monkeypatch):
+    out = tmp_path / "page"
+    make_web(shipped(tmp_path), package, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    copy = shutil.copyfile
+
+    def copy_until_full(source, target):
+        if Path(source).name == "detector_int8.tflite":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copy_until_full)
+    (package / NEEDED[0]).write_text("of another version")
+    with pytest.raises(OSError):
+        make_web(shipped(tmp_path, labels=[f"new {name}" for name in LABELS]), package, out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 @pytest.fixture(scope="module")

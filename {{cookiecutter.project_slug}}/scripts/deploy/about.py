@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.deploy.packed_files import with_more_provenance
-from scripts.evaluation.evaluate import points
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import sha256_file, write_bytes
 
@@ -52,14 +51,6 @@ def advised(advice) -> dict:
     if advice is None:
         return {"advised_score_threshold": None, "at_advised_threshold": None}
     return {"advised_score_threshold": advice.score_threshold, "at_advised_threshold": advice.as_dict()}
-
-
-def advice_text(advice) -> str:
-    """The line that `invoke tflite` prints."""
-    if advice is None:
-        return "  no score threshold is advised: the checkpoint finds nothing on the validation pictures"
-    return (f"  show detections from a score of {advice.score_threshold:.2f} on: F1 {points(advice.f1)} on validation "
-            f"(precision {points(advice.precision)}, recall {points(advice.recall)})")
 
 
 def note_scores(root: Path, rows: dict[str, dict], checkpoint_ap: float | None) -> None:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from scripts.deploy.find import copy_targets, find_files, is_video
 from scripts.deploy.results import results
+from scripts.evaluation.threshold import USUAL_SCORE
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import replacing
 from scripts.pipeline.typed import typed_count, typed_number
 from scripts.pipeline.words import counted
 
 BOX_DECIMALS = 2
-USUAL_THRESHOLD = 0.3
-"""For a model that advises none."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def predict(paths: list[Path], model: Path, out: Path, threshold: str = "", ever
     and drawn copies.
 
     `model` is a `.tflite` or the folder of a SavedModel. `threshold` is the lowest score 0..1 that is kept, as typed;
-    "" is what the file advises, or USUAL_THRESHOLD. Of a video each `every`th frame is looked at. Pictures and frames
+    "" is what the file advises, or USUAL_SCORE. Of a video each `every`th frame is looked at. Pictures and frames
     are turned upright first, as viewers and phones do; boxes, `width` and `height` refer to the upright picture.
     `class_id` is the line of `labels.txt` counted from 0. DetectorError for a missing path, a folder without pictures,
     copies that would replace originals, or when nothing can be read.
@@ -91,7 +90,7 @@ def _lowest_score(threshold: str, model: Path) -> tuple[float, str]:
     if threshold:
         return typed_number(threshold, "threshold", float, 0, 1, "0.3"), "--threshold"
     advised = provenance_of(model).get("advised_score_threshold")
-    return (USUAL_THRESHOLD, "--threshold not given") if advised is None else (advised, "advised by the model")
+    return (USUAL_SCORE, "the model advises none") if advised is None else (advised, "advised by the model")
 
 
 def _looker(detector, threshold: float) -> Callable:

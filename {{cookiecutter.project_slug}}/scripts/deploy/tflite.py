@@ -4,9 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.deploy.about import advice_text, advised, note_scores
+from scripts.deploy.about import advised, note_scores
 from scripts.deploy.labels import write_labels
+from scripts.evaluation.certainty import cannot_tell
 from scripts.evaluation.evaluate import points
+from scripts.evaluation.threshold import advice_text, read_advice
 from scripts.pipeline.errors import DetectorError
 from scripts.pipeline.files import sha256_file, write_bytes, write_json
 
@@ -31,11 +33,9 @@ class TfliteCounts:
 
     def __str__(self):
         low, high = self.interval
-        remark = ""
-        if self.ap_drop > self.allowed:
-            remark = ", more than is allowed, but chance explains it"
-        if (high - low) / 2 > self.allowed:
-            remark += f"; {self.pictures} test pictures cannot tell {points(self.allowed)} points from chance"
+        remark = ", more than is allowed, but chance explains it" if self.ap_drop > self.allowed else ""
+        too_small = cannot_tell(self.pictures, self.interval, self.allowed)
+        remark += f"; {too_small}" if too_small else ""
         return (f"{self.file}: AP {points(self.ap)}, {points(self.ap_drop)} points below the checkpoint "
                 f"(95 % interval {points(low)} to {points(high)}{remark}), "
                 f"{self.megabytes:.1f} MB, {self.median_ms:.1f} ms here")
@@ -50,7 +50,6 @@ def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
     from scripts.deploy.variants import variant_bytes
     from scripts.evaluation.groundtruth import coco_groundtruth
     from scripts.evaluation.model import load_model
-    from scripts.evaluation.threshold import advise
 
     model = load_model(root, settings.export.checkpoint)
     metrics = json.loads((root / "eval/metrics.json").read_text(encoding="utf-8"))
@@ -58,7 +57,7 @@ def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
         raise DetectorError(f"eval/metrics.json is of {metrics['checkpoint']}, not of {model.checkpoint}: "
                             "eval/: type invoke forget evaluate, then invoke evaluate")
     labels, groundtruth = write_labels(root, root / "tflite/labels.txt"), coco_groundtruth(root, "test")
-    advice = advise(root, model, settings.evaluate.score_threshold, settings.evaluate.max_detections)
+    advice = read_advice(root)
     rows = {}
     for variant in settings.tflite.variants:
         data = variant_bytes(root, model, name, variant, labels, metrics, settings, advice)
@@ -66,7 +65,7 @@ def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
         print(_row_text(variant, rows[variant]), flush=True)
     note_scores(root, rows, metrics["AP"])
     _forget_others(root, rows)
-    print(advice_text(advice), flush=True)
+    print(f"  {advice_text(advice)}", flush=True)
     write_json(root / METRICS, {
         "schema": 1, "split": "test", "ship": settings.tflite.ship, "variants": rows, **advised(advice),
         "checkpoint": {"name": model.checkpoint, "AP": metrics["AP"], "AP50": metrics["AP50"]}})

@@ -6,11 +6,13 @@ figures about its use to its makers.
 """
 
 import json
+import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.files import sha256_file, write_bytes, write_json
+from scripts.pipeline.files import replacing, sha256_file, write_json
 
 PAGE = Path(__file__).resolve().parent / "web_page"
 PACKAGE, PACKAGE_FILE = "@mediapipe/tasks-vision", "package.json"
@@ -52,9 +54,10 @@ def make_web(model: Path, bundle: Path | None, out: Path) -> WebCounts:
     sources = {path.name: path for path in sorted(PAGE.iterdir()) if path.is_file()}
     sources |= {name: bundle / name for name in (*NEEDED, *OLD_BROWSERS) if (bundle / name).is_file()}
     sources[MODEL] = model
-    for name, path in sources.items():
-        write_bytes(out / name, path.read_bytes())
-    write_json(out / ABOUT, about)
+    with ExitStack() as written:  # A full disk leaves no half of a page, and the older page as it was.
+        for name, path in sources.items():
+            shutil.copyfile(path, written.enter_context(replacing(out / name)))
+        write_json(written.enter_context(replacing(out / ABOUT)), about)
     size = sum((out / name).stat().st_size for name in (*sources, ABOUT))
     return WebCounts(model.name, version, len(sources) + 1, size / 1e6, out.as_posix())
 

@@ -30,16 +30,20 @@ def points(fraction: float | None) -> str:
     return "undefined" if fraction is None else f"{100 * fraction:.1f}"
 
 
-def evaluate(root: Path, which: str, score_threshold: float, max_detections: int) -> EvaluateCounts:
-    """Scores checkpoint `which` on the test split and writes `eval/`; prints the table of classes.
+def evaluate(root: Path, which: str, score_threshold: float, max_detections: int,
+             miss_cost: float) -> EvaluateCounts:
+    """Scores checkpoint `which` on the test split and writes `eval/`; prints the table of classes and what to know.
 
-    Raises DetectorError if there is no such checkpoint or no test picture.
+    The arguments are `export.checkpoint` and those of `[evaluate]`. The validation pictures are looked at once, to
+    choose score thresholds. Raises DetectorError if there is no such checkpoint or no test picture.
     """
-    from scripts.evaluation.bootstrap import ap_intervals
+    from scripts.evaluation.analysis import analyse, remarks
+    from scripts.evaluation.events import write_events
     from scripts.evaluation.groundtruth import coco_groundtruth
     from scripts.evaluation.model import checkpoint_path, load_model
     from scripts.evaluation.runs import keep_run
     from scripts.evaluation.scorer import score, table_text
+    from scripts.evaluation.threshold import ANALYSIS
 
     groundtruth = coco_groundtruth(root, "test")
     if not groundtruth["images"]:
@@ -47,15 +51,21 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
                             "[split] in detector.toml, then invoke organize")
     model = load_model(root, which)
     detections = list(checkpoint_detections(root, model, score_threshold, max_detections))
-    metrics = {"schema": 1, "split": "test", "checkpoint": model.checkpoint} | score(groundtruth, detections)
+    validation = list(checkpoint_detections(root, model, score_threshold, max_detections, "validation"))
+    about = {"schema": 1, "split": "test", "checkpoint": model.checkpoint}
+    metrics = about | score(groundtruth, detections)
+    chosen_on = (coco_groundtruth(root, "validation"), validation)
+    analysis = about | analyse(groundtruth, detections, chosen_on, miss_cost)
+    table = table_text(metrics, analysis["intervals"])
     write_json(root / "eval/groundtruth.json", groundtruth)
     write_json(root / "eval/detections.json", detections)
     write_json(root / "eval/metrics.json", metrics)
-    write_text(root / "eval/table.txt", table_text(metrics) + "\n")
-    _write_events(root, metrics)
+    write_json(root / ANALYSIS, analysis)
+    write_text(root / "eval/table.txt", table + "\n")
+    write_events(root, metrics, groundtruth, detections)
     keep_run(root, checkpoint_path(root, which), {"score_threshold": score_threshold, "max_detections": max_detections},
-             (groundtruth, detections), metrics, ap_intervals(groundtruth, detections))
-    print(table_text(metrics))
+             (groundtruth, detections), metrics, analysis["intervals"])
+    print("\n".join([table, *remarks(analysis)]))
     return EvaluateCounts(metrics["pictures"], metrics["boxes"], model.checkpoint, metrics["AP"], metrics["AP50"])
 
 
@@ -101,19 +111,3 @@ def batched(items: Iterator, size: int) -> Iterator[list]:
             batch = []
     if batch:
         yield batch
-
-
-def _write_events(root: Path, metrics: dict) -> None:
-    """The figures as TensorBoard scalars at the step of the checkpoint, in `eval/tensorboard/`."""
-    import tensorflow as tf
-
-    step = int(metrics["checkpoint"].rsplit("-", 1)[1])
-    writer = tf.summary.create_file_writer(str(root / "eval/tensorboard"))
-    with writer.as_default():
-        for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
-            if metrics[name] is not None:
-                tf.summary.scalar(f"test/{name}", metrics[name], step=step)
-        for name, figures in metrics["per_class"].items():
-            if figures["AP"] is not None:
-                tf.summary.scalar(f"test AP by class/{name}", figures["AP"], step=step)
-    writer.close()

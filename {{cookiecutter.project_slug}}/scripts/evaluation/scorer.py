@@ -7,6 +7,7 @@ picture. All are fractions 0..1; None where there is nothing to find.
 
 import contextlib
 import io
+from collections.abc import Callable
 
 from scripts.pipeline.words import aligned
 
@@ -14,6 +15,8 @@ SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 """The order in which pycocotools gives its twelve figures."""
 
 DECIMALS = 6
+SIZES = ("small", "medium", "large")
+"""pycocotools' areas after the one of all boxes."""
 _ALL_AREAS, _AT_100, _IOU_50 = 0, 2, 0
 
 
@@ -42,17 +45,25 @@ def score(groundtruth: dict, detections: list[dict]) -> dict:
 
 
 def evaluated(groundtruth: dict, detections: list[dict]):
-    """A pycocotools evaluation that has run; what the library prints on the way is dropped."""
+    """A pycocotools evaluation that has run."""
+    evaluation = quietly(prepared, groundtruth, detections)
+    for stage in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
+        quietly(stage)
+    return evaluation
+
+
+def prepared(groundtruth: dict, detections: list[dict]):
+    """A pycocotools evaluation that has not run yet; it numbers the detections from 1 in the order they are given."""
     from pycocotools.cocoeval import COCOeval
 
     results = [_result(number, row) for number, row in enumerate(detections, start=1)]
+    return COCOeval(_coco(groundtruth["annotations"], groundtruth), _coco(results, groundtruth), "bbox")
+
+
+def quietly(call: Callable, *arguments):
+    """What `call` returns; what pycocotools prints on the way is dropped."""
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _coco(groundtruth["annotations"], groundtruth)
-        evaluation = COCOeval(truth, _coco(results, groundtruth), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
+        return call(*arguments)
 
 
 def _coco(annotations: list[dict], groundtruth: dict):
@@ -82,6 +93,39 @@ def _class_figures(evaluation, category_id: int) -> dict:
     return {"AP": _mean(precision), "AP50": _mean(precision[_IOU_50]), "AR100": _mean(recall)}
 
 
+def by_size(evaluation) -> dict:
+    """Class name, and "all", -> size -> AP and the number of boxes that are scored, of an evaluation that has run.
+
+    An area on a limit is in both sizes, as pycocotools counts it.
+    """
+    classes = {name: [index] for index, name in enumerate(_names(evaluation))}
+    classes["all"] = list(range(len(classes)))
+    return {name: {size: _size_figures(evaluation, indices, area) for area, size in enumerate(SIZES, start=1)}
+            for name, indices in classes.items()}
+
+
+def _size_figures(evaluation, indices: list[int], area: int) -> dict:
+    least, most = evaluation.params.areaRng[area]
+    ids = [evaluation.params.catIds[index] for index in indices]
+    boxes = sum(row["category_id"] in ids and not row["iscrowd"] and least <= row["area"] <= most
+                for row in evaluation.cocoGt.dataset["annotations"])
+    return {"AP": _mean(evaluation.eval["precision"][:, :, indices, area, _AT_100]), "boxes": boxes}
+
+
+def precision_over_recall(evaluation) -> dict:
+    """Class name -> `recall` (101 values, 0 to 1) and `precision` at IoU 0.5; classes without a box are left out."""
+    precision = evaluation.eval["precision"][_IOU_50, :, :, _ALL_AREAS, _AT_100]
+    recall = [round(float(value), DECIMALS) for value in evaluation.params.recThrs]
+    return {name: {"recall": recall, "precision": [_fraction(value) for value in precision[:, index]]}
+            for index, name in enumerate(_names(evaluation)) if precision[0, index] > -1}
+
+
+def _names(evaluation) -> list[str]:
+    """Class names in the order in which the evaluation has its classes."""
+    names = {category["id"]: category["name"] for category in evaluation.cocoGt.dataset["categories"]}
+    return [names[category_id] for category_id in evaluation.params.catIds]
+
+
 def _mean(values) -> float | None:
     defined = values[values > -1]
     return _fraction(defined.mean()) if defined.size else None
@@ -91,14 +135,22 @@ def _fraction(value) -> float | None:
     return None if value < 0 else round(float(value), DECIMALS)
 
 
-def table_text(metrics: dict) -> str:
-    """A table for the terminal: AP, AP50, AR100 in points (x100) and boxes by class, then over all classes."""
-    rows = [("class", "AP", "AP50", "AR100", "boxes")]
-    parts = [*metrics["per_class"].items(), ("all", metrics)]
-    for name, part in parts:
-        rows.append((name, *(_points(part[key]) for key in ("AP", "AP50", "AR100")), f"{part['boxes']:,}"))
+def table_text(metrics: dict, intervals: dict) -> str:
+    """A table for the terminal: AP, AP50, AR100 in points (x100) and boxes by class, then over all classes.
+
+    `intervals` are those of AP, by `ap_intervals`.
+    """
+    rows = [("class", "AP", "95 %", "AP50", "AR100", "boxes")]
+    parts = [(name, part, intervals["per_class"][name]) for name, part in metrics["per_class"].items()]
+    for name, part, interval in [*parts, ("all", metrics, intervals)]:
+        rows.append((name, _points(part["AP"]), _interval(interval["AP"]), _points(part["AP50"]),
+                     _points(part["AR100"]), f"{part['boxes']:,}"))
     return aligned(rows)
 
 
 def _points(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _interval(edges: tuple[float, float] | None) -> str:
+    return "-" if edges is None else "-".join(map(_points, edges))

@@ -1,76 +1,153 @@
-"""The score from which detections are worth showing, found on the validation pictures."""
+"""From which score detections are worth showing: chosen on the validation pictures, measured on the test pictures.
 
+What is chosen on pictures can no longer be measured on them. All counts are at one IoU, by `matching.match`.
+"""
+
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-SPLIT = "validation"
-HUNDREDTHS = range(1, 100)
-_IOU_50, _ALL_AREAS = 0, 0
+from scripts.evaluation.evaluate import points
+
+ANALYSIS = "eval/analysis.json"
+DECIMALS = 6
+SCORES = tuple(hundredth / 100 for hundredth in range(1, 100))
+USUAL_SCORE = 0.3
+"""For a model of which no score is advised."""
+WORTH_PRECISION, WORTH_F1 = 0.2, 0.1
+"""A score is worth showing detections from when at least one in five is right and F1 is no less than this.
+
+A model that has hardly learned has its best F1 at 0.01, where a hundred boxes cover each picture.
+"""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Counts at each of SCORES: boxes `shown`, those of them that are `hits`; and the `boxes` there are to find."""
+
+    shown: tuple[int, ...]
+    hits: tuple[int, ...]
+    boxes: int
+
+    def __add__(self, other: "Curve") -> "Curve":
+        shown, hits = (tuple(map(sum, zip(*pair, strict=True)))
+                       for pair in ((self.shown, other.shown), (self.hits, other.hits)))
+        return Curve(shown, hits, self.boxes + other.boxes)
+
+    def misses(self, place: int) -> int:
+        """Boxes that are not found at SCORES[place]."""
+        return self.boxes - self.hits[place]
+
+    def false_alarms(self, place: int) -> int:
+        """Boxes shown at SCORES[place] that are wrong."""
+        return self.shown[place] - self.hits[place]
+
+    def figures(self, place: int) -> dict:
+        """`precision`, `recall` and `f1` (0..1) at SCORES[place], None where nothing is shown or to be found."""
+        hits, shown, boxes = self.hits[place], self.shown[place], self.boxes
+        return {"precision": _ratio(hits, shown), "recall": _ratio(hits, boxes), "f1": _ratio(2 * hits, shown + boxes)}
+
+    def over_scores(self) -> dict:
+        """`score` and the figures at each of them as lists."""
+        rows = [self.figures(place) for place in range(len(SCORES))]
+        return {"score": list(SCORES)} | {name: [row[name] for row in rows] for name in ("precision", "recall", "f1")}
+
+
+def curves(matches) -> dict[int, Curve]:
+    """Category id -> Curve of `Matches`. What lies on a crowd counts neither way."""
+    import numpy as np
+
+    found = {category_id: ([], []) for category_id in matches.boxes}
+    for row in matches.rows:
+        if not row.ignored:
+            found[row.category_id][0].append(row.score)
+            if row.hit:
+                found[row.category_id][1].append(row.score)
+    result = {}
+    for category_id, lists in found.items():
+        shown, hits = (len(scores) - np.searchsorted(np.sort(scores), SCORES) for scores in lists)
+        result[category_id] = Curve(tuple(shown.tolist()), tuple(hits.tolist()), matches.boxes[category_id])
+    return result
+
+
+def together(parts: Iterable[Curve]) -> Curve:
+    """The curve of all classes: their counts added up."""
+    return sum(parts, Curve((0,) * len(SCORES), (0,) * len(SCORES), 0))
+
+
+def best_f1(curve: Curve) -> int | None:
+    """The place in SCORES at which F1 is highest; of equals the middle one. None for a model that hardly learned.
+
+    Only scores count at which at least WORTH_PRECISION of what is shown is right.
+    """
+    rows = [curve.figures(place) for place in range(len(SCORES))]
+    worth = {place: row["f1"] for place, row in enumerate(rows)
+             if (row["precision"] or 0) >= WORTH_PRECISION and row["f1"] >= WORTH_F1}
+    return _middle_of_least({place: -f1 for place, f1 in worth.items()}) if worth else None
+
+
+def best_cost(curve: Curve, miss_cost: float) -> int | None:
+    """The place in SCORES at which `miss_cost` x misses + false alarms is least; of equals the middle one.
+
+    None where there is nothing to find.
+    """
+    if not curve.boxes:
+        return None
+    return _middle_of_least({place: miss_cost * curve.misses(place) + curve.false_alarms(place)
+                             for place in range(len(SCORES))})
+
+
+def thresholds(validation: Curve, test: Curve, miss_cost: float) -> dict:
+    """`best_f1` and `best_cost` as `eval/analysis.json` has them: chosen on `validation`, figures of `test`."""
+    by_f1, by_cost = best_f1(validation), best_cost(validation, miss_cost)
+    return {
+        "best_f1": None if by_f1 is None else {"score": SCORES[by_f1], **test.figures(by_f1)},
+        "best_cost": None if by_cost is None else {
+            "score": SCORES[by_cost], **test.figures(by_cost), "misses": test.misses(by_cost),
+            "false_alarms": test.false_alarms(by_cost)},
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Advice:
-    """A score threshold 0..1 and what it gives on the split where it was chosen: fractions 0..1."""
+    """The score 0..1 from which detections are worth showing, and what it gives on the test pictures: 0..1 or None."""
 
     score_threshold: float
-    f1: float
-    precision: float
-    recall: float
+    f1: float | None
+    precision: float | None
+    recall: float | None
 
     def as_dict(self) -> dict:
         """The figures as they stand in `tflite/metrics.json`."""
-        return {"split": SPLIT, "F1": self.f1, "precision": self.precision, "recall": self.recall}
+        return {"split": "test", "F1": self.f1, "precision": self.precision, "recall": self.recall}
 
 
-def advise(root: Path, model, score_threshold: float, max_detections: int) -> Advice | None:
-    """`best_threshold` of a `TrainedModel` on the validation pictures; none of them is in any score that is reported.
-
-    `score_threshold` and `max_detections` are those of `[evaluate]`.
-    """
-    from scripts.evaluation.evaluate import checkpoint_detections
-    from scripts.evaluation.groundtruth import coco_groundtruth
-
-    detections = list(checkpoint_detections(root, model, score_threshold, max_detections, SPLIT))
-    return best_threshold(coco_groundtruth(root, SPLIT), detections)
+def read_advice(root: Path) -> Advice | None:
+    """`advice_of` what `invoke evaluate` wrote."""
+    return advice_of(json.loads((root / ANALYSIS).read_text(encoding="utf-8")))
 
 
-def best_threshold(groundtruth: dict, detections: list[dict]) -> Advice | None:
-    """The hundredth of a score at which F1 is highest at IoU 0.5, all classes together; of equals the middle one.
-
-    `groundtruth` is a COCO dict, `detections` COCO results on it. Crowds count neither way. None when no box is found.
-    """
-    import numpy as np
-
-    scores, right, boxes = _matches(groundtruth, detections)
-    if not right.any():
-        return None
-    rows = []
-    for hundredth in HUNDREDTHS:
-        kept = scores >= hundredth / 100
-        hits, shown = int(right[kept].sum()), int(kept.sum())
-        rows.append((2 * hits / (shown + boxes), hits / max(shown, 1), hits / boxes))
-    f1 = np.array([row[0] for row in rows])
-    best = np.flatnonzero(f1 == f1.max())
-    middle = int(best[len(best) // 2])
-    return Advice(HUNDREDTHS[middle] / 100, *(round(float(value), 6) for value in rows[middle]))
+def advice_of(analysis: dict) -> Advice | None:
+    """What the dict of `eval/analysis.json` advises for all classes together; None if the model hardly learned."""
+    best = analysis["thresholds"]["all"]["best_f1"]
+    return None if best is None else Advice(best["score"], best["f1"], best["precision"], best["recall"])
 
 
-def _matches(groundtruth: dict, detections: list[dict]):
-    """Score of each detection, whether it is a hit, and how many boxes there are to find; by pycocotools' matching."""
-    import numpy as np
+def advice_text(advice: Advice | None) -> str:
+    """The line that `invoke evaluate` and `invoke tflite` print."""
+    if advice is None:
+        return ("no score is advised: from none on are detections worth showing, the model has hardly learned; "
+                f"train longer ({USUAL_SCORE:g} is taken meanwhile)")
+    return (f"show detections from a score of {advice.score_threshold:.2f} on: F1 {points(advice.f1)} on test "
+            f"(precision {points(advice.precision)}, recall {points(advice.recall)})")
 
-    from scripts.evaluation.scorer import evaluated
 
-    scores, right, boxes = [], [], 0
-    if not groundtruth["images"]:
-        return np.zeros(0), np.zeros(0, bool), 0
-    evaluation = evaluated(groundtruth, detections)
-    areas = len(evaluation.params.areaRng)
-    for number, match in enumerate(evaluation.evalImgs):  # by class, then area, then picture
-        if match is None or number // len(evaluation.params.imgIds) % areas != _ALL_AREAS:
-            continue
-        counted = ~match["dtIgnore"][_IOU_50].astype(bool)
-        scores += list(np.asarray(match["dtScores"])[counted])
-        right += list(match["dtMatches"][_IOU_50][counted] > 0)
-        boxes += int((np.asarray(match["gtIgnore"]) == 0).sum())
-    return np.array(scores), np.array(right, bool), boxes
+def _middle_of_least(costs: dict[int, float]) -> int:
+    least = min(costs.values())
+    equal = [place for place, cost in costs.items() if cost == least]
+    return equal[len(equal) // 2]
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return round(part / whole, DECIMALS) if whole else None

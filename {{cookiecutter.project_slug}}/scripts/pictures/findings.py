@@ -63,7 +63,7 @@ _CODES = (
         'set source.exif = "displayed" if the boxes were drawn on the upright view, "stored" if on the file as it is',
     ),
     Code("E008", "coordinate is not a number", "correct the number or delete the box"),
-    Code("E009", "label file without a picture", "add the picture or delete the label file"),
+    Code("E009", "labels without their picture", "add the picture, or delete its label file or entry"),
     Code("E010", "picture cannot be read", "replace the picture, or delete it with its label file"),
     Code("E011", "same picture in two splits", "delete it from one of them: its score would be a memory, not a test"),
     Code(

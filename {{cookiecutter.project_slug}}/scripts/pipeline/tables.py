@@ -95,10 +95,11 @@ SLOTS = 100
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Which detections are scored."""
+    """Which detections are scored, and what a missed box costs."""
 
     score_threshold: float = setting(0.01, least=0, most=1)
     max_detections: int = setting(SLOTS, least=1, most=SLOTS)
+    miss_cost: float = setting(1.0, least=0, open_ends=True)
 
 
 @dataclass(frozen=True)

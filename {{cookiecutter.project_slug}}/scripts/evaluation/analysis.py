@@ -1,0 +1,51 @@
+"""What `eval/analysis.json` says beyond AP: intervals, sizes, thresholds, curves and confusions.
+
+All of it is of the test pictures; validation pictures only choose the score thresholds.
+"""
+
+from scripts.evaluation.bootstrap import ap_intervals
+from scripts.evaluation.certainty import cannot_tell
+from scripts.evaluation.confusion import confusion
+from scripts.evaluation.matching import IOU, match
+from scripts.evaluation.scorer import by_size, evaluated, precision_over_recall
+from scripts.evaluation.threshold import USUAL_SCORE, advice_of, advice_text, curves, thresholds, together
+from scripts.pipeline.words import counted
+
+
+def analyse(groundtruth: dict, detections: list[dict], validation: tuple[dict, list[dict]], miss_cost: float) -> dict:
+    """The parts of `eval/analysis.json` from COCO ground truth and results of the test split, which has pictures.
+
+    `validation` is the same pair of the validation split, `miss_cost` what a missed box costs in false alarms.
+    """
+    evaluation = evaluated(groundtruth, detections)
+    names = {category["id"]: category["name"] for category in groundtruth["categories"]}
+    test, chosen_on = (curves(match(*pair)) for pair in ((groundtruth, detections), validation))
+    all_test = together(test.values())
+    overall = thresholds(together(chosen_on.values()), all_test, miss_cost)
+    best = overall["best_f1"]
+    intervals = ap_intervals(groundtruth, detections)
+    return {
+        "iou": IOU,
+        "intervals": intervals,
+        "too_small": cannot_tell(len(groundtruth["images"]), intervals["AP"]),
+        "sizes": by_size(evaluation),
+        "thresholds": {"chosen_on": "validation", "miss_cost": miss_cost, "all": overall,
+                       "per_class": {name: thresholds(chosen_on[number], test[number], miss_cost)
+                                     for number, name in names.items()}},
+        "curves": {names[number]: curve.over_scores() for number, curve in test.items()}
+        | {"all": all_test.over_scores()},
+        "pr": precision_over_recall(evaluation),
+        "confusion": confusion(groundtruth, detections, best["score"] if best else USUAL_SCORE),
+    }
+
+
+def remarks(analysis: dict) -> list[str]:
+    """What a person should know beyond the table, a line each."""
+    too_small, found = analysis["too_small"], analysis["thresholds"]
+    advice, cheapest = advice_of(analysis), found["all"]["best_cost"]
+    lines = [f"{too_small}: add pictures to that split"] if too_small else []
+    lines.append(advice_text(advice))
+    if advice and cheapest:
+        lines.append(f"least cost with evaluate.miss_cost = {found['miss_cost']:g}: from {cheapest['score']:.2f} on "
+                     f"({cheapest['misses']:,} missed, {counted(cheapest['false_alarms'], 'false alarm')})")
+    return lines
