@@ -127,7 +127,8 @@ def _errors(material: Material, shown: int) -> list[Html]:
     return [
         paragraph(f"From score {errors['score']:.2f}: {errors['detections']:,} boxes found, {errors['right']:,} right; "
                   f"{errors['boxes']:,} labelled. In brackets: what AP50 would gain, in points, without this kind of "
-                  "mistake (TIDE, Bolya et al. 2020). White and dashed: the label; orange and dotted: what was found. "
+                  "mistake (TIDE, Bolya et al. 2020). Dashed: the label, pink if nothing found it; orange and "
+                  "dotted: what was found. "
                   + (f"{shown:,} of {whole:,} have a picture here. " if shown < whole else "")
                   + "All are in eval/errors.csv.", "remark"),
         tag("div", *buttons, class_="row"), tag("p", id="error-count", class_="remark"), meanings,
