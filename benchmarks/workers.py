@@ -46,10 +46,7 @@ def compare(out: Path, epochs: int = 15) -> Compared:
     budget = {"INVOKE_TRAIN_EPOCHS": str(epochs)}
     one = tiny_project(out, "one")
     invoke(one, "train", **budget)
-    two = tiny_project(out, "two")
-    hosts = ",".join(f"localhost:{port}" for port in free_ports(2))
-    machines = budget | {"INVOKE_RUNTIME_DISTRIBUTION_STRATEGY": "multi_worker_mirrored",
-                         "INVOKE_RUNTIME_WORKER_HOSTS": hosts}
+    two, machines = tiny_project(out, "two"), budget | two_machines()
     invoke(two, "configure", "pretrained", **machines)
     worker = start(two, "worker", **machines, INVOKE_RUNTIME_TASK_INDEX="1")
     try:
@@ -60,6 +57,12 @@ def compare(out: Path, epochs: int = 15) -> Compared:
         worker.kill()
     aps = [json.loads((project / "training/run.json").read_text(encoding="utf-8"))["best_AP"] for project in (one, two)]
     return Compared(losses(one), losses(two), *aps)
+
+
+def two_machines() -> dict[str, str]:
+    """Settings of two machines that are both this one; each adds its own `INVOKE_RUNTIME_TASK_INDEX`."""
+    hosts = ",".join(f"localhost:{port}" for port in free_ports(2))
+    return {"INVOKE_RUNTIME_DISTRIBUTION_STRATEGY": "multi_worker_mirrored", "INVOKE_RUNTIME_WORKER_HOSTS": hosts}
 
 
 def free_ports(count: int) -> list[int]:

@@ -333,6 +333,15 @@ def compare(c, a, b):
     return run(ROOT, a, b)
 
 
+@task(klass=Tool)
+def report(c):
+    """Write eval/report.html, a page that shows what was learned, and inference/MODEL_CARD.md."""
+    from scripts.report.report import make_report
+
+    rows = [row for row in overview.status(STEPS) if row.state in ("stale", "interrupted")]
+    return make_report(ROOT, [(row.name, row.reason) for row in rows])
+
+
 @task(klass=Tool, help={"port": "first port to try"})
 def tensorboard(c, port="6006"):
     """Show training and evaluation curves in the browser."""
@@ -342,4 +351,4 @@ def tensorboard(c, port="6006"):
 
 
 ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, suspects, predict, inspect,
-                benchmark, web, runs, compare, tensorboard)
+                benchmark, web, report, runs, compare, tensorboard)

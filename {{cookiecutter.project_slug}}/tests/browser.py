@@ -1,7 +1,8 @@
-"""Headless Chromium for tests of the page that `invoke web` makes. Nothing but the loopback address is used.
+"""Headless Chromium for tests of the pages that `invoke web` and `invoke report` make. Nothing but loopback is used.
 
-It takes a Chromium (Debian's package `chromium`) and the unpacked npm package @mediapipe/tasks-vision, whose folder the
-variable DETECTOR_TASKS_VISION names; only tests read that variable. Tests that lack one of them are skipped.
+It takes a Chromium (Debian's package `chromium`); the page of `invoke web` also the unpacked npm package
+@mediapipe/tasks-vision, whose folder the variable DETECTOR_TASKS_VISION names; only tests read that variable. Tests
+that lack what they need are skipped.
 """
 
 import contextlib
@@ -17,16 +18,18 @@ from pathlib import Path
 
 VARIABLE = "DETECTOR_TASKS_VISION"
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-sync",
+    "--headless=new", "--no-sandbox", "--enable-logging=stderr", "--no-first-run", "--disable-sync",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-extensions", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
     "--remote-debugging-port=0", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
 HOST_PAGE = """<!DOCTYPE html><meta charset="utf-8">
-<iframe id="frame" src="/index.html" allow="camera" style="width: {width_px}px; height: 900px; border: 0"></iframe>
+<iframe id="frame" src="{page}" allow="camera" style="width: {width_px}px; height: 900px; border: 0"></iframe>
 <script type="module">
 const frame = document.getElementById("frame");
-await new Promise((done) => {{ frame.addEventListener("load", done); if (frame.contentWindow.detectUrl) done(); }});
 const page = frame.contentWindow;
+const loaded = () => page.location.href !== "about:blank" && page.document.readyState === "complete";
+await new Promise((done) => {{ frame.addEventListener("load", done); if (loaded()) done(); }});
 const until = async (holds) => {{ while (!holds()) await new Promise((done) => setTimeout(done, 50)); }};
 const run = async () => {{ {script} }};
 const result = await run().then((returned) => ({{ returned }}), (error) => ({{ thrown: String(error) }}));
@@ -42,10 +45,15 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
-def missing() -> str:
+def missing_browser() -> str:
     """What has to be installed before `visit` works; empty when nothing is missing."""
-    if chromium() is None:
-        return "no browser: install Debian's package chromium"
+    return "" if chromium() else "no browser: install Debian's package chromium"
+
+
+def missing() -> str:
+    """What the page of `invoke web` needs besides; empty when nothing is missing."""
+    if missing_browser():
+        return missing_browser()
     if not os.environ.get(VARIABLE):
         return f"{VARIABLE} is not set: unpack the npm package @mediapipe/tasks-vision and name its folder there"
     return ""
@@ -98,13 +106,17 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 class Site:
-    """A server on loopback: `folder` at `/`, and `files` (address -> path) beside it; `asked` are its requests."""
+    """A server on loopback: `folder` at `/`, and `files` (address -> path) beside it.
+
+    `asked` are its requests, `console` what the pages of the last visit wrote to the console, errors among it.
+    """
 
     def __init__(self, folder: Path, files: dict[str, Path] | None = None):
         self.folder, self.files = folder, files or {}
         self.pages: dict[str, bytes] = {}
         self.results: queue.Queue = queue.Queue()
         self.asked: list[str] = []
+        self.console: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.site = self
         self.address = f"http://127.0.0.1:{self._server.server_port}"
@@ -117,12 +129,14 @@ class Site:
         self._server.shutdown()
         self._server.server_close()
 
-    def visit(self, script: str, *flags: str, width_px: int = 800, wait_s: float = 300):
+    def visit(self, script: str, *flags: str, page: str = "/index.html", width_px: int = 800,
+              wait_s: float = 300):
         """What `script` returns when it runs beside the page. RuntimeError with its or the browser's words if it fails.
 
-        `flags` are more flags of Chromium, `wait_s` the guard against a browser that hangs.
+        `page` is the address of the page under test, `flags` are more flags of Chromium, `wait_s` the guard
+        against a browser that hangs.
         """
-        self.pages["/host.html"] = HOST_PAGE.format(script=script, width_px=width_px).encode("utf-8")
+        self.pages["/host.html"] = HOST_PAGE.format(script=script, width_px=width_px, page=page).encode("utf-8")
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, open_log(profile) as log:
             command = [chromium(), *FLAGS, *flags, f"--user-data-dir={profile}", f"{self.address}/host.html"]
             browser = subprocess.Popen(command, stdout=log, stderr=log)
@@ -134,6 +148,8 @@ class Site:
             finally:
                 browser.terminate()
                 browser.wait()
+                log.seek(0)
+                self.console = [line for line in log.read().splitlines() if ":CONSOLE" in line]
         if "thrown" in result:
             raise RuntimeError(f"the script failed in the browser: {result['thrown']}")
         return result["returned"]

@@ -153,3 +153,12 @@ def trained(tmp_path_factory):
 def copy(trained, tmp_path):
     """The trained project elsewhere, to be changed: a moved project is part of every test that uses it."""
     return Path(shutil.copytree(trained, tmp_path / "moved"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No diagrams: they take most of the time, and only some tests look at them."""
+    from scripts.report.html import Html
+
+    for module in ("curves", "overview", "scores"):
+        monkeypatch.setattr(f"scripts.report.{module}.diagram", lambda *_, **__: Html("<svg></svg>"))

@@ -1,5 +1,6 @@
 """doctor and tensorboard: what they report, refuse, and leave running."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -130,6 +131,8 @@ def test_tensorboard_answers_at_the_printed_address_and_ends_with_ctrl_c(tmp_pat
         address = process.stdout.readline().split()[1]
         with urllib.request.urlopen(address, timeout=30) as answer:
             assert b"TensorBoard" in answer.read()
+        with urllib.request.urlopen(f"{address}data/plugins_listing", timeout=30) as answer:
+            assert {"scalars", "images", "pr_curves"} < set(json.load(answer))
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         time.sleep(0.5)

@@ -39,6 +39,7 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
     """
     from scripts.evaluation.analysis import analyse, remarks
     from scripts.evaluation.errors import write_errors
+    from scripts.evaluation.events import write_events
     from scripts.evaluation.groundtruth import coco_groundtruth
     from scripts.evaluation.model import checkpoint_path, load_model
     from scripts.evaluation.runs import keep_run
@@ -62,7 +63,7 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
     write_json(root / "eval/metrics.json", metrics)
     write_json(root / ANALYSIS, analysis)
     write_text(root / "eval/table.txt", table + "\n")
-    _write_events(root, metrics)
+    write_events(root, metrics, groundtruth, detections)
     keep_run(root, checkpoint_path(root, which), {"score_threshold": score_threshold, "max_detections": max_detections},
              (groundtruth, detections), metrics, analysis["intervals"])
     advice = advice_of(analysis)
@@ -114,19 +115,3 @@ def batched(items: Iterator, size: int) -> Iterator[list]:
             batch = []
     if batch:
         yield batch
-
-
-def _write_events(root: Path, metrics: dict) -> None:
-    """The figures as TensorBoard scalars at the step of the checkpoint, in `eval/tensorboard/`."""
-    import tensorflow as tf
-
-    step = int(metrics["checkpoint"].rsplit("-", 1)[1])
-    writer = tf.summary.create_file_writer(str(root / "eval/tensorboard"))
-    with writer.as_default():
-        for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
-            if metrics[name] is not None:
-                tf.summary.scalar(f"test/{name}", metrics[name], step=step)
-        for name, figures in metrics["per_class"].items():
-            if figures["AP"] is not None:
-                tf.summary.scalar(f"test AP by class/{name}", figures["AP"], step=step)
-    writer.close()

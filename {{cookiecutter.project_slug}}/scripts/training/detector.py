@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
+import tf_keras
 from official.common import dataset_fn
 from official.core import config_definitions, exp_factory, task_factory
 from official.vision.configs import retinanet as retinanet_cfg
@@ -17,12 +18,14 @@ from official.vision.tasks import retinanet
 from scripts.training import backbone as backbone_module
 from scripts.training.checkpoint_file import restore
 from scripts.training.depthwise import quick_gradients
+from scripts.training.evaluator import KeptEvaluator
+from scripts.training.gradient import NormNoting
 from scripts.training.inputs import DetectorDecoder, DetectorParser, training_dataset
 from scripts.training.losses import complete_iou_loss, decode_boxes, quality_focal_loss
 from scripts.training.matching import task_aligned
 from scripts.training.trouble import refuse_explosion
 
-SHOWN_PICTURES = 4
+GRADIENT_NORM = "training/gradient_norm"
 
 
 @dataclasses.dataclass
@@ -92,14 +95,13 @@ class DetectorTask(retinanet.RetinaNetTask):
     """Training and validation steps of a detector; metrics are Model Garden's.
 
     `first_step` is the step from which training goes on: its batches are the same whenever it starts there. `agreed`
-    gives the first machine's figures to all. `shown` holds, after a validation, a few of its pictures: pixels -1..1
-    [side, side, 3], boxes (yxyx in pixels of the input), label map ids, scores.
+    gives the first machine's figures to all. `coco_metric.evaluation` is, after a validation, pycocotools' `COCOeval`.
     """
 
     def __init__(self, params, logging_dir=None, name=None, first_step: int = 0,
                  agreed: Callable[[list[float]], list[float]] = list):
         super().__init__(params, logging_dir=logging_dir, name=name)
-        self.first_step, self.agreed, self.shown = first_step, agreed, []
+        self.first_step, self.agreed = first_step, agreed
 
     def initialize(self, model):
         """Sets what the pre-trained weights hold: the backbone, of COCO weights also decoder and most of the head."""
@@ -120,26 +122,23 @@ class DetectorTask(retinanet.RetinaNetTask):
         # Every machine validates on the whole split: a share each would give each another AP.
         return reader.read(input_context=None)
 
+    def build_metrics(self, training=True):
+        """Model Garden's metrics; of training also the norm of the gradient, as it is before it is clipped."""
+        metrics = super().build_metrics(training)
+        if training:
+            return [*metrics, tf_keras.metrics.Mean(GRADIENT_NORM)]
+        self.coco_metric = KeptEvaluator(self.task_config.annotation_file, self.task_config.max_num_eval_detections)
+        return metrics
+
     def train_step(self, inputs, model, optimizer, metrics=None):
         """One step; fails, naming the pictures, when the loss is not a number or beyond reason."""
+        losses = [metric for metric in metrics or [] if metric.name != GRADIENT_NORM]
+        for norm in (metric for metric in metrics or [] if metric.name == GRADIENT_NORM):
+            optimizer = NormNoting(optimizer, norm)
         with quick_gradients(model):
-            logs = super().train_step(inputs, model, optimizer, metrics)
+            logs = super().train_step(inputs, model, optimizer, losses)
         refuse_explosion(logs[self.loss], inputs[1]["picture"])
         return logs
-
-    def validation_step(self, inputs, model, metrics=None):
-        """One batch of validation, the first pictures of it to be shown."""
-        logs = super().validation_step(inputs, model, metrics)
-        found = logs[self.coco_metric.name][1]
-        logs["shown"] = [part[:SHOWN_PICTURES] for part in (
-            inputs[0], found["detection_boxes"], found["detection_classes"], found["detection_scores"])]
-        return logs
-
-    def aggregate_logs(self, state=None, step_outputs=None):
-        """Collects detections of a batch for the metrics, and the first pictures of the split."""
-        if state is None:
-            self.shown = list(zip(*(part[0].numpy() for part in step_outputs["shown"]), strict=True))
-        return super().aggregate_logs(state, step_outputs)
 
     def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
         """The metrics of a validation; all machines go by those of the first one."""

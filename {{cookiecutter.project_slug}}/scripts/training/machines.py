@@ -28,6 +28,14 @@ class Machines:
 
     def agreed(self, values: list[float]) -> list[float]:
         """What the first machine passes here, on every machine; each has to call it at the same point."""
+        return self._added(values, only_first=True)
+
+    def any(self, wish: bool) -> bool:
+        """Whether any machine passes True here; each has to call it at the same point."""
+        return self._added([float(wish)], only_first=False)[0] > 0
+
+    def _added(self, values: list[float], only_first: bool) -> list[float]:
+        """The sum over all devices, or what the first one has."""
         if self.count == 1:
             return values
 
@@ -35,8 +43,8 @@ class Machines:
         def added():
             def share():
                 context = tf.distribute.get_replica_context()
-                mine = tf.where(context.replica_id_in_sync_group == 0, 1.0, 0.0) * tf.constant(values)
-                return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
+                counts = tf.equal(context.replica_id_in_sync_group, 0) if only_first else True
+                return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(counts, 1.0, 0.0) * tf.constant(values))
 
             return self.strategy.run(share)
 

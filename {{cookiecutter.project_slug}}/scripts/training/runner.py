@@ -15,9 +15,11 @@ from official.core import train_lib
 
 from scripts.pipeline.errors import DetectorError
 from scripts.records.label_map import LABEL_MAP, read_label_map
+from scripts.records.records import record_files
 from scripts.training import detector
 from scripts.training.checkpoints import BestExporter, readable_step
 from scripts.training.configure import EXPERIMENT
+from scripts.training.events import DefinedSummaries, EvaluationEvents
 from scripts.training.experiment import read_experiment, with_absolute_paths
 from scripts.training.machines import Machines, open_machines
 from scripts.training.memory import refuse_large_batch
@@ -42,6 +44,13 @@ class Runner(train_lib.OrbitExperimentRunner):
         super().__init__(distribution_strategy=machines.strategy, task=task, mode="train_and_eval", params=experiment,
                          model_dir=str(training), train_actions=[watch.after_loop], controller_cls=orbit.Controller,
                          save_summary=machines.is_first)
+
+    def _build_controller(self, *machinery, save_summary=True, **options):
+        trainer, step = self.params.trainer, self.trainer.global_step
+        folders = [Path(self.model_dir) / name if save_summary else None
+                   for name in ("train", trainer.validation_summary_subdir)]
+        self._summary_manager, self._eval_summary_manager = (DefinedSummaries(folder, step) for folder in folders)
+        return super()._build_controller(*machinery, save_summary=save_summary, **options)
 
     def _build_best_checkpoint_exporter(self):
         trainer = self.params.trainer
@@ -114,8 +123,9 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
         refuse_large_batch(detector.DetectorTask(experiment.task).build_model(), batch_size // machines.replicas)
         stack.enter_context(machines.strategy.scope())
         make_repeatable(experiment.task.train_data.seed)
-        watch = Watch(experiment, folder, read_label_map(root / LABEL_MAP), patience, evaluations, keep,
-                      asked_to_stop, silent=not machines.is_first)
+        events = EvaluationEvents("validation", read_label_map(root / LABEL_MAP), record_files(root, "validation"))
+        watch = Watch(experiment, folder, events, patience, evaluations, keep, asked_to_stop,
+                      silent=not machines.is_first)
         stack.enter_context(explained(root, experiment, lambda: watch.steps if watch.runner else first_step))
         absolute = with_absolute_paths(experiment, root)
         task = detector.DetectorTask(absolute.task, logging_dir=str(folder), first_step=first_step,

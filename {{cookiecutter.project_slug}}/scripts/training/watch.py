@@ -6,16 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import tensorflow as tf
-from PIL import Image
 from tqdm import tqdm
 
-from scripts.pictures.draw import draw_detections
 from scripts.training.checkpoints import best_checkpoint
+from scripts.training.events import PICTURES_PER_SECOND, EvaluationEvents
 
 PLAIN_LINE_EVERY_S = 60.0
-SHOWN_SCORE = 0.3
 
 
 class StopTraining(Exception):
@@ -27,15 +23,15 @@ class StopTraining(Exception):
 
 
 class Watch:
-    """Progress line, plain lines without a terminal, pictures for TensorBoard, patience and the wish to stop.
+    """Progress line, plain lines without a terminal, what TensorBoard shows, patience and the wish to stop.
 
     `evaluations` are those that were made before: `{"step", "AP"}` each, AP 0..1 or None. `keep(steps, best,
     evaluations)` is called after each evaluation; `asked_to_stop()` is asked every few steps.
     """
 
-    def __init__(self, experiment, training: Path, names: dict[int, str], patience: int, evaluations: list[dict],
+    def __init__(self, experiment, training: Path, events: EvaluationEvents, patience: int, evaluations: list[dict],
                  keep: Callable, asked_to_stop: Callable[[], bool], silent: bool = False):
-        self.experiment, self.training, self.names, self.patience = experiment, training, names, patience
+        self.experiment, self.training, self.events, self.patience = experiment, training, events, patience
         self.evaluations, self.keep, self.asked_to_stop, self.silent = list(evaluations), keep, asked_to_stop, silent
         self.runner = self.bar = None
         self.loss = math.nan
@@ -47,7 +43,7 @@ class Watch:
         self.bar = tqdm(total=self.experiment.trainer.train_steps, initial=self.steps, unit="step", desc="train",
                         disable=True if self.silent else None, leave=False, file=sys.stderr, dynamic_ncols=True)
         self.first_step, self.training_s, self.mark_s = self.steps, None, time.monotonic()
-        self.line_s = self.mark_s
+        self.line_s, self.mark_step = self.mark_s, self.steps
 
     @property
     def steps(self) -> int:
@@ -64,22 +60,27 @@ class Watch:
         if self.training_s is None:  # The first loop builds the graph: it says nothing about speed.
             self.training_s, self.first_step = 0.0, self.steps
         else:
-            self.training_s += now_s - self.mark_s
-        self.mark_s = now_s
+            loop_s = now_s - self.mark_s
+            self.training_s += loop_s
+            output[PICTURES_PER_SECOND] = (self.steps - self.mark_step) * self._batch_size / loop_s
+        self.mark_s, self.mark_step = now_s, self.steps
         self.loss = float(output["training_loss"])
         self.bar.update(self.steps - self.bar.n)
         self.bar.set_postfix_str(f"loss {self.loss:.3f}, {self.pictures_per_s:.1f} pictures/s", refresh=False)
         if self.bar.disable and now_s - self.line_s > PLAIN_LINE_EVERY_S:
             self._say("")
-        if self.runner.machines.agreed([float(self.asked_to_stop())])[0]:
+        if self.runner.machines.any(self.asked_to_stop()):
             self.runner.save()
             raise StopTraining("user")
 
     @property
     def pictures_per_s(self) -> float:
         """Training pictures a second in this sitting, evaluations not counted."""
-        pictures = (self.steps - self.first_step) * self.experiment.task.train_data.global_batch_size
-        return pictures / self.training_s if self.training_s else 0.0
+        return (self.steps - self.first_step) * self._batch_size / self.training_s if self.training_s else 0.0
+
+    @property
+    def _batch_size(self) -> int:
+        return self.experiment.task.train_data.global_batch_size
 
     def after_evaluation(self, output) -> None:
         """Called after every evaluation on the validation split, when its best checkpoint is on disk."""
@@ -90,7 +91,7 @@ class Watch:
         shown = f"{100 * average_precision:.1f}" if defined else "undefined"
         self._say(f", validation AP {shown}{' (best so far)' if is_best else ''}")
         if not self.silent:
-            self._draw()
+            self._write_events()
             self.keep(self.steps, best_checkpoint(self.training), self.evaluations)
         self.mark_s = time.monotonic()
 
@@ -110,25 +111,17 @@ class Watch:
         speed, total = self.pictures_per_s, self.experiment.trainer.train_steps
         left = ""
         if speed and self.steps < total:
-            left_s = (total - self.steps) * self.experiment.task.train_data.global_batch_size / speed
+            left_s = (total - self.steps) * self._batch_size / speed
             left = f", {duration(left_s)} left"
         tqdm.write(f"train: step {self.steps:,} of {total:,}, loss {self.loss:.3f}{more}, {speed:.1f} pictures/s{left}",
                    file=sys.stderr)
         self.line_s = time.monotonic()
 
-    def _draw(self) -> None:
-        """A few validation pictures with what the averaged weights find in them, for TensorBoard."""
-        shown = []
-        for pixels, boxes_yxyx_px, class_ids, scores in self.runner.task.shown:
-            detections = [
-                {"class": self.names.get(int(number), str(number)), "class_id": int(number), "score": float(score),
-                 "box_xyxy_px": [float(box[1]), float(box[0]), float(box[3]), float(box[2])]}
-                for box, number, score in zip(boxes_yxyx_px, class_ids, scores, strict=True) if score >= SHOWN_SCORE
-            ]  # fmt: skip
-            picture = Image.fromarray(np.clip(np.round((pixels + 1) * 127.5), 0, 255).astype(np.uint8))
-            shown.append(np.asarray(draw_detections(picture, detections)))
-        with self.runner.controller.eval_summary_manager.summary_writer().as_default():
-            tf.summary.image("validation pictures", np.stack(shown), step=self.steps, max_outputs=len(shown))
+    def _write_events(self) -> None:
+        """What there is by class, and pictures, for TensorBoard. Holds no detections after that."""
+        metric = self.runner.task.coco_metric
+        self.events.write(self.runner.controller.eval_summary_manager.summary_writer(), self.steps, metric.evaluation)
+        metric.evaluation = None
 
 
 def duration(seconds: float) -> str:
