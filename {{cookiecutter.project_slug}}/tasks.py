@@ -157,7 +157,7 @@ def train(c, finish=False):
       inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/test.record-*",
               "annotations/validation.record-*", "annotations/label_map.pbtxt"],
       outputs=["eval/metrics.json", "eval/analysis.json", "eval/detections.json", "eval/groundtruth.json",
-               "eval/table.txt"])
+               "eval/table.txt", "eval/errors.json", "eval/errors.csv"])
 def evaluate(c):
     """10 Score the checkpoint on the test pictures."""
     from scripts.evaluation.evaluate import evaluate as run
@@ -297,6 +297,15 @@ def preview(c, count="24", flagged="", split="", seed="0", out="annotations/prev
                typed_count(seed, "seed", "7", least=0), class_numbers(ROOT))
 
 
+@task(klass=Tool, pre=[records, pretrained],
+      help={"split": "list only train, validation or test", "count": "entries of the list; 0: a tenth of the boxes"})
+def suspects(c, split="", count="0"):
+    """List labels that look wrong to the trained detector, for people to work through."""
+    from scripts.evaluation.suspects import find_suspects
+
+    return find_suspects(ROOT, SETTINGS.export.checkpoint, split, typed_count(count, "count", "50", least=0))
+
+
 @task(klass=Tool, help={"to": "coco, yolo or voc", "out": "folder to write; images/converted/FORMAT if not given"})
 def convert(c, to="", out=""):
     """Write the pictures of images/ with labels in another format, for other tools."""
@@ -341,5 +350,5 @@ def tensorboard(c, port="6006"):
     open_tensorboard(ROOT, typed_count(port, "port", "6006"))
 
 
-ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, predict, inspect, benchmark, web,
-                report, runs, compare, tensorboard)
+ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, suspects, predict, inspect,
+                benchmark, web, report, runs, compare, tensorboard)

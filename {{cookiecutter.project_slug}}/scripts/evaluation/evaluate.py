@@ -38,12 +38,13 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
     choose score thresholds. Raises DetectorError if there is no such checkpoint or no test picture.
     """
     from scripts.evaluation.analysis import analyse, remarks
+    from scripts.evaluation.errors import write_errors
     from scripts.evaluation.events import write_events
     from scripts.evaluation.groundtruth import coco_groundtruth
     from scripts.evaluation.model import checkpoint_path, load_model
     from scripts.evaluation.runs import keep_run
     from scripts.evaluation.scorer import score, table_text
-    from scripts.evaluation.threshold import ANALYSIS
+    from scripts.evaluation.threshold import ANALYSIS, USUAL_SCORE, advice_of
 
     groundtruth = coco_groundtruth(root, "test")
     if not groundtruth["images"]:
@@ -65,7 +66,10 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
     write_events(root, metrics, groundtruth, detections)
     keep_run(root, checkpoint_path(root, which), {"score_threshold": score_threshold, "max_detections": max_detections},
              (groundtruth, detections), metrics, analysis["intervals"])
-    print("\n".join([table, *remarks(analysis)]))
+    advice = advice_of(analysis)
+    shown_from = advice.score_threshold if advice else USUAL_SCORE
+    errors = write_errors(root, groundtruth, detections, model.checkpoint, shown_from)
+    print("\n".join([table, *remarks(analysis), str(errors)]))
     return EvaluateCounts(metrics["pictures"], metrics["boxes"], model.checkpoint, metrics["AP"], metrics["AP50"])
 
 

@@ -18,7 +18,7 @@ class Match:
     """One detection. `bbox` is x, y, width, height in pixels, `score` 0..1, `category_id` what it was taken for.
 
     `hit`: it found a box that is scored; `ignored`: it lies on a crowd, and is neither right nor wrong.
-    `annotation_id` is the box it was matched with, a crowd too, or None.
+    `annotation_id` is the box it was matched with, a crowd too, or None. `place` is that in the list given, from 0.
     """
 
     image_id: int
@@ -28,6 +28,7 @@ class Match:
     hit: bool
     ignored: bool
     annotation_id: int | None
+    place: int
 
 
 @dataclass(frozen=True)
@@ -63,4 +64,5 @@ def _rows(found: dict, detections: list[dict]):
     for number, annotation_id, ignored in zip(found["dtIds"], found["dtMatches"][0], found["dtIgnore"][0], strict=True):
         row = detections[number - 1]
         yield Match(row["image_id"], row["category_id"], tuple(row["bbox"]), row["score"],
-                    bool(annotation_id > 0 and not ignored), bool(ignored), int(annotation_id) or None)
+                    bool(annotation_id > 0 and not ignored), bool(ignored), int(annotation_id) or None,
+                    int(number) - 1)

@@ -15,7 +15,7 @@ from scripts.pipeline.errors import DetectorError
 from scripts.training import detector
 from scripts.training.checkpoints import averaged_checkpoints, best_checkpoint
 from scripts.training.configure import EXPERIMENT
-from scripts.training.experiment import SUPPRESSION_IOU, read_experiment
+from scripts.training.experiment import SUPPRESSION_IOU, read_experiment, with_absolute_paths
 from scripts.training.inputs import normalize_pixels
 from scripts.training.quiet import quiet_libraries
 
@@ -69,9 +69,13 @@ class TrainedModel:
         Each anchor stands for its best class, and suppression works over all classes: the rule of the
         shipped file (see `deploy/convert.py`). Slots past the count are zero.
         """
+        return self.look(pixels, score_threshold)[2:]
+
+    def look(self, pixels: tf.Tensor, score_threshold: float) -> tuple[tf.Tensor, ...]:
+        """Boxes [batch, anchors, 4] and scores [batch, anchors, classes] of all anchors, then what `detect` gives."""
         encoded, scores = self.predict(pixels)
         decoded = box_ops.decode_boxes(encoded, self.anchors_yxyx_px()[tf.newaxis]) / float(self.input_px)
-        return suppress(decoded, scores, score_threshold, SUPPRESSION_IOU, DETECTIONS)
+        return decoded, scores, *suppress(decoded, scores, score_threshold, SUPPRESSION_IOU, DETECTIONS)
 
 
 def stretch(pixels: tf.Tensor, side_px: int) -> tf.Tensor:
@@ -94,6 +98,21 @@ def load_model(root: Path, which: str) -> TrainedModel:
             raise DetectorError(f"checkpoint {path.name} is of another model than {EXPERIMENT}: training/: "
                                 "type invoke forget train, then invoke train") from None
     return TrainedModel(network, config.model, path.name)
+
+
+def pretrained_network(root: Path) -> tuple[Any, int]:
+    """The network with the weights that training started from, and the side of its input in pixels.
+
+    Raises DetectorError when there is no experiment, or the weights that it names are not there.
+    """
+    if not (root / EXPERIMENT).is_file():
+        raise DetectorError(f"no experiment: {EXPERIMENT}: type invoke train")
+    config = with_absolute_paths(read_experiment(root / EXPERIMENT), root).task
+    task = detector.DetectorTask(config)
+    with quiet_libraries():
+        network = task.build_model()
+        task.initialize(network)
+    return network, config.model.input_size[0]
 
 
 def checkpoint_path(root: Path, which: str) -> Path:

@@ -65,7 +65,7 @@ def preview(
     chosen = _choose(keys, rows, count, seed)
     sheet = _Sheet(root, ids)
     tiles = [sheet.tile(key, stored.get(key), rows.get(key, [])) for key in chosen]
-    image = contact_sheet([tile for tile, _ in tiles], [text for _, text in tiles], _columns(len(tiles)), TILE_PX)
+    image = contact_sheet([tile for tile, _ in tiles], [text for _, text in tiles], columns_for(len(tiles)), TILE_PX)
     with replacing(out) as temporary:
         image.save(temporary, "PNG")
     shown = out.relative_to(root) if out.is_relative_to(root) else out
@@ -103,7 +103,8 @@ def _choose(keys: list[str], rows: dict[str, list[dict]], count: int, seed: int)
     return [key for key in keys if key in chosen]
 
 
-def _columns(tiles: int) -> int:
+def columns_for(tiles: int) -> int:
+    """How many columns a sheet of so many tiles gets."""
     return max(1, min(COLUMNS, math.ceil(math.sqrt(tiles))))
 
 
@@ -126,7 +127,7 @@ class _Sheet:
             return text_tile(f"cannot be read: {error}", TILE_PX), caption
         label, problem = _label_of(path)
         boxes = self._rows(path, label, size_px, rows) if label else []
-        return _drawn(image, size_px, boxes), caption + problem
+        return drawn_tile(image, size_px, boxes), caption + problem
 
     def _rows(self, path: Path, label: Labels, size_px: tuple[int, int], findings: list[dict]) -> list[dict]:
         """Boxes as `draw_detections` takes them, with what is wrong with each."""
@@ -189,8 +190,8 @@ def visible_edges_px(box: Box, size_px: tuple[int, int]) -> tuple[tuple[float, f
     return tuple(near), " ".join(notes)
 
 
-def _drawn(image: Image.Image, size_px: tuple[int, int], boxes: list[dict]) -> Image.Image:
-    """The picture in a tile with a grey margin where boxes leave it."""
+def drawn_tile(image: Image.Image, size_px: tuple[int, int], boxes: list[dict]) -> Image.Image:
+    """A picture, perhaps shrunk, in a tile with boxes in pixels of `size_px`; a grey margin where they leave it."""
     edges = [box["box_xyxy_px"] for box in boxes]
     left, top = (-min([0, *(edge[at] for edge in edges)]) for at in (0, 1))
     right, bottom = (max([0, *(edge[at + 2] - size_px[at] for edge in edges)]) for at in (0, 1))

@@ -64,6 +64,16 @@ def read_label(path: Path, entry: dict | None) -> tuple[Labels, bool]:
     return (read_written(data) if as_written else None) or read_voc(path), as_written
 
 
+def shown_lines(root: Path, path: Path, label: Labels, entry: dict | None) -> tuple[str, tuple[int, ...]]:
+    """The file to point a person to for the label file `path`, and the line of each of its boxes there.
+
+    Those of the source when `entry` of the ledger is given, which says that the label file is as organize wrote it.
+    """
+    if entry:
+        return entry["label"] or entry["source"], tuple(entry["lines"])
+    return path.relative_to(root).as_posix(), tuple(box.line for box in label.boxes)
+
+
 def _inspect(path: Path) -> PictureFacts:
     facts = inspect_picture((str(path), "stored", ""))
     # Facts are those of the bytes that organize would write; here nobody writes any.
@@ -79,7 +89,8 @@ def _stored(root: Path, shown: str, path: Path, facts: PictureFacts, entry: dict
         pass
     except LabelError as error:
         label_error, error_line = str(error), error.line
-    lines = tuple(box.line for box in label.boxes) if label else ()
+    written = entry if as_written else None
+    label_shown, lines = shown_lines(root, label_path, label or Labels(()), written)
     return Stored(
         split=path.parent.name,
         path=path,
@@ -89,9 +100,9 @@ def _stored(root: Path, shown: str, path: Path, facts: PictureFacts, entry: dict
         label_error_line=error_line,
         entry=entry,
         edited=bool(entry) and not (as_written and facts.sha256 == entry.get("picture_sha256")),
-        shown=entry["source"] if as_written else shown,
-        label_shown=(entry["label"] or entry["source"]) if as_written else label_path.relative_to(root).as_posix(),
-        lines=tuple(entry["lines"]) if as_written else lines,
+        shown=written["source"] if written else shown,
+        label_shown=label_shown,
+        lines=lines,
     )
 
 
