@@ -8,7 +8,7 @@ box fits, and whether one is missing, only the network can say.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -76,12 +76,30 @@ class _Facts:
         return float(self.scores[self.label.label_id - 1])
 
 
+@dataclass(frozen=True)
+class _Network:
+    """What the trained network is worth in a split, 0..1: its `usual` score at labels (the median); the `share` of
+    labels of which it is at least half as sure, since where it often sees nothing that says little; the scores of
+    detections, falling, and how many of them up to each lie on a label."""
+
+    usual: float
+    share: float
+    found_scores: Any
+    on_label: Any
+
+    def precision(self, score: float) -> float:
+        """The share of detections with at least this score that lie on a label."""
+        count = int((self.found_scores >= score).sum())
+        return float(self.on_label[count - 1] / count) if count else 0.0
+
+
 @dataclass
 class _Seen:
     """What is kept of the pictures, of which there may be many: a few numbers a box."""
 
     facts: list[_Facts] = field(default_factory=list)
     missing: list[Suspect] = field(default_factory=list)
+    on_label: list[tuple[str, float]] = field(default_factory=list)
     grounds: list = field(default_factory=list)
 
 
@@ -97,19 +115,28 @@ def suspects(pictures: Iterable[View]) -> list[Suspect]:
         beside = [_beside(view, overlaps, index) for index in range(len(view.labels))]
         seen.facts += _label_facts(view, overlaps, beside)
         seen.missing += _free(view, overlaps, set(beside))
+        seen.on_label += [(view.split, float(score)) for score, most in
+                          zip(view.found_scores, overlaps.max(1, initial=0.0), strict=True) if most >= FREE_IOU]
         seen.grounds += list(view.ground_features)
-    usual = _usual(seen)
-    found = [_with_suspicion(one, usual[one.split]) for one in seen.missing]
+    knows = _network(seen)
+    found = [_with_suspicion(one, knows[one.split]) for one in seen.missing]
     for one, witness, weight in _heard(seen):
-        found.append(_of_label(one, witness, weight, usual[one.split]))
+        found.append(_of_label(one, witness, weight, knows[one.split]))
     return sorted(found, key=lambda one: (-one.suspicion, one.split, one.file_name))
 
 
-def _usual(seen: _Seen) -> dict[str, float]:
-    """The median score of labels at their place, by split; the network is surer of labels that it has seen."""
-    splits = {one.split for one in [*seen.facts, *seen.missing]}
-    own = {split: [one.own for one in seen.facts if one.split == split] for split in splits}
-    return {split: max(0.01, float(np.median(values or [USUAL]))) for split, values in own.items()}
+def _network(seen: _Seen) -> dict[str, _Network]:
+    """How well the network knows the labels of each split; it is surer of those that it has trained on."""
+    found = {}
+    for split in {one.split for one in [*seen.facts, *seen.missing]}:
+        own = np.array([one.own for one in seen.facts if one.split == split] or [USUAL])
+        rows = [(score, 1) for of, score in seen.on_label if of == split]
+        rows += [(one.seen, 0) for one in seen.missing if one.split == split]
+        rows.sort(reverse=True)
+        scores, hits = np.array(rows or [(0.0, 0)]).T
+        found[split] = _Network(max(0.01, float(np.median(own))), float((own >= np.median(own) / 2).mean()), scores,
+                                hits.cumsum())  # fmt: skip
+    return found
 
 
 def _heard(seen: _Seen) -> Iterator[tuple[_Facts, np.ndarray, float]]:
@@ -158,15 +185,17 @@ def corners(edges) -> Corners:
     return tuple(round(float(value), 3) for value in edges)
 
 
-def _with_suspicion(one: Suspect, usual: float) -> Suspect:
-    return Suspect(**{**vars(one), "suspicion": min(1.0, one.seen / usual) * MISSING_WEIGHT, "usual": usual})
+def _with_suspicion(one: Suspect, network: _Network) -> Suspect:
+    """A detection without a label is as suspicious as it is sure, and as others as sure are right."""
+    suspicion = MISSING_WEIGHT * min(1.0, one.seen / network.usual) * network.precision(one.seen)
+    return replace(one, suspicion=suspicion, usual=network.usual)
 
 
-def _of_label(one: _Facts, witness: np.ndarray, weight: float, usual: float) -> Suspect:
+def _of_label(one: _Facts, witness: np.ndarray, weight: float, network: _Network) -> Suspect:
     """The doubt that weighs most: another class, nothing there, or a box that fits badly."""
-    number = one.label.label_id
+    number, usual = one.label.label_id, network.usual
     doubts = {"extra": weight * _doubt(witness[number], witness[0])
-              + (1 - weight) * (1.0 - min(1.0, float(one.scores.max()) / usual)), "box": _box_doubt(one, usual)}
+              + (1 - weight) * (1.0 - min(1.0, float(one.scores.max()) / usual)), "box": _box_doubt(one, network)}
     rivals = {each: weight * _doubt(witness[number], witness[each])
               + (1 - weight) * one.scores[each - 1] / (one.own + one.scores[each - 1] + 1e-6)
               for each in range(1, len(witness)) if each != number and each <= len(one.scores)}
@@ -188,8 +217,8 @@ def _doubt(own: float, other: float) -> float:
     return min(1.0, max(0.0, (1.0 + float(other) - float(own)) / 2))
 
 
-def _box_doubt(one: _Facts, usual: float) -> float:
+def _box_doubt(one: _Facts, network: _Network) -> float:
     """High when the network is less sure of the label's place than of labels otherwise, or surer of a place beside."""
-    unsure = 1.0 - min(1.0, one.own / usual)
-    better = min(1.0, one.beside / usual) * (1.0 - min(1.0, one.placed / one.beside)) if one.beside else 0.0
+    unsure = (1.0 - min(1.0, one.own / network.usual)) * network.share
+    better = min(1.0, one.beside / network.usual) * (1.0 - min(1.0, one.placed / one.beside)) if one.beside else 0.0
     return BOX_WEIGHT * max(unsure, better)
