@@ -2,10 +2,9 @@
 
 DETECTOR_TASKS_VISION=/path/to/package python -m benchmarks.browser PROJECT [PROJECT ...] [--variant int8] [--worst 3]
 
-All test pictures of each project, whose file is first given the metadata and the clipped boxes of this template. A box
-of ours is matched by one of the same class with IoU 0.9 or more, each used once, best score first. `page` is the page;
-`plain` is MediaPipe as its documentation has it, given the picture itself. Milliseconds are medians: of the page,
-resizing and network; of `plain`, all of MediaPipe's call. AP is in points.
+All test pictures of each project. A box of ours is matched by one of the same class with IoU 0.9 or more, each used
+once, best score first. `page` is the page; `plain` is MediaPipe as its documentation has it, given the picture itself.
+Milliseconds are medians: of the page, resizing and network; of `plain`, all of MediaPipe's call. AP is in points.
 """
 
 import argparse
@@ -63,8 +62,7 @@ def compare(root: Path, variant: str, package: Path, worst: int) -> None:
     truth = json.loads((root / "eval/groundtruth.json").read_text(encoding="utf-8"))
     paths = [root / "images/test" / image["file_name"] for image in truth["images"]]
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / f"detector_{variant}.tflite"
-        model.write_bytes(renewed(root / f"tflite/detector_{variant}.tflite"))
+        model = root / f"tflite/detector_{variant}.tflite"
         ours = {path.name: rows_of_ours(path, model)[1] for path in paths}
         make_web(model, package, Path(folder))
         for way, before, script in (("page", "", PAGE), ("plain", PLAIN_DETECTOR, PLAIN)):
@@ -77,15 +75,6 @@ def compare(root: Path, variant: str, package: Path, worst: int) -> None:
                       flush=True)
             for text in sorted(differences(ours, theirs, SCORES[-1]), reverse=True)[:worst]:
                 print("   ", *text)
-
-
-def renewed(path: Path) -> bytes:
-    """A `.tflite` as `invoke tflite` of this template would finish it."""
-    from scripts.deploy.metadata import read_metadata, with_metadata
-
-    about = read_metadata(path)
-    kept = {key: about[key] for key in ("name", "description", "author", "licence", "provenance")}
-    return with_metadata(path.read_bytes(), about["labels"], **kept)
 
 
 def ap(truth: dict, found: dict[str, list[dict]]) -> str:

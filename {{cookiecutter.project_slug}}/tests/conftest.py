@@ -162,3 +162,16 @@ def undrawn(monkeypatch):
 
     for module in ("curves", "overview", "scores"):
         monkeypatch.setattr(f"scripts.report.{module}.diagram", lambda *_, **__: Html("<svg></svg>"))
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A folder that looks like the unpacked npm package @mediapipe/tasks-vision."""
+    from scripts.deploy.web import NEEDED
+
+    folder = tmp_path / "package"
+    for name in NEEDED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "package.json").write_text('{"name": "@mediapipe/tasks-vision", "version": "1.2.3"}')
+    return folder

@@ -121,6 +121,17 @@ def test_the_raw_file_finds_what_the_finished_one_finds(files, seen):
     assert np.mean([same_share(finished.detect(rgb), raw.detect(rgb), 0.1, 0.8) for rgb in seen[0]]) > 0.7
 
 
+def test_the_page_for_browsers_refuses_the_raw_file(files, package, tmp_path):
+    """MediaPipe would suppress in another way than what was scored."""
+    from scripts.deploy.web import make_web
+    from scripts.pipeline.errors import DetectorError
+
+    with pytest.raises(DetectorError, match="in another way than was measured"):
+        make_web(files["int8_raw"], package, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
+    make_web(files["int8"], package, tmp_path / "page")
+
+
 def letterboxed(rgb, side_px):
     height, width = rgb.shape[:2]
     square = np.zeros((max(height, width),) * 2 + (3,), rgb.dtype)

@@ -25,17 +25,6 @@ EDGE_TOLERANCE = 1 / 1000
 SCORE_TOLERANCE = 1e-4
 
 
-@pytest.fixture
-def package(tmp_path):
-    """A folder that looks like the unpacked package."""
-    folder = tmp_path / "package"
-    for name in NEEDED:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
-    (folder / "package.json").write_text('{"name": "@mediapipe/tasks-vision", "version": "1.2.3"}')
-    return folder
-
-
 def shipped(folder, variant="int8", labels=LABELS):
     """The tiny detector as a shipped file."""
     from scripts.deploy.metadata import with_metadata

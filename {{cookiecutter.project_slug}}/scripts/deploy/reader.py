@@ -50,6 +50,11 @@ class TfliteDetector:
         return int(self._input["shape"][1])
 
     @property
+    def is_raw(self) -> bool:
+        """Whether the file ends before the post-processing, as `int8_raw` does."""
+        return len(self._outputs) == len(RAW_OUTPUTS)
+
+    @property
     def labels(self) -> list[str]:
         """Class names by class id: `labels.txt` inside the file, else beside it; empty when there is neither."""
         if zipfile.is_zipfile(self.path):

@@ -45,7 +45,7 @@ def make_web(model: Path, bundle: Path | None, out: Path) -> WebCounts:
     """Write the page with `model` (a `.tflite`) and what it needs of `bundle` (the unpacked package) to `out`.
 
     Files of these names in `out` are replaced, others are left alone. DetectorError for a model that is missing, has no
-    metadata or is no detector, for a folder that is not the package, and when `out` is a file.
+    metadata, is no detector or is `int8_raw`, for a folder that is not the package, and when `out` is a file.
     """
     version = _package_version(bundle)
     about = {**_about(model), "tasks_vision": version}
@@ -70,6 +70,9 @@ def _about(model: Path) -> dict:
     if model.is_dir():
         raise DetectorError(f"a folder, browsers run only .tflite files: {model}: name a file of tflite/")
     detector, metadata = open_detector(model), read_metadata(model)
+    if detector.is_raw:
+        raise DetectorError(f"a raw file, which MediaPipe finishes in another way than was measured: {model}: "
+                            "name another variant with --model, such as int8")
     return {"name": metadata["name"], "labels": metadata["labels"], "input_px": detector.input_px,
             "file": model.name, "sha256": sha256_file(model)}
 
