@@ -91,6 +91,35 @@ def test_without_a_witness_the_network_is_asked():
     assert {one.file_name for one in found[:4]} == {f"{kind}.jpg" for kind in WRONG}
 
 
+def test_a_box_a_little_beside_its_object_is_found():
+    beside = seen("train", "beside.jpg", [(APPLE, (9.0, 5.0, 29.0, 25.0))], [(APPLE, LEFT, 0.8)], 60)
+    first = suspects(pictures([beside]))[0]
+    assert (first.file_name, first.kind, first.suggested_px) == ("beside.jpg", "box", LEFT)
+
+
+def test_a_network_that_often_sees_things_where_none_are_is_believed_less():
+    free = (APPLE, (30.0, 28.0, 40.0, 38.0), 0.5)
+    wrong = [replace(WRONG["missing"], file_name="missing.jpg")]
+    fancies = [seen("train", f"fancy{number}.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8), free], number)
+               for number in range(60)]  # fmt: skip
+
+    def suspicion(pictures_seen):
+        return {one.file_name: one.suspicion for one in suspects(pictures_seen) if one.kind == "missing"}
+
+    assert suspicion(pictures([*wrong, fancies[0]]))["fancy0.jpg"] > 0.3
+    crowd = suspicion(pictures([*wrong, *fancies]))
+    assert crowd["fancy0.jpg"] < 0.35 < crowd["missing.jpg"], "what scores more is believed all the same"
+
+
+def test_that_a_network_sees_nothing_says_little_where_it_often_sees_nothing():
+    blank = (APPLE, LEFT, 0.02)
+    blind = [seen("test", f"blind{number}.jpg", [(APPLE, LEFT)], [blank], number) for number in range(12)]
+    sharp = [seen("test", f"sharp{number}.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8)], number) for number in range(14)]
+    one_of_many = {one.file_name: one.suspicion for one in suspects([*pictures(), *blind, *sharp])}
+    only = {one.file_name: one.suspicion for one in suspects([*pictures(), blind[0], *sharp])}
+    assert one_of_many["blind0.jpg"] < 0.6 < 0.8 < only["blind0.jpg"]
+
+
 def test_a_crowd_is_not_judged_and_nothing_is_missing_inside_it():
     crowd = replace(WRONG["missing"], labels=(RecordBox(APPLE, (0.0, 0.0, 60.0, 40.0), True),))
     assert all(one.file_name != "missing.jpg" for one in suspects(pictures([crowd])))
