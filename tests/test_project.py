@@ -45,7 +45,7 @@ def test_its_own_fast_tests_pass(bake):
 
 @pytest.mark.slow
 def test_its_own_slow_tests_pass(bake):
-    done = bake().run("-m", "pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", timeout_s=2400)
+    done = bake().run("-m", "pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", timeout_s=3600)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
