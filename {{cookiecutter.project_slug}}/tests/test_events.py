@@ -23,7 +23,7 @@ def board(trained, tmp_path_factory):
     root = shutil.copytree(trained, tmp_path_factory.mktemp("board") / "project")
     configure_small(root, INVOKE_TRAIN_EPOCHS="8")
     train_small(root)
-    evaluate(root, "last", 0.01, 100)
+    evaluate(root, "last", 0.01, 100, 1.0)
     return root
 
 
