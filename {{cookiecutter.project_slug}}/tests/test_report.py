@@ -213,7 +213,7 @@ def test_what_to_do_next_rests_on_the_files(tmp_path):
     steps = "\n".join(next_steps(read_material(root)))
     assert "The last checkpoint was the best (best_ckpt-255, AP 48.0" in steps
     assert "Most costly are things not found" in steps and "5.0 points higher" in steps
-    assert "labels look wrong" in steps and "`invoke check` gave 1 warning" in steps
+    assert "labels are worth a look" in steps and "`invoke check` gave 1 warning" in steps
     boxes = {name: sum(box.class_name == name and box.split == "train" for box in read_material(root).boxes)
              for name in CLASSES}
     fewest, most = min(boxes, key=boxes.get), max(boxes, key=boxes.get)

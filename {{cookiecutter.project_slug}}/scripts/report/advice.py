@@ -72,7 +72,7 @@ def _of_errors(material: Material) -> Iterator[str]:
             yield "Labels that look wrong can be listed: type `invoke suspects`."
     elif material.suspects["suspects"]:
         count = len(material.suspects["suspects"])
-        yield (f"{counted(count, 'label looks', 'labels look')} wrong, the most suspicious first in eval/suspects.csv: "
+        yield (f"{counted(count, 'label is', 'labels are')} worth a look, the most suspicious first in eval/suspects.csv: "
                "correct them, then type `invoke tflite`.")
 
 
