@@ -72,8 +72,8 @@ def _of_errors(material: Material) -> Iterator[str]:
             yield "Labels that look wrong can be listed: type `invoke suspects`."
     elif material.suspects["suspects"]:
         count = len(material.suspects["suspects"])
-        yield (f"{counted(count, 'label is', 'labels are')} worth a look, the most suspicious first in eval/suspects.csv: "
-               "correct them, then type `invoke tflite`.")
+        yield (f"{counted(count, 'label is', 'labels are')} worth a look, the most suspicious first in "
+               "eval/suspects.csv: correct them, then type `invoke tflite`.")
 
 
 def _of_data(material: Material) -> Iterator[str]:
