@@ -12,9 +12,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from scripts.evaluation.scorer import evaluated, score
+from scripts.evaluation.threshold import SCORES
 from scripts.pipeline.files import write_json, write_text
 from scripts.records.table import COLUMNS
-from scripts.report.counts import HUNDREDTHS, RIGHT, WRONG, count
+from scripts.report.counts import RIGHT, WRONG, count
 
 CLASSES = ("apple", "crème brûlée")
 HOSTILE = ("</script><script>window.hacked=1</script>", "a\"b'c & <img src=x onerror='window.hacked=1'>", "é" * 90,
@@ -114,9 +115,9 @@ def curve(counts, numbers) -> dict:
     """Precision, recall and F1 at each hundredth over the classes of these numbers."""
     rows = {"score": [], "precision": [], "recall": [], "f1": []}
     boxes = sum(counts.boxes[n] for n in numbers)
-    for place, hundredth in enumerate(HUNDREDTHS):
+    for place, lowest in enumerate(SCORES):
         hits, wrong = (sum(part[n][place] for n in numbers) for part in (counts.hits, counts.false_alarms))
-        rows["score"].append(hundredth / 100)
+        rows["score"].append(lowest)
         rows["precision"].append(hits / (hits + wrong) if hits + wrong else None)
         rows["recall"].append(hits / boxes if boxes else None)
         rows["f1"].append(2 * hits / (hits + wrong + boxes) if hits + wrong + boxes else None)

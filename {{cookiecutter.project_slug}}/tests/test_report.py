@@ -170,12 +170,17 @@ def test_each_file_may_be_missing(tmp_path, undrawn, name):
     assert f"invoke {command}" in " ".join(page_of(root).sections.values())
 
 
-def test_a_damaged_file_is_refused_and_the_old_page_stays(tmp_path, undrawn):
+@pytest.mark.parametrize(("path", "text", "what"), [
+    ("eval/errors.json", "{", "no JSON"), ("eval/errors.json", "[]", "not an object"),
+    ("eval/detections.json", "{}", "not a list"), ("eval/analysis.json", "{}", "'intervals' is not in it"),
+    ("eval/groundtruth.json", "{}", "'images' is not in it"), ("eval/metrics.json", '{"AP": 1}', "'AP50' is not in it"),
+])  # fmt: skip
+def test_a_damaged_file_is_refused_and_the_old_page_stays(tmp_path, undrawn, path, text, what):
     root = made_project(tmp_path, pictures=2)
     make_report(root)
     before = (root / REPORT).read_bytes()
-    (root / "eval/errors.json").write_text("{")
-    with pytest.raises(DetectorError, match="eval/errors.json: `invoke forget evaluate`, then `invoke evaluate`"):
+    (root / path).write_text(text)
+    with pytest.raises(DetectorError, match=f"{what}.*: {path}: `invoke forget evaluate`, then `invoke evaluate`"):
         make_report(root)
     assert (root / REPORT).read_bytes() == before
 

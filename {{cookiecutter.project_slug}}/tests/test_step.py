@@ -437,6 +437,17 @@ def test_a_full_disk_names_where_the_copy_was_to_go():
     assert caught.value.message == words
 
 
+def test_a_full_disk_that_tensorflow_met_is_one_line_and_its_other_errors_are_not():
+    class OpError(Exception):
+        """TensorFlow's errors are no OSError; they quote the system's words."""
+
+    with pytest.raises(Exit, match="error: No space left on device: .*: free some space, then the same command"):
+        with step.polite("evaluate"):
+            raise OpError("{{function_node x}} eval/tensorboard/events.v2; No space left on device\n\tFlushing")
+    with pytest.raises(OpError), step.polite("evaluate"):
+        raise OpError("shapes do not match")
+
+
 TASKS = f"""
 import sys, time
 from pathlib import Path

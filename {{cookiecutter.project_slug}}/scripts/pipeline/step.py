@@ -39,6 +39,8 @@ DISK_ADVICE = {
     errno.EACCES: "allow writing and reading there",
 }
 
+SOME_DISK = "the disk of the project or of temporary files"
+
 Inputs = str | Callable[[Path, Settings], Sequence[Path]]
 Names = str | Callable[[Settings], Sequence[str]]
 
@@ -100,8 +102,14 @@ def polite(name: str) -> Iterator[None]:
             raise
         # A copy names its source first; what is full or closed is where it was to go.
         target = Path(error.filename2).parent if error.filename2 else error.filename
-        where = target or "the disk of the project or of temporary files"
+        where = target or SOME_DISK
         raise Exit(f"error: {error.strerror}: {where}: {DISK_ADVICE[error.errno]}, then the same command", 1) from error
+    except Exception as error:
+        full = os.strerror(errno.ENOSPC)
+        if full not in str(error):  # TensorFlow writes by itself: its errors are no OSError, they quote the system's
+            raise
+        advice = f"{DISK_ADVICE[errno.ENOSPC]}, then the same command"
+        raise Exit(f"error: {full}: {SOME_DISK}: {advice}", code=1) from error
     except KeyboardInterrupt as stop:
         advice = str(stop) or "the same command starts it again"
         raise Exit(f"{name}: interrupted: {advice}", code=130) from stop

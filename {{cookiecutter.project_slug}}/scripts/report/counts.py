@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-HUNDREDTHS = range(1, 100)
+from scripts.evaluation.matching import match
+from scripts.evaluation.threshold import SCORES, curves
+
 WRONG, RIGHT, IGNORED = 0, 1, 2
 """What a detection is at IoU 0.5; ignored: it lies on a box that is not scored."""
 
@@ -23,7 +25,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Counts:
-    """By class in the order of the label map: `boxes` to find; `hits` and `false_alarms` at each of HUNDREDTHS.
+    """By class in the order of the label map: `boxes` to find; `hits` and `false_alarms` at each of SCORES.
 
     `found` are the detections of each picture by its id, best first.
     """
@@ -42,24 +44,16 @@ def last_hundredth(score: float) -> int:
 
 def count(groundtruth: dict, detections: list[dict]) -> Counts:
     """Match COCO results with a COCO ground truth at IoU 0.5 and count, as `eval/analysis.json` does."""
-    from scripts.evaluation.matching import match
-
     numbers = {row["id"]: number for number, row in enumerate(groundtruth["categories"])}
     matches = match(groundtruth, detections)
-    tally = {state: [[0] * 100 for _ in numbers] for state in (WRONG, RIGHT, IGNORED)}
     found = {row["id"]: [] for row in groundtruth["images"]}
     for row in matches.rows:
         state = IGNORED if row.ignored else RIGHT if row.hit else WRONG
-        one = Found(numbers[row.category_id], last_hundredth(row.score), tuple(row.bbox), state,
-                    row.annotation_id)
-        tally[state][one.class_number][min(one.hundredth, 99)] += 1
-        found[row.image_id].append(one)
+        found[row.image_id].append(Found(numbers[row.category_id], last_hundredth(row.score), tuple(row.bbox), state,
+                                         row.annotation_id))
     for rows in found.values():
         rows.sort(key=lambda one: -one.hundredth)
-    boxes = [matches.boxes[row["id"]] for row in groundtruth["categories"]]
-    return Counts(boxes, *(list(map(_from_above, tally[state])) for state in (RIGHT, WRONG)), found)
-
-
-def _from_above(row: list[int]) -> list[int]:
-    """How many have at least each of HUNDREDTHS, from how many have exactly that."""
-    return [sum(row[hundredth:]) for hundredth in HUNDREDTHS]
+    by_class = curves(matches)
+    ordered = [by_class[category_id] for category_id in numbers]
+    return Counts([curve.boxes for curve in ordered], [list(curve.hits) for curve in ordered],
+                  [[curve.false_alarms(place) for place in range(len(SCORES))] for curve in ordered], found)

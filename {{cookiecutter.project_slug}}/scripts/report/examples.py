@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from scripts.pictures.pool import map_items
-from scripts.report.counts import HUNDREDTHS, IGNORED, RIGHT, WRONG, Counts, Found
+from scripts.report.counts import IGNORED, RIGHT, WRONG, Counts, Found
 from scripts.report.material import Material
 from scripts.report.thumbnails import jpeg_base64, opened
 
@@ -51,7 +51,7 @@ def _example(image: dict, jpeg: str, labels: list[dict], found: list[Found], num
         "file": f"images/test/{image['file_name']}", "jpeg": jpeg, "size": [image["width"], image["height"]],
         "truth": [[numbers[row["category_id"]], *thousandths(row["bbox"]), row["iscrowd"]] for row in labels],
         "found": [[one.class_number, one.hundredth, *thousandths(one.xywh_px), label_of(one)]
-                  for one in found if one.hundredth >= HUNDREDTHS[0]],
+                  for one in found if one.hundredth >= 1],  # the slider goes no lower
     }
 
 

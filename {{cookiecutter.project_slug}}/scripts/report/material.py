@@ -22,6 +22,17 @@ FILES = {
     "tflite": ("tflite/metrics.json", "tflite"),
 }
 """Name in `Material` -> file, and the command that writes it."""
+KEYS = {
+    "check": ("findings", "warnings"),
+    "run": ("model", "input_px", "classes", "steps", "seconds"),
+    "metrics": ("AP", "AP50", "AR100", "per_class", "checkpoint", "pictures", "boxes"),
+    "groundtruth": ("images", "annotations", "categories"),
+    "analysis": ("intervals", "too_small", "sizes", "thresholds", "curves", "pr", "confusion"),
+    "errors": ("score", "boxes", "detections", "right", "causes", "errors"),
+    "suspects": ("boxes", "suspects"),
+    "tflite": ("ship", "variants", "checkpoint"),
+}
+"""What each of them has to hold; one that does not was written by another version, or by hand."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,8 @@ class Material:
 
 
 def read_material(root: Path) -> Material:
-    """Everything that is there. DetectorError for a file that is no JSON, with the command that writes it anew."""
-    content = {name: _read(root, path, command) for name, (path, command) in FILES.items()}
+    """Everything that is there. DetectorError for a damaged file, with the command that writes it anew."""
+    content = {name: _read(root, name) for name in FILES}
     pictures, boxes = _tables(root)
     names = read_label_map(root / LABEL_MAP) if (root / LABEL_MAP).is_file() else {}
     listed = {row["id"]: row["name"] for row in (content["groundtruth"] or {}).get("categories", ())}
@@ -100,16 +111,22 @@ def missing_text(what: str, name: str) -> str:
     return f"{what}: {path} is not there. Type `invoke {command}`, then `invoke report`."
 
 
-def _read(root: Path, path: str, command: str):
+def _read(root: Path, name: str) -> dict | list | None:
+    path, command = FILES[name]
+    again = f"`invoke {command}`" if command == "suspects" else f"`invoke forget {command}`, then `invoke {command}`"
     try:
-        return json.loads((root / path).read_text(encoding="utf-8"))
+        content = json.loads((root / path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        again = f"`invoke {command}`"
-        if command != "suspects":
-            again = f"`invoke forget {command}`, then {again}"
         raise DetectorError(f"no JSON ({error}): {path}: {again}") from None
+    keys = KEYS.get(name)
+    if not isinstance(content, dict if keys else list):
+        raise DetectorError(f"not {'an object' if keys else 'a list'}: {path}: {again}")
+    missing = [key for key in keys or () if key not in content]
+    if missing:
+        raise DetectorError(f"{missing[0]!r} is not in it: {path}: {again}")
+    return content
 
 
 def _tables(root: Path) -> tuple[dict[str, int], list[LabelledBox]]:
