@@ -5,6 +5,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from by_hand import matched
+from made_detections import made
 from made_report import CHECKPOINT, CLASSES, HOSTILE, made_project
 
 from scripts.evaluation.evaluate import points
@@ -100,6 +102,18 @@ def test_the_counts_of_every_score_are_those_of_the_analysis(project):
             precision = curves[name]["precision"][place]
             assert precision == (hits / (hits + wrong) if hits + wrong else None)
             assert curves[name]["recall"][place] == hits / counts["boxes"][number]
+
+
+def test_the_slider_counts_what_a_person_would_count():
+    truth, found = made(pictures=12)
+    outcome, counts = matched(truth, found), count(truth, found)
+    for hundredth in (1, 30, 55, 80, 99):
+        for number, category in enumerate(truth["categories"]):
+            rows = [outcome[place] for place, row in enumerate(found)
+                    if row["category_id"] == category["id"] and row["score"] >= hundredth / 100]
+            assert counts.hits[number][hundredth - 1] == sum(box is not None for box, _ in rows)
+            assert counts.false_alarms[number][hundredth - 1] == sum(box is None and not crowd for box, crowd in rows)
+    assert sum(counts.boxes) == sum(not box["iscrowd"] for box in truth["annotations"])
 
 
 @pytest.mark.parametrize(("score", "hundredth"), [(0.3, 30), (0.29, 29), (0.2999, 29), (0.57, 57), (1.0, 100), (0, 0)])
