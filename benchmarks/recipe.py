@@ -43,6 +43,8 @@ def parser_keys(**values) -> dict:
 
 FROZEN = "task.model.backbone.inverted_bottleneck.frozen_groups"
 ANCHOR = "task.model.anchor"
+AVERAGE = "trainer.optimizer_config.ema.average_decay"
+MOMENTUM = "task.model.norm_activation.norm_momentum"
 TRIALS = {
     "default": Trial(),
     "nine-anchors": Trial(overrides={f"{ANCHOR}.num_scales": 3, f"{ANCHOR}.aspect_ratios": [0.5, 1.0, 2.0],
@@ -57,6 +59,10 @@ TRIALS = {
                                           aug_mosaic=0.5)),
     "lr-3": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.003"}),
     "lr-0.8": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.0008"}),
+    "ema-0.99": Trial(overrides={AVERAGE: 0.99}),
+    "ema-0.995": Trial(overrides={AVERAGE: 0.995}),
+    "bn-0.9": Trial(overrides={MOMENTUM: 0.9}),
+    "bn-0.99": Trial(overrides={MOMENTUM: 0.99}),
 }
 
 
