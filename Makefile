@@ -11,4 +11,4 @@ demo:
 # Tests the template; the tests bake projects and run the projects' own tests too.
 test:
 	@sh tools/environment.sh "$(PYTHON)"
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n 2 --dist worksteal

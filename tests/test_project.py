@@ -8,6 +8,8 @@ import pytest
 from tests.harness import Baked
 
 FAST_TESTS = ("-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider")
+# The tests of a file share what it trained.
+SLOW_TESTS = ("-m", "pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile")
 # Few and small pictures: these tests look at the wiring, not at the pictures.
 FEW = {"INVOKE_DEMO_PICTURES": "24", "INVOKE_DEMO_SIZE_PX": "96"}
 
@@ -39,13 +41,13 @@ def vision(bake, tmp_path) -> Baked:
 
 
 def test_its_own_fast_tests_pass(bake):
-    done = bake().run(*FAST_TESTS)
+    done = bake().run(*FAST_TESTS, timeout_s=1800)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
 def test_its_own_slow_tests_pass(bake):
-    done = bake().run("-m", "pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", timeout_s=3600)
+    done = bake().run(*SLOW_TESTS, timeout_s=3600)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -82,5 +84,5 @@ def test_a_step_runs_from_a_folder_of_the_project(vision):
 
 
 def test_its_fast_tests_pass_inside_another_repository(vision):
-    done = vision.run(*FAST_TESTS)
+    done = vision.run(*FAST_TESTS, timeout_s=1800)
     assert done.returncode == 0, done.stdout + done.stderr

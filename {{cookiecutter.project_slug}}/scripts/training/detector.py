@@ -10,12 +10,14 @@ import tensorflow as tf
 import tf_keras
 from official.common import dataset_fn
 from official.core import config_definitions, exp_factory, task_factory
+from official.modeling import optimization
 from official.vision.configs import retinanet as retinanet_cfg
 from official.vision.dataloaders import input_reader, input_reader_factory
 from official.vision.ops import anchor
 from official.vision.tasks import retinanet
 
 from scripts.training import backbone as backbone_module
+from scripts.training.averages import ExactAverages
 from scripts.training.checkpoint_file import restore
 from scripts.training.depthwise import quick_gradients
 from scripts.training.evaluator import KeptEvaluator
@@ -102,6 +104,14 @@ class DetectorTask(retinanet.RetinaNetTask):
                  agreed: Callable[[list[float]], list[float]] = list):
         super().__init__(params, logging_dir=logging_dir, name=name)
         self.first_step, self.agreed = first_step, agreed
+
+    @classmethod
+    def create_optimizer(cls, *configs, **options):
+        """Model Garden's optimizer; see `ExactAverages`."""
+        optimizer = super().create_optimizer(*configs, **options)
+        if isinstance(optimizer, optimization.ExponentialMovingAverage):
+            optimizer.__class__ = ExactAverages  # Its factory knows no other class.
+        return optimizer
 
     def initialize(self, model):
         """Sets what the pre-trained weights hold: the backbone, of COCO weights also decoder and most of the head."""

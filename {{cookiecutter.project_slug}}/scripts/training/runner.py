@@ -64,20 +64,6 @@ class Runner(train_lib.OrbitExperimentRunner):
             return
         self.checkpoint_manager.save(checkpoint_number=step, check_interval=False)
 
-    def evaluate(self) -> dict:
-        """Scores the averaged weights on the validation split; leaves all weights as they were, to the bit.
-
-        Model Garden swaps weights and averages by adding and subtracting, which rounds: a training that evaluated
-        would go on from other weights than one that had done so before it was stopped.
-        """
-        optimizer = self.trainer.optimizer
-        averages = getattr(optimizer, "_average_weights", None) or []
-        kept = [(variable, variable.numpy()) for variable in (*self.trainer.model.weights, *averages)]
-        output = self.controller.evaluate(self.params.trainer.validation_steps)
-        for variable, value in kept:
-            variable.assign(value)
-        return output
-
     def run(self) -> None:
         """Trains until the budget is used up; StopTraining may come earlier."""
         trainer = self.params.trainer
@@ -87,7 +73,7 @@ class Runner(train_lib.OrbitExperimentRunner):
             evaluated, = self.machines.agreed([float(self.watch.is_evaluated())])
             if due and not evaluated:  # An evaluation that was cut off is made now.
                 self.save()
-                self.watch.after_evaluation(self.evaluate())
+                self.watch.after_evaluation(self.controller.evaluate(trainer.validation_steps))
             if step >= trainer.train_steps:
                 return
             if self.machines.agreed([float(self.watch.is_out_of_patience())])[0]:
