@@ -43,7 +43,7 @@ def parser_keys(**values) -> dict:
 
 FROZEN = "task.model.backbone.inverted_bottleneck.frozen_groups"
 ANCHOR = "task.model.anchor"
-AVERAGE = "trainer.optimizer_config.ema.average_decay"
+AVERAGE = "trainer.optimizer_config.ema"
 MOMENTUM = "task.model.norm_activation.norm_momentum"
 TRIALS = {
     "default": Trial(),
@@ -59,8 +59,10 @@ TRIALS = {
                                           aug_mosaic=0.5)),
     "lr-3": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.003"}),
     "lr-0.8": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.0008"}),
-    "ema-0.99": Trial(overrides={AVERAGE: 0.99}),
-    "ema-0.995": Trial(overrides={AVERAGE: 0.995}),
+    # Model Garden's decay is (1 + step) / (10 + step) at most: a limit above 0.989 is not reached in these steps.
+    "ema-0.95": Trial(overrides={f"{AVERAGE}.average_decay": 0.95}),
+    "ema-fixed-0.995": Trial(overrides={f"{AVERAGE}.average_decay": 0.995, f"{AVERAGE}.dynamic_decay": False,
+                                        f"{AVERAGE}.start_step": 80}),
     "bn-0.9": Trial(overrides={MOMENTUM: 0.9}),
     "bn-0.99": Trial(overrides={MOMENTUM: 0.99}),
 }
