@@ -124,23 +124,29 @@ def run_missing(options, sets: list[str]) -> None:
             for name in sets:
                 if (trial, name, seed) not in done:
                     waiting.put((trial, name, seed))
-    lock = threading.Lock()
+    lock, stopping = threading.Lock(), threading.Event()
 
     def work(core: str) -> None:
-        while True:
+        while not stopping.is_set():
             try:
                 trial, name, seed = waiting.get_nowait()
             except queue.Empty:
                 return
             row = run(options.out, trial, name, seed, core)
+            if stopping.is_set() and "failed" in row:  # Ctrl-C ended it: it is still to be made.
+                return
             with lock, (options.out / "results.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
     threads = [threading.Thread(target=work, args=(core,)) for core in options.cores.split(",")]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        stopping.set()
+        raise
 
 
 def run(out: Path, trial_name: str, name: str, seed: int, core: str) -> dict:
