@@ -44,6 +44,7 @@ def parser_keys(**values) -> dict:
 FROZEN = "task.model.backbone.inverted_bottleneck.frozen_groups"
 ANCHOR = "task.model.anchor"
 AVERAGE = "trainer.optimizer_config.ema"
+WARM_UP = "trainer.optimizer_config.warmup.linear.warmup_steps"
 MOMENTUM = "task.model.norm_activation.norm_momentum"
 TRIALS = {
     "default": Trial(),
@@ -63,6 +64,9 @@ TRIALS = {
     "ema-0.95": Trial(overrides={f"{AVERAGE}.average_decay": 0.95}),
     "ema-fixed-0.995": Trial(overrides={f"{AVERAGE}.average_decay": 0.995, f"{AVERAGE}.dynamic_decay": False,
                                         f"{AVERAGE}.start_step": 80}),
+    # The default's warm-up is a tenth of the steps, from a hundredth of the learning rate.
+    "warmup-none": Trial(overrides={WARM_UP: 1}),
+    "warmup-0.3": Trial(overrides={WARM_UP: 240}),
     "bn-0.9": Trial(overrides={MOMENTUM: 0.9}),
     "bn-0.99": Trial(overrides={MOMENTUM: 0.99}),
 }
