@@ -4,6 +4,7 @@ import pytest
 
 from scripts.pipeline.errors import DetectorError
 from scripts.training.run_file import may_continue, set_aside
+from scripts.training.train import spare_time
 
 RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256": {"train": "1"}, "steps": 10,
        "settings": {"trainer.train_steps": 20}}  # fmt: skip
@@ -41,3 +42,19 @@ def test_a_run_that_saved_nothing_does_not_push_out_the_one_before(tmp_path):
     assert set_aside(tmp_path) == ""
     assert (training / "previous/run.json").read_text() == "good"
     assert not (training / "run.json").exists()
+
+
+def test_a_training_that_was_planned_on_a_busy_machine_says_that_more_was_possible():
+    """204 steps planned for 3 minutes that took one: nobody would notice that the model could be better."""
+    run = {"steps": 204, "seconds": 70.0, "stopped_by": "budget"}
+    advice = spare_time(run, 0.9)
+    assert advice.startswith("this took 70 s and was planned for 3 min, at the 0.90 s a step")
+    assert "train.minutes" in advice
+
+
+@pytest.mark.parametrize(
+    ("change", "planned_step_s"),
+    [({"seconds": 150.0}, 0.9), ({"stopped_by": "patience"}, 0.9), ({"stopped_by": "user"}, 0.9), ({}, None)],
+)
+def test_a_training_that_took_its_time_or_has_no_minutes_or_was_ended_says_nothing(change, planned_step_s):
+    assert spare_time({"steps": 204, "seconds": 70.0, "stopped_by": "budget"} | change, planned_step_s) == ""

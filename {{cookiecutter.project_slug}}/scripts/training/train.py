@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pipeline.errors import DetectorError
-from scripts.training.configure import EXPERIMENT
+from scripts.pipeline.words import duration
+from scripts.training.configure import EXPERIMENT, read_configured
 from scripts.training.experiment import read_experiment
 from scripts.training.run_file import may_continue, new_run, read_run, set_aside, write_run
 from scripts.training.zoo import zoo_entry
+
+# Of the planned time: a training that took less could have been a good deal longer.
+QUICK_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,13 @@ class TrainCounts:
     best_checkpoint: str | None
     stopped_by: str
     note: str = ""
+    advice: str = ""
 
     def __str__(self):
         best = "none yet" if self.best_ap is None else f"{100 * self.best_ap:.1f} at {self.best_checkpoint}"
         note = f"{self.note}, " if self.note else ""
-        return f"{note}{self.steps:,} steps, best validation AP {best}, stopped by {self.stopped_by}"
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"{note}{self.steps:,} steps, best validation AP {best}, stopped by {self.stopped_by}{advice}"
 
 
 def train(root: Path, model_id: str, runtime, patience: int = 0, finish: bool = False) -> TrainCounts:
@@ -55,7 +61,19 @@ def train(root: Path, model_id: str, runtime, patience: int = 0, finish: bool = 
     write_run(root, run)
     started_at = _run(root, runtime, run, patience)
     note = note or (f"continued at step {started_at:,}" if started_at else "")
-    return TrainCounts(run["steps"], run["best_AP"], run["best_checkpoint"], run["stopped_by"], note)
+    return TrainCounts(run["steps"], run["best_AP"], run["best_checkpoint"], run["stopped_by"], note,
+                       spare_time(run, read_configured(root).get("step_s")))
+
+
+def spare_time(run: dict, planned_step_s: float | None) -> str:
+    """What to do with the time that was left of `train.minutes`, "" if little was: a machine that was busy when
+    `invoke configure` measured its speed gets fewer steps than it can make."""
+    planned_s = run["steps"] * (planned_step_s or 0.0)
+    if run["stopped_by"] != "budget" or run["seconds"] > QUICK_SHARE * planned_s:
+        return ""
+    return (f"this took {duration(run['seconds'])} and was planned for {duration(planned_s)}, at the "
+            f"{planned_step_s:.2f} s a step that invoke configure measured, maybe on a busy machine: a larger "
+            "train.minutes goes on from here")
 
 
 def join(root: Path, runtime) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from scripts.pipeline.words import duration
 from scripts.training.checkpoints import best_checkpoint
 from scripts.training.events import PICTURES_PER_SECOND, EvaluationEvents
 
@@ -122,11 +123,3 @@ class Watch:
         metric = self.runner.task.coco_metric
         self.events.write(self.runner.controller.eval_summary_manager.summary_writer(), self.steps, metric.evaluation)
         metric.evaluation = None
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
