@@ -59,6 +59,7 @@ TRIALS = {
     "mosaic": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6, aug_aspect=1.4, aug_colour=0.5,
                                           aug_mosaic=0.5)),
     "lr-3": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.003"}),
+    "lr-2": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.002"}),
     "lr-0.8": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.0008"}),
     # Model Garden's decay is (1 + step) / (10 + step) at most: a limit above 0.989 is not reached in these steps.
     "ema-0.95": Trial(overrides={f"{AVERAGE}.average_decay": 0.95}),
