@@ -9,14 +9,6 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
 def aligned(rows: Sequence[Sequence[str]], texts: int = 1) -> str:
     """Rows of equally many cells as lines with columns; the first `texts` columns stand left, numbers right."""
     widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]

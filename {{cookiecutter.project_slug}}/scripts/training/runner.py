@@ -29,11 +29,13 @@ from scripts.training.watch import StopTraining, Watch
 
 
 class Sitting(NamedTuple):
-    """One run of `invoke train`: step at which it began, steps made in all, `budget`, `patience` or `user`."""
+    """One run of `invoke train`: step at which it began, steps made in all, `budget`, `patience` or `user`, and the
+    seconds of a step (0: too few to tell)."""
 
     started_at: int
     steps: int
     stopped_by: str
+    step_s: float
 
 
 class Runner(train_lib.OrbitExperimentRunner):
@@ -123,10 +125,10 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
         try:
             runner.run()
         except StopTraining as stop:
-            return Sitting(first_step, watch.steps, stop.stopped_by)
+            return Sitting(first_step, watch.steps, stop.stopped_by, watch.step_s)
         finally:
             watch.bar.close()
-    return Sitting(first_step, watch.steps, "budget")
+    return Sitting(first_step, watch.steps, "budget", watch.step_s)
 
 
 def with_runtime(experiment, runtime):

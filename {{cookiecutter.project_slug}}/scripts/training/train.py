@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.words import duration
 from scripts.training.configure import EXPERIMENT, read_configured
 from scripts.training.experiment import read_experiment
 from scripts.training.run_file import may_continue, new_run, read_run, set_aside, write_run
 from scripts.training.zoo import zoo_entry
 
-# Of the planned time: a training that took less could have been a good deal longer.
+# Of the planned time of a step: a training whose steps took less could have been a good deal longer.
 QUICK_SHARE = 0.6
 
 
@@ -59,21 +58,23 @@ def train(root: Path, model_id: str, runtime, patience: int = 0, finish: bool = 
         else:
             note = ": ".join(filter(None, [f"started anew ({reason})", set_aside(root)]))
     write_run(root, run)
-    started_at = _run(root, runtime, run, patience)
-    note = note or (f"continued at step {started_at:,}" if started_at else "")
+    sitting = _run(root, runtime, run, patience)
+    note = note or (f"continued at step {sitting.started_at:,}" if sitting.started_at else "")
+    planned_step_s = read_configured(root).get("step_s") if sitting.stopped_by == "budget" else None
     return TrainCounts(run["steps"], run["best_AP"], run["best_checkpoint"], run["stopped_by"], note,
-                       spare_time(run, read_configured(root).get("step_s")))
+                       spare_time(sitting.step_s, planned_step_s))
 
 
-def spare_time(run: dict, planned_step_s: float | None) -> str:
-    """What to do with the time that was left of `train.minutes`, "" if little was: a machine that was busy when
-    `invoke configure` measured its speed gets fewer steps than it can make."""
-    planned_s = run["steps"] * (planned_step_s or 0.0)
-    if run["stopped_by"] != "budget" or run["seconds"] > QUICK_SHARE * planned_s:
+def spare_time(step_s: float, planned_step_s: float | None) -> str:
+    """What to do when steps took far less than `invoke configure` measured, on a busier machine: "" if they did not.
+
+    `train.minutes` then bought fewer steps than it could.
+    """
+    if not planned_step_s or not step_s or step_s > QUICK_SHARE * planned_step_s:
         return ""
-    return (f"this took {duration(run['seconds'])} and was planned for {duration(planned_s)}, at the "
-            f"{planned_step_s:.2f} s a step that invoke configure measured, maybe on a busy machine: a larger "
-            "train.minutes goes on from here")
+    return (f"a step took {step_s:.2f} s, not the {planned_step_s:.2f} s that invoke configure measured, maybe on a "
+            f"busy machine: {planned_step_s / step_s:.1f} times the train.minutes uses the time that you gave, and "
+            "invoke train goes on from here")
 
 
 def join(root: Path, runtime) -> str:
@@ -103,8 +104,8 @@ def _finish(root: Path, run: dict | None) -> TrainCounts:
     return TrainCounts(run["steps"], run["best_AP"], run["best_checkpoint"], run["stopped_by"])
 
 
-def _run(root: Path, runtime, run: dict, patience: int) -> int:
-    """Trains and keeps `run` and `run.json` up to date; the step at which it began. See `train` for what it raises."""
+def _run(root: Path, runtime, run: dict, patience: int):
+    """Trains and keeps `run` and `run.json` up to date; the `Sitting`. See `train` for what it raises."""
     from scripts.training.runner import run_experiment
 
     started_s, seconds_before = time.monotonic(), run["seconds"]
@@ -121,7 +122,7 @@ def _run(root: Path, runtime, run: dict, patience: int) -> int:
     if sitting.stopped_by == "user":
         raise KeyboardInterrupt(f"saved at step {sitting.steps:,}: invoke train continues, invoke train --finish "
                                 "accepts the best")
-    return sitting.started_at
+    return sitting
 
 
 class _stop_on_signal:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from scripts.pipeline.words import duration
 from scripts.training.checkpoints import best_checkpoint
 from scripts.training.events import PICTURES_PER_SECOND, EvaluationEvents
 
@@ -77,7 +76,13 @@ class Watch:
     @property
     def pictures_per_s(self) -> float:
         """Training pictures a second in this sitting, evaluations not counted."""
-        return (self.steps - self.first_step) * self._batch_size / self.training_s if self.training_s else 0.0
+        return self._batch_size / self.step_s if self.step_s else 0.0
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of a training step in this sitting, evaluations not counted; 0 before the first loops are made."""
+        steps = self.steps - self.first_step
+        return self.training_s / steps if steps and self.training_s else 0.0
 
     @property
     def _batch_size(self) -> int:
@@ -123,3 +128,11 @@ class Watch:
         metric = self.runner.task.coco_metric
         self.events.write(self.runner.controller.eval_summary_manager.summary_writer(), self.steps, metric.evaluation)
         metric.evaluation = None
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
