@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scripts.pictures.formats.registry import READERS, read_label_file
@@ -53,6 +53,7 @@ LABEL_STUDIO_KEYS = "x y width rotation points radiusX rectanglelabels labels id
 
 
 @given(record=st.fixed_dictionaries({}, optional=dict.fromkeys(COCO_KEYS, values)))
+@example(record={"file_name": float("nan")})  # Unequal to itself.
 @settings(max_examples=60, deadline=None)
 def test_coco_records_of_any_kind(record):
     one = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}

@@ -108,12 +108,12 @@ class _Content:
     def take_image(self, line: int, value: Any) -> None:
         if not isinstance(value, dict):
             raise LabelError("an element of 'images' is no object", line)
-        key, file_name = _key(value.get("id")), value.get("file_name") or value.get("coco_url") or ""
+        key, file_name = _key(value.get("id")), str(value.get("file_name") or value.get("coco_url") or "")
         sides = (as_number(value.get(side)) for side in ("width", "height"))
         width_px, height_px = (int(side) if side > 0 else 0 for side in sides)
         if self.images.get(key, (file_name,))[0] != file_name:
             raise LabelError(f"'{self.images[key][0]}' and '{file_name}' have the same image id {key}", line)
-        self.images[key] = (str(file_name), width_px, height_px, line)
+        self.images[key] = (file_name, width_px, height_px, line)
 
     def take_category(self, line: int, value: Any) -> None:
         if not isinstance(value, dict):
