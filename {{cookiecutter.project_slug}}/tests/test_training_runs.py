@@ -81,9 +81,14 @@ def test_overrides_are_checked_against_the_schema(copy, override, message):
 
 
 def test_a_raised_budget_goes_on_at_the_rate_of_the_new_schedule(copy):
-    configure_small(copy, INVOKE_TRAIN_EPOCHS="10")
-    train_small(copy)
+    from scripts.training.configure import CONFIGURED
     from scripts.training.experiment import read_experiment
+
+    configure_small(copy, INVOKE_TRAIN_EPOCHS="10")
+    # As if minutes had been turned into steps on a busy machine.
+    planned = json.loads((copy / CONFIGURED).read_text("utf-8")) | {"step_s": 900.0}
+    (copy / CONFIGURED).write_text(json.dumps(planned), "utf-8")
+    assert "not the 900.00 s that invoke configure measured" in str(train_small(copy))
 
     trainer = read_experiment(copy / "training/experiment.yaml").trainer
     total, warm_up = trainer.train_steps, trainer.optimizer_config.warmup.linear.warmup_steps
