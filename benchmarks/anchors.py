@@ -31,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.path.insert(0, str(TEMPLATE / "{{cookiecutter.project_slug}}"))
-    from scripts.training.zoo import ENTRIES
+    from scripts.modeling.zoo import ENTRIES
 
     print("| set | boxes | anchors | reachable at IoU 0.5 | with candidates | median best IoU |\n" + "|---" * 6 + "|")
     for name, path in (each.split("=", 1) for each in options.sets):
@@ -55,8 +55,8 @@ def truth_yxyx_px(project: Path, side_px: int) -> np.ndarray:
 
 def anchors_yxyx_px(entry) -> np.ndarray:
     """The anchors of a model of the zoo."""
-    from scripts.training import detector
-    from scripts.training.experiment import model_config
+    from scripts.modeling.experiment import model_config
+    from scripts.training import task as detector
 
     config = detector.DetectorModel()
     config.override(model_config(entry, 1), is_strict=False)
@@ -65,7 +65,7 @@ def anchors_yxyx_px(entry) -> np.ndarray:
 
 def best_iou(boxes_px: np.ndarray, anchors_px: np.ndarray) -> np.ndarray:
     """The highest IoU of each box with an anchor."""
-    from scripts.training.matching import pairwise_iou
+    from scripts.training.task import pairwise_iou
 
     return pairwise_iou(boxes_px[None].astype(np.float32), anchors_px[None]).numpy()[0].max(axis=1)
 

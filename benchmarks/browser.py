@@ -57,7 +57,7 @@ def main() -> None:
 def compare(root: Path, variant: str, package: Path, worst: int) -> None:
     """Print the rows of one project."""
     from browser import rows_of_ours
-    from scripts.deploy.web import make_web
+    from scripts.tools.web import make_web
 
     truth = json.loads((root / "eval/groundtruth.json").read_text(encoding="utf-8"))
     paths = [root / "images/test" / image["file_name"] for image in truth["images"]]
@@ -79,8 +79,8 @@ def compare(root: Path, variant: str, package: Path, worst: int) -> None:
 
 def ap(truth: dict, found: dict[str, list[dict]]) -> str:
     """AP in points of what was found in the test pictures."""
-    from scripts.evaluation.evaluate import points
-    from scripts.evaluation.scorer import score
+    from scripts.evaluation.metrics import score
+    from scripts.steps.evaluate import points
 
     numbers = {one["name"]: one["id"] for one in truth["categories"]}
     rows = []

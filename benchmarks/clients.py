@@ -45,7 +45,7 @@ def main() -> None:
 
 def measure(project: Path, file: str, threads: int) -> None:
     """Run every client over the test split and print what it found beside what ours found."""
-    from scripts.evaluation.groundtruth import coco_groundtruth, decode_rgb, record_pictures
+    from scripts.evaluation.detections import coco_groundtruth, decode_rgb, record_pictures
 
     pictures = [(one, decode_rgb(one.encoded)) for one in record_pictures(project, "test")]
     groundtruth = coco_groundtruth(project, "test")
@@ -78,8 +78,7 @@ def clients(path: Path, threads: int, stack: ExitStack) -> dict[str, Callable]:
 def by_index(path: Path, threads: int, side_px: int) -> Callable:
     """What a reader does that knows the order of outputs only."""
     from ai_edge_litert.interpreter import Interpreter
-    from scripts.deploy.reader import first_slots
-    from scripts.deploy.resize import stretch
+    from scripts.deploy.reader import first_slots, stretch
 
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
@@ -96,8 +95,7 @@ def by_index(path: Path, threads: int, side_px: int) -> Callable:
 def by_signature(path: Path, threads: int, side_px: int) -> Callable:
     """What a reader does that knows names only."""
     from ai_edge_litert.interpreter import Interpreter
-    from scripts.deploy.reader import OUTPUTS, first_slots
-    from scripts.deploy.resize import stretch
+    from scripts.deploy.reader import OUTPUTS, first_slots, stretch
 
     run = Interpreter(model_path=str(path), num_threads=threads).get_signature_runner("serving_default")
     kind = run.get_input_details()["images"]["dtype"]
@@ -179,8 +177,8 @@ def coco_rows(found: list, pictures: list) -> list[dict]:
 def row(name: str, ours: list, theirs: list, pictures: list, groundtruth: dict) -> str:
     """One line: AP of `theirs`; for each least score the boxes of `ours`, how many are equal, how many missing, and by
     how much the others differ at most."""
-    from scripts.evaluation.bootstrap import ap_drop_interval
-    from scripts.evaluation.scorer import score
+    from scripts.evaluation.intervals import ap_drop_interval
+    from scripts.evaluation.metrics import score
 
     rows = coco_rows(theirs, pictures)
     figures = score(groundtruth, rows)

@@ -10,9 +10,9 @@ from tools.bake import TEMPLATE
 
 sys.path.insert(0, str(TEMPLATE / "{{cookiecutter.project_slug}}"))
 
-from scripts.pictures.dataset import Box  # noqa: E402
-from scripts.pictures.formats.voc import read_voc, voc_xml  # noqa: E402
-from scripts.pictures.ledger import stored_pictures  # noqa: E402
+from scripts.data.dataset import Box
+from scripts.data.formats.voc import read_voc, voc_xml
+from scripts.data.manifest import stored_pictures
 
 KINDS = ("class", "box", "missing", "extra")
 """As `invoke suspects` names them: another class, a moved and scaled box, a box dropped, one added."""

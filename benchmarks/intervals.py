@@ -20,8 +20,8 @@ from tools.bake import TEMPLATE
 
 sys.path.insert(0, str(next(TEMPLATE.glob("{{*"))))
 
-from scripts.evaluation import bootstrap  # noqa: E402
-from scripts.evaluation.redraw import ClassMatches, Redraw, matched, overall  # noqa: E402
+from scripts.evaluation import intervals as bootstrap
+from scripts.evaluation.intervals import ClassMatches, Redraw, matched, overall
 
 PICTURES, SIDE_PX, CLASSES = 4000, 500, (0.6, 0.3, 0.1)
 HELD = ((2, 4), (5, 9), (10, 19), (20, 10_000))

@@ -45,7 +45,7 @@ def main() -> None:
 
 def plant(source: Path, each: int, clean: int) -> list[tuple[Kind, set[str]]]:
     """Draw the set and plant the defects; each with the files that it touches, below `source`."""
-    from scripts.pictures.demo import draw_demo
+    from scripts.data.demo.scene import draw_demo
 
     drawn = source.parent / "drawn"
     draw_demo(drawn, clean + round(each * len(KINDS) * 1.3), SIZE_PX, seed=11)
@@ -68,12 +68,11 @@ def plant(source: Path, each: int, clean: int) -> list[tuple[Kind, set[str]]]:
 
 def reports(project: Path) -> tuple[list[dict], list[dict], list[float]]:
     """Findings of check, findings after `--fix`, and the seconds of organize, check and `--fix`."""
-    from scripts.pictures.check import check
-    from scripts.pictures.demo_scene import CLASSES
-    from scripts.pictures.fix import fix
-    from scripts.pictures.organize import organize
-    from scripts.pipeline.errors import DetectorError
-    from scripts.pipeline.tables import Check, Demo, Source, Split
+    from scripts.core.schema import Check, Demo, Source, Split
+    from scripts.core.text import DetectorError
+    from scripts.data.demo.scene import CLASSES
+    from scripts.steps.check import check, fix
+    from scripts.steps.organize import organize
 
     project.mkdir()
     source = Source("folder", "../source", "auto", tuple(CLASSES), "error", "error", False)

@@ -95,27 +95,27 @@ def _processor_s() -> float:
 
 def _body(step: str, root: Path):
     """The body of a step as a function without arguments, its imports done."""
-    from scripts.pipeline.settings import load_settings
+    from scripts.core.settings import load_settings
 
     settings = load_settings(root)
     if step == "organize":
-        from scripts.pictures.organize import organize
+        from scripts.steps.organize import organize
 
         return lambda: organize(root, settings.source, settings.demo, settings.split)
     if step == "check":
-        from scripts.pictures.check import check
+        from scripts.steps.check import check
 
         return lambda: check(root, settings.source, settings.check, 256)
     if step == "labelmap":
-        from scripts.records.label_map import build_label_map
+        from scripts.data.label_map import build_label_map
 
         return lambda: build_label_map(root, [])
     if step == "csv":
-        from scripts.records.table import write_tables
+        from scripts.data.box_table import write_tables
 
         return lambda: write_tables(root)
     import tensorflow as tf  # noqa: F401
-    from scripts.records.records import write_records
+    from scripts.data.examples import write_records
 
     return lambda: write_records(root)
 

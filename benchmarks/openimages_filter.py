@@ -25,7 +25,7 @@ OURS = """
 import json, resource, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from scripts.pictures.openimages.metadata import Slice
+from scripts.data.openimages.metadata import Slice
 import numpy, tqdm
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()

@@ -88,7 +88,7 @@ def _timed(way: str, folder: Path, profile: bool) -> dict:
     if profiler:
         profiler.disable()
         profiler.print_stats("tottime")
-    from scripts.records.records import count_records
+    from scripts.data.examples import count_records
 
     out = folder / ("by_the_tutorial" if way == "tutorial" else "project/annotations")
     counts = [count_records(path) for path in sorted(out.glob("*.record*"))]
@@ -105,9 +105,9 @@ def _profiler():
 
 
 def _prepare(folder: Path) -> dict:
-    from scripts.pictures.organize import organize
-    from scripts.pipeline.settings import load_settings
-    from scripts.records.label_map import build_label_map
+    from scripts.core.settings import load_settings
+    from scripts.data.label_map import build_label_map
+    from scripts.steps.organize import organize
 
     root = folder / "project"
     settings = load_settings(root, {"INVOKE_SOURCE_PATH": (folder / "source").as_posix()})
@@ -141,8 +141,8 @@ def _tutorial(folder: Path) -> dict:
 
 def _ours(folder: Path) -> dict:
     import tensorflow as tf  # noqa: F401
-    from scripts.records.records import write_records
-    from scripts.records.table import write_tables
+    from scripts.data.box_table import write_tables
+    from scripts.data.examples import write_records
 
     root = folder / "project"
     return {"csv": lambda: write_tables(root), "records": lambda: write_records(root)}

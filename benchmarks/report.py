@@ -21,7 +21,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent / "{{cookiecutter.project_slug}}"
 SIZE_PX = (640, 480)
 CLASSES = tuple(f"class {number}" for number in range(8))
-BUILD = "import sys; from pathlib import Path; from scripts.report.report import make_report; " \
+BUILD = "import sys; from pathlib import Path; from scripts.tools.report import make_report; " \
         "print(make_report(Path(sys.argv[1])))"
 OPENED = """
     await until(() => page.document.documentElement.dataset.ready);

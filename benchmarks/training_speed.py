@@ -24,7 +24,7 @@ from pathlib import Path
 from official.common import distribute_utils
 from official.core import train_lib
 from official.vision.tasks import retinanet
-from scripts.training.experiment import read_experiment, with_absolute_paths
+from scripts.modeling.experiment import read_experiment, with_absolute_paths
 root, folder, variant = Path.cwd(), sys.argv[1], sys.argv[2]
 experiment = with_absolute_paths(read_experiment(root / "training/experiment.yaml"), root)
 experiment.task.init_checkpoint, experiment.task.train_data.cache = "", variant == "cache"

@@ -12,12 +12,12 @@ def main(project: Path) -> None:
     """Print the table of classes."""
     os.chdir(project)
     sys.path.insert(0, str(project))
-    from scripts.evaluation.evaluate import checkpoint_detections
-    from scripts.evaluation.groundtruth import coco_groundtruth
-    from scripts.evaluation.model import TrainedModel
-    from scripts.evaluation.scorer import score, table_text
-    from scripts.training.detector import DetectorTask
-    from scripts.training.experiment import read_experiment, with_absolute_paths
+    from scripts.evaluation.detections import coco_groundtruth
+    from scripts.evaluation.detector import TrainedModel
+    from scripts.evaluation.metrics import score, table_text
+    from scripts.modeling.experiment import read_experiment, with_absolute_paths
+    from scripts.steps.evaluate import checkpoint_detections
+    from scripts.training.task import DetectorTask
 
     task = DetectorTask(with_absolute_paths(read_experiment(project / "training/experiment.yaml"), project).task)
     network = task.build_model()

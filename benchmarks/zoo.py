@@ -1,4 +1,4 @@
-"""Weights, int8 file and latency of every model of the zoo: what stands under MEASURED in `scripts/training/zoo.py`.
+"""Weights, int8 file and latency of every model of the zoo: what stands under MEASURED in `scripts/modeling/zoo.py`.
 
 python -m benchmarks.zoo [ID ...] [--threads 2] [--runs 100]
 
@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.path.insert(0, str(TEMPLATE / "{{cookiecutter.project_slug}}"))
-    from scripts.training.zoo import ENTRIES
+    from scripts.modeling.zoo import ENTRIES
 
     print(f'MEASURED_ON = "int8 with {options.threads} threads on {processor()}"\nMEASURED = {{')
     with tempfile.TemporaryDirectory() as name:
@@ -41,14 +41,14 @@ def main() -> None:
 
 def measure(entry, folder: Path, options):
     """The figures of one model; its file is run, which shows that it fits TFLite."""
-    from scripts.deploy.convert import convert
-    from scripts.deploy.equalize import equalize
+    from scripts.deploy.conversion import convert
+    from scripts.deploy.quantization import equalize
     from scripts.deploy.reader import TfliteDetector, time_detector
-    from scripts.evaluation.model import TrainedModel
-    from scripts.training.checkpoint_file import restore
-    from scripts.training.network import build_network
-    from scripts.training.weights import prepare_weights, weights_prefix
-    from scripts.training.zoo import Measured
+    from scripts.evaluation.detector import TrainedModel
+    from scripts.modeling.experiment import build_network
+    from scripts.modeling.weight_files import restore
+    from scripts.modeling.zoo import Measured
+    from scripts.steps.pretrained import prepare_weights, weights_prefix
 
     network, config = build_network(entry, CLASSES)
     if not entry.experimental:

@@ -35,7 +35,7 @@ def test_the_hook_knows_the_choices_of_cookiecutter_json():
 def test_the_models_to_choose_from_are_those_of_the_zoo(bake):
     """All whose weights are installed; those behind an address are for who sets model.id by hand."""
     project = bake()
-    code = "from scripts.training.zoo import ENTRIES; print(*(e.id for e in ENTRIES.values() if not e.experimental))"
+    code = "from scripts.modeling.zoo import ENTRIES; print(*(e.id for e in ENTRIES.values() if not e.experimental))"
     complete = project.run("-c", code).stdout.split()
     assert CHOSEN["model"] == complete
     assert all(f"`{model_id}`" in project.read("README.md") for model_id in complete)

@@ -24,10 +24,10 @@ def git(folder, *arguments: str) -> str:
 def vision(bake, tmp_path) -> Baked:
     """Return the project as `other repo/vision` of a repository that has scripts, tests, tasks and settings itself."""
     other = tmp_path / "other repo"
-    for folder in ("scripts/pipeline", "tests"):
+    for folder in ("scripts/core", "tests"):
         (other / folder).mkdir(parents=True)
     broken = "raise RuntimeError('this file belongs to the other repository')\n"
-    for name in ("tasks.py", "scripts/__init__.py", "scripts/pipeline/__init__.py", "tests/conftest.py"):
+    for name in ("tasks.py", "scripts/__init__.py", "scripts/core/__init__.py", "tests/conftest.py"):
         (other / name).write_text(broken)
     (other / "tests" / "test_step.py").write_text(broken)
     (other / "pyproject.toml").write_text(

@@ -26,12 +26,12 @@ from pathlib import Path
 import matplotlib, numpy as np, skimage.data
 import tensorflow as tf
 from PIL import Image
-from scripts.training.backbone import InvertedBottleneckNet
+from scripts.modeling.backbone import InvertedBottleneckNet
 from scripts.training.inputs import normalize_pixels
-from scripts.training.torch_file import read_state_dict
-from scripts.training.weight_source import package_file
-from scripts.training.weights import prepare_weights, weights_prefix
-from scripts.training.zoo import zoo_entry
+from scripts.modeling.weight_files import read_state_dict
+from scripts.modeling.weight_sources import package_file
+from scripts.steps.pretrained import prepare_weights, weights_prefix
+from scripts.modeling.zoo import zoo_entry
 
 def classifier(model_id, side_px, convolution, norm, last):
     entry = zoo_entry(model_id)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from invoke import Collection, task
 
-from scripts.pipeline import overview
-from scripts.pipeline.step import Step, Tool, open_project
-from scripts.pipeline.typed import typed_count
+from scripts.core.step import Step, Tool, open_project
+from scripts.core.text import typed_count
+from scripts.tools import status as overview
 
 ROOT = Path(__file__).resolve().parent
 SETTINGS = open_project(ROOT)
@@ -31,7 +31,7 @@ def source_files(root, settings):
 
 def weight_files(root, settings):
     """Pre-trained weights of the user's on this machine."""
-    from scripts.training.weight_source import local_files
+    from scripts.modeling.weight_sources import local_files
 
     return local_files(root, settings.model.weights)
 
@@ -41,7 +41,7 @@ def openimages_settings(settings):
     return ["source.labels", "openimages"] if settings.source.kind == "openimages" else []
 
 
-@task(klass=Step, settings=["source.kind", openimages_settings], room="pictures/openimages",
+@task(klass=Step, settings=["source.kind", openimages_settings], room="data/openimages",
       outputs=["images/source/openimages/*", "images/source/openimages/train", "images/source/openimages/validation",
                "images/source/openimages/test"],
       tells=["list", "stats_only"], optional=["list"],
@@ -50,73 +50,73 @@ def openimages_settings(settings):
 def download(c, list="", stats_only=False):
     """01 Get pictures of Open Images, if source.kind = "openimages"."""
     if list or stats_only:
-        from scripts.pictures.openimages import show
+        from scripts.steps import download as show
 
         if stats_only:
             return show.show_stats(ROOT, SETTINGS.source.labels, SETTINGS.openimages)
         return show.list_classes(ROOT, "" if list is True else list, SETTINGS.source.labels, SETTINGS.openimages)
     if SETTINGS.source.kind != "openimages":
         return f"nothing to download: source.kind is {SETTINGS.source.kind}"
-    from scripts.pictures.openimages.download import download as run
+    from scripts.steps.download import download as run
 
     return run(ROOT, SETTINGS.source.labels, SETTINGS.openimages)
 
 
-@task(klass=Step, pre=[download], inputs=[source_files], settings=["source", "demo", "split"], room="pictures",
+@task(klass=Step, pre=[download], inputs=[source_files], settings=["source", "demo", "split"], room="data",
       outputs=["annotations/organize.json", "annotations/split.csv"], present=["images/train"])
 def organize(c):
     """02 Copy labelled pictures into images/train, images/validation and images/test."""
-    from scripts.pictures.organize import organize as run
+    from scripts.steps.organize import organize as run
 
     return run(ROOT, SETTINGS.source, SETTINGS.demo, SETTINGS.split)
 
 
 @task(klass=Step, pre=[organize], settings=["source.kind", "source.labels", "source.exif", "check", "model.id"],
       inputs=["images/train", "images/validation", "images/test", "annotations/organize.json"],
-      outputs=["annotations/check.json"], room="pictures", tells=["explain"], edits=["fix"], optional=["explain"],
+      outputs=["annotations/check.json"], room="data", tells=["explain"], edits=["fix"], optional=["explain"],
       help={"fix": "repair in images/ what needs no person", "explain": "say what a code means; alone: list all codes"})
 def check(c, fix=False, explain=""):
     """03 Find what would ruin training; errors stop here."""
-    from scripts.training.zoo import zoo_entry
+    from scripts.modeling.zoo import zoo_entry
 
     if explain:
-        from scripts.pictures.explain import explain as tell
+        from scripts.data.findings import explain as tell
 
         return tell("" if explain is True else explain)
     if fix:
-        from scripts.pictures.fix import fix as run
+        from scripts.steps.check import fix as run
     else:
-        from scripts.pictures.check import check as run
+        from scripts.steps.check import check as run
     return run(ROOT, SETTINGS.source, SETTINGS.check, zoo_entry(SETTINGS.model.id).input_px)
 
 
-@task(klass=Step, pre=[check], settings=["source.kind", "source.labels"], room="records",
+@task(klass=Step, pre=[check], settings=["source.kind", "source.labels"], room="data",
       inputs=["images/train/*.xml", "images/validation/*.xml", "images/test/*.xml", "annotations/check.json"],
       outputs=["annotations/label_map.pbtxt"])
 def labelmap(c):
     """04 Number the classes in annotations/label_map.pbtxt."""
-    from scripts.records.label_map import build_label_map
+    from scripts.data.label_map import build_label_map
 
     return build_label_map(ROOT, SETTINGS.source.labels, demo=SETTINGS.source.kind == "demo")
 
 
-@task(klass=Step, pre=[labelmap], room="records",
+@task(klass=Step, pre=[labelmap], room="data",
       inputs=["images/train", "images/validation", "images/test", "annotations/organize.json",
               "annotations/label_map.pbtxt"],
       outputs=["annotations/*_labels.csv", "annotations/csv.json"])
 def csv(c):
     """05 Write annotations/{train,validation,test}_labels.csv."""
-    from scripts.records.table import write_tables
+    from scripts.data.box_table import write_tables
 
     return write_tables(ROOT)
 
 
-@task(klass=Step, pre=[csv], room="records",
+@task(klass=Step, pre=[csv], room="data",
       inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", *PICTURES],
       outputs=["annotations/*.record-*"])
 def records(c):
     """06 Write the TFRecords that training reads."""
-    from scripts.records.records import write_records
+    from scripts.data.examples import write_records
 
     return write_records(ROOT)
 
@@ -125,8 +125,8 @@ def records(c):
       outputs=["pre_trained_model/*/*"])
 def pretrained(c):
     """07 Convert the pre-trained weights of the chosen model."""
-    from scripts.training.weights import prepare_weights
-    from scripts.training.zoo import zoo_entry
+    from scripts.modeling.zoo import zoo_entry
+    from scripts.steps.pretrained import prepare_weights
 
     return prepare_weights(zoo_entry(SETTINGS.model.id), ROOT, SETTINGS.model.weights)
 
@@ -136,7 +136,7 @@ def pretrained(c):
       outputs=["training/experiment.yaml", "training/configured.json"])
 def configure(c):
     """08 Write training/experiment.yaml, the Model Garden experiment."""
-    from scripts.training.configure import configure as run
+    from scripts.steps.configure import configure as run
 
     return run(ROOT, SETTINGS)
 
@@ -148,7 +148,7 @@ def configure(c):
       help={"finish": "accept the best checkpoint so far as the result"})
 def train(c, finish=False):
     """09 Train, or go on where training stopped."""
-    from scripts.training.train import train as run
+    from scripts.steps.train import train as run
 
     return run(ROOT, SETTINGS.model.id, SETTINGS.runtime, SETTINGS.train.patience, finish)
 
@@ -160,7 +160,7 @@ def train(c, finish=False):
                "eval/table.txt", "eval/errors.json", "eval/errors.csv"])
 def evaluate(c):
     """10 Score the checkpoint on the test pictures."""
-    from scripts.evaluation.evaluate import evaluate as run
+    from scripts.steps.evaluate import evaluate as run
 
     settings = SETTINGS.evaluate
     return run(ROOT, SETTINGS.export.checkpoint, settings.score_threshold, settings.max_detections, settings.miss_cost)
@@ -171,7 +171,7 @@ def evaluate(c):
       outputs=["inference/saved_model", "inference/labels.txt"])
 def export(c):
     """11 Export a SavedModel to inference/saved_model."""
-    from scripts.deploy.export import export as run
+    from scripts.steps.export import export as run
 
     return run(ROOT, SETTINGS.export.checkpoint, SETTINGS.evaluate.score_threshold)
 
@@ -183,7 +183,7 @@ def export(c):
       outputs=["tflite/*.tflite", "tflite/labels.txt", "tflite/metrics.json"])
 def tflite(c):
     """12 Convert to .tflite, measure every file, ship the one that passes."""
-    from scripts.deploy.tflite import make_tflite
+    from scripts.steps.tflite import make_tflite
 
     return make_tflite(ROOT, ROOT.name, SETTINGS)
 
@@ -217,7 +217,7 @@ def forget(c, step):
 @task(klass=Tool)
 def worker(c):
     """Join the training of several machines as number runtime.task_index; the first one types `invoke train`."""
-    from scripts.training.train import join
+    from scripts.steps.train import join
 
     return join(ROOT, SETTINGS.runtime)
 
@@ -225,7 +225,7 @@ def worker(c):
 @task(klass=Tool, help={"experimental": "also those whose COCO weights are archives that nobody of us fetched"})
 def models(c, experimental=False):
     """List the models: size, weights and licence, published AP, int8 file and its time."""
-    from scripts.training.models import models_table
+    from scripts.modeling.zoo import models_table
 
     return models_table(SETTINGS.model.id, experimental)
 
@@ -233,7 +233,7 @@ def models(c, experimental=False):
 @task(klass=Tool)
 def doctor(c):
     """Test the installation: versions, memory, disk, and the chosen model once."""
-    from scripts.training.doctor import doctor as run
+    from scripts.tools.doctor import doctor as run
 
     return run(ROOT, SETTINGS, ROOT / "requirements.txt")
 
@@ -246,8 +246,8 @@ def doctor(c):
             "every": "look at every Nth frame of a video"})
 def predict(c, path, also=None, model="", out="inference/predictions", threshold="", every="1"):
     """Detect objects in pictures and videos and draw them."""
-    from scripts.deploy.find import find_model
-    from scripts.deploy.predict import predict as run
+    from scripts.tools.predict import find_model
+    from scripts.tools.predict import predict as run
 
     files = [Path(one) for one in (path, *(also or ()))]
     return run(files, find_model(ROOT, model, SETTINGS.tflite.ship), ROOT / out, threshold, every)
@@ -257,7 +257,7 @@ def predict(c, path, also=None, model="", out="inference/predictions", threshold
       help={"path": "a .tflite file, of this project or any other", "json": "print JSON for programs"})
 def inspect(c, path, json=False):
     """Show what is in a .tflite: inputs, outputs, operations, weights, metadata, labels."""
-    from scripts.deploy.inspection import inspect as run
+    from scripts.tools.inspect import inspect as run
 
     return run(Path(path), json)
 
@@ -268,8 +268,8 @@ def inspect(c, path, json=False):
             "std": "the same", "rounds": "how often all files are measured in turns"})
 def benchmark(c, against, labels="", mean="", std="", rounds="5"):
     """Measure size, time, memory and AP of every .tflite, in turns."""
-    from scripts.deploy.benchmark import Foreign
-    from scripts.deploy.benchmark import benchmark as run
+    from scripts.tools.benchmark import Foreign
+    from scripts.tools.benchmark import benchmark as run
 
     foreign = Foreign([Path(each) for each in against], Path(labels) if labels else None, mean, std)
     return run(ROOT, SETTINGS, foreign, typed_count(rounds, "rounds", "5"))
@@ -279,8 +279,8 @@ def benchmark(c, against, labels="", mean="", std="", rounds="5"):
                         "model": "variant such as float16, or a .tflite file", "out": "folder to write"})
 def web(c, bundle="", model="", out="inference/web"):
     """Write a page that runs the detector in a browser, on pictures or the camera."""
-    from scripts.deploy.find import find_model
-    from scripts.deploy.web import make_web
+    from scripts.tools.predict import find_model
+    from scripts.tools.web import make_web
 
     return make_web(find_model(ROOT, model, SETTINGS.tflite.ship), Path(bundle) if bundle else None, ROOT / out)
 
@@ -290,8 +290,8 @@ def web(c, bundle="", model="", out="inference/web"):
             "split": "train, validation or test", "seed": "another number shows others", "out": "the PNG to write"})
 def preview(c, count="24", flagged="", split="", seed="0", out="annotations/preview.png"):
     """Draw pictures of images/ with their boxes on one sheet."""
-    from scripts.pictures.preview import preview as run
-    from scripts.records.label_map import class_numbers
+    from scripts.data.label_map import class_numbers
+    from scripts.tools.preview import preview as run
 
     return run(ROOT, ROOT / out, typed_count(count, "count", "24"), flagged, split,
                typed_count(seed, "seed", "7", least=0), class_numbers(ROOT))
@@ -301,7 +301,7 @@ def preview(c, count="24", flagged="", split="", seed="0", out="annotations/prev
       help={"split": "list only train, validation or test", "count": "entries of the list; 0: a tenth of the boxes"})
 def suspects(c, split="", count="0"):
     """List labels that look wrong to the trained detector, for people to work through."""
-    from scripts.evaluation.suspects import find_suspects
+    from scripts.tools.suspects import find_suspects
 
     return find_suspects(ROOT, SETTINGS.export.checkpoint, split, typed_count(count, "count", "50", least=0))
 
@@ -309,8 +309,8 @@ def suspects(c, split="", count="0"):
 @task(klass=Tool, help={"to": "coco, yolo or voc", "out": "folder to write; images/converted/FORMAT if not given"})
 def convert(c, to="", out=""):
     """Write the pictures of images/ with labels in another format, for other tools."""
-    from scripts.pictures.convert import convert as run
-    from scripts.records.label_map import LABEL_MAP, read_label_map
+    from scripts.data.label_map import LABEL_MAP, read_label_map
+    from scripts.tools.convert import convert as run
 
     ids = read_label_map(ROOT / LABEL_MAP) if (ROOT / LABEL_MAP).is_file() else {}
     return run(ROOT, to, ROOT / out if out else None, ids)
@@ -328,7 +328,7 @@ def runs(c, json=False):
       help={"a": "a run of `invoke runs`: its name, the beginning of it, `last` or `previous`", "b": "the same"})
 def compare(c, a, b):
     """Say whether run B is better than run A, worse or not distinguishable: `invoke compare previous last`."""
-    from scripts.evaluation.compare import compare as run
+    from scripts.tools.compare import compare as run
 
     return run(ROOT, a, b)
 
@@ -336,7 +336,7 @@ def compare(c, a, b):
 @task(klass=Tool)
 def report(c):
     """Write eval/report.html, a page that shows what was learned, and inference/MODEL_CARD.md."""
-    from scripts.report.report import make_report
+    from scripts.tools.report import make_report
 
     rows = [row for row in overview.status(STEPS) if row.state in ("stale", "interrupted")]
     return make_report(ROOT, [(row.name, row.reason) for row in rows])
@@ -345,7 +345,7 @@ def report(c):
 @task(klass=Tool, help={"port": "first port to try"})
 def tensorboard(c, port="6006"):
     """Show training and evaluation curves in the browser."""
-    from scripts.evaluation.board import open_tensorboard
+    from scripts.tools.tensorboard import open_tensorboard
 
     open_tensorboard(ROOT, typed_count(port, "port", "6006"))
 

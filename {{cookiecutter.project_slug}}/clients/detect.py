@@ -7,7 +7,7 @@ import sys
 import zipfile
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter  # or: from tflite_runtime.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter  # or the one of tflite_runtime.interpreter
 from PIL import Image, ImageOps
 
 

@@ -63,9 +63,9 @@ def rows_of_ours(path: Path, model: Path) -> tuple[tuple[int, int], list[dict]]:
     """The size in px of a picture and what `invoke predict` would write of it, without a threshold."""
     import numpy as np
 
-    from scripts.deploy.predict import detection_rows
+    from scripts.data.image_files import open_upright
     from scripts.deploy.reader import open_detector
-    from scripts.pictures.decode import open_upright
+    from scripts.tools.predict import detection_rows
 
     image, detector = open_upright(path.read_bytes()), open_detector(model)
     return image.size, detection_rows(detector.detect(np.asarray(image)), image.size, detector.labels, 0.0)

@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 from small_project import configure_small, settings_of, train_small
 
-from scripts.pictures.check import check
-from scripts.pictures.fix import fix
-from scripts.pictures.organize import organize
-from scripts.pipeline.tables import Check, Demo, Source, Split
+from scripts.core.schema import Check, Demo, Source, Split
+from scripts.steps.check import check, fix
+from scripts.steps.organize import organize
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a script: what the tests start would not hear Ctrl-C either.
@@ -129,11 +128,11 @@ def clean(project: Project) -> Project:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A project that went through every step up to `train`; tests must leave it as it is."""
-    from scripts.records.label_map import build_label_map
-    from scripts.records.records import write_records
-    from scripts.records.table import write_tables
-    from scripts.training.weights import prepare_weights
-    from scripts.training.zoo import zoo_entry
+    from scripts.data.box_table import write_tables
+    from scripts.data.examples import write_records
+    from scripts.data.label_map import build_label_map
+    from scripts.modeling.zoo import zoo_entry
+    from scripts.steps.pretrained import prepare_weights
 
     root = tmp_path_factory.mktemp("projet à moi")
     shutil.copy(Path(__file__).resolve().parent.parent / "detector.toml", root)
@@ -160,14 +159,14 @@ def undrawn(monkeypatch):
     """No diagrams: they take most of the time, and only some tests look at them."""
     from scripts.report.html import Html
 
-    for module in ("curves", "overview", "scores"):
+    for module in ("figures", "scores"):
         monkeypatch.setattr(f"scripts.report.{module}.diagram", lambda *_, **__: Html("<svg></svg>"))
 
 
 @pytest.fixture
 def package(tmp_path):
     """A folder that looks like the unpacked npm package @mediapipe/tasks-vision."""
-    from scripts.deploy.web import NEEDED
+    from scripts.tools.web import NEEDED
 
     folder = tmp_path / "package"
     for name in NEEDED:

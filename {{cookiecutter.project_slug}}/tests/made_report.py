@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from scripts.evaluation.scorer import evaluated, score
-from scripts.evaluation.threshold import SCORES
-from scripts.pipeline.files import write_json, write_text
-from scripts.records.table import COLUMNS
-from scripts.report.counts import RIGHT, WRONG, count
+from scripts.core.files import write_json, write_text
+from scripts.data.box_table import COLUMNS
+from scripts.evaluation.metrics import evaluated, score
+from scripts.evaluation.thresholds import SCORES
+from scripts.report.scores import RIGHT, WRONG, count
 
 CLASSES = ("apple", "crème brûlée")
 HOSTILE = ("</script><script>window.hacked=1</script>", "a\"b'c & <img src=x onerror='window.hacked=1'>", "é" * 90,

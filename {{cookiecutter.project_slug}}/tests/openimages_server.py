@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from scripts.pipeline.tables import Openimages
-from scripts.pipeline.transfer import Patience
+from scripts.core.schema import Openimages
+from scripts.core.transfer import Patience
 
 HEADER = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
 CLICKS = "".join(f",XClick{n}{axis}" for axis in "XY" for n in range(1, 5))

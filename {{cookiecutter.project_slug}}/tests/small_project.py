@@ -10,18 +10,18 @@ SMALL = {
 
 
 def settings_of(root, **changes):
-    from scripts.pipeline.settings import load_settings
+    from scripts.core.settings import load_settings
 
     return load_settings(root, SMALL | changes)
 
 
 def configure_small(root, **changes):
-    from scripts.training.configure import configure
+    from scripts.steps.configure import configure
 
     return configure(root, settings_of(root, **changes))
 
 
 def train_small(root, **options):
-    from scripts.training.train import train
+    from scripts.steps.train import train
 
     return train(root, "lite0-256", settings_of(root).runtime, **options)

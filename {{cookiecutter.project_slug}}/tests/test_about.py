@@ -6,11 +6,20 @@ import zipfile
 
 import pytest
 
-from scripts.deploy.about import About, advised, description, note_scores, read_about
-from scripts.deploy.packed_files import provenance_of, split_files, with_files, with_more_provenance
-from scripts.evaluation.threshold import Advice
-from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.files import sha256_file
+from scripts.core.files import sha256_file
+from scripts.core.text import DetectorError
+from scripts.deploy.metadata import (
+    About,
+    advised,
+    description,
+    note_scores,
+    provenance_of,
+    read_about,
+    split_files,
+    with_files,
+    with_more_provenance,
+)
+from scripts.evaluation.thresholds import Advice
 
 
 @pytest.mark.parametrize(

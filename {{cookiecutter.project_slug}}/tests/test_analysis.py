@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from independent import differences, figures_of_files
 from made_detections import made
 
-from scripts.evaluation.analysis import analyse, remarks
-from scripts.evaluation.certainty import cannot_tell
-from scripts.evaluation.confusion import confusion
-from scripts.evaluation.scorer import by_size, evaluated, precision_over_recall, score
+from scripts.evaluation.analysis import analyse, cannot_tell, remarks
+from scripts.evaluation.metrics import by_size, confusion, evaluated, precision_over_recall, score
 
 
 def agree(folder, truth, detections):

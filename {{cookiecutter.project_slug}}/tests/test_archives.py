@@ -9,9 +9,9 @@ import pytest
 from openimages_server import IMPATIENT, Server
 from torch_like import write_torch
 
-from scripts.pipeline.errors import DetectorError
-from scripts.training import archives
-from scripts.training.archives import cache_folder, cached, unpack
+from scripts.core.text import DetectorError
+from scripts.modeling import weight_sources as archives
+from scripts.modeling.weight_sources import cache_folder, cached, unpack
 
 CHECKPOINT = {"weights/ckpt-7.index": b"index", "weights/ckpt-7.data-00000-of-00001": bytes(range(256)) * 4000}
 

@@ -13,7 +13,7 @@ def trained_steps():
     import tf_keras
     from official.modeling.optimization import EMAConfig, OptimizationConfig
 
-    from scripts.training.detector import DetectorTask
+    from scripts.training.task import DetectorTask
 
     network = tf_keras.Sequential([tf_keras.layers.Dense(5, input_shape=(3,)), tf_keras.layers.BatchNormalization()])
     config = OptimizationConfig({"optimizer": {"type": "adam"}, "learning_rate": {"type": "constant"},

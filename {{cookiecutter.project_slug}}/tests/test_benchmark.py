@@ -7,9 +7,9 @@ import pytest
 from made_tflite import described, made
 from PIL import Image
 
-from scripts.deploy.benchmark_table import benchmark_table
-from scripts.deploy.clock import measure
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.deploy.measure import measure
+from scripts.tools.benchmark import benchmark_table
 
 TIMES = {"median": 5.0, "p90": 7.25, "lowest_round": 4.1, "highest_round": 6.0}
 MEMORY = {"process_bytes": 60_000_000, "model_bytes": 20_000_000}
@@ -88,7 +88,7 @@ def test_a_file_that_cannot_run_is_refused_in_one_line(tmp_path):
 
 
 def test_nothing_measured_yet_is_said(tmp_path):
-    from scripts.deploy.benchmark import Foreign, benchmark
+    from scripts.tools.benchmark import Foreign, benchmark
 
     with pytest.raises(DetectorError, match="no file was measured yet: .*run `invoke tflite`"):
         benchmark(tmp_path, None, Foreign(), 1)
@@ -101,11 +101,11 @@ def root(tmp_path, project):
     """A project whose pictures show the colours of the tiny detector, and that detector as its int8 file."""
     from tiny_tflite import CELLS, LABELS, picture, tiny_tflite
 
+    from scripts.core.files import sha256_file, write_json
+    from scripts.data.box_table import write_tables
+    from scripts.data.examples import write_records
+    from scripts.data.label_map import build_label_map
     from scripts.deploy.metadata import with_metadata
-    from scripts.pipeline.files import sha256_file, write_json
-    from scripts.records.label_map import build_label_map
-    from scripts.records.records import write_records
-    from scripts.records.table import write_tables
 
     step = 96 // CELLS
     for number, split in enumerate(("train", "validation", "test", "test", "test")):
@@ -148,7 +148,7 @@ def shuffled(network):
 def test_ours_and_a_foreign_file_are_measured_and_scored(root, settings, tmp_path, capsys):
     from tiny_tflite import edited, tiny_tflite
 
-    from scripts.deploy.benchmark import Foreign, benchmark
+    from scripts.tools.benchmark import Foreign, benchmark
 
     other = tmp_path / "other.tflite"
     other.write_bytes(edited(tiny_tflite("int8"), shuffled))
@@ -175,7 +175,7 @@ def test_ours_and_a_foreign_file_are_measured_and_scored(root, settings, tmp_pat
 def test_a_foreign_file_that_knows_some_classes_is_compared_on_those(root, settings, tmp_path):
     from tiny_tflite import tiny_tflite
 
-    from scripts.deploy.benchmark import Foreign, benchmark
+    from scripts.tools.benchmark import Foreign, benchmark
 
     other = tmp_path / "other.tflite"
     other.write_bytes(tiny_tflite("int8"))
@@ -193,7 +193,7 @@ def test_a_foreign_file_that_knows_some_classes_is_compared_on_those(root, setti
 
 @pytest.mark.slow
 def test_a_foreign_file_without_a_class_of_ours_is_refused(root, settings, tmp_path):
-    from scripts.deploy.benchmark import Foreign, benchmark
+    from scripts.tools.benchmark import Foreign, benchmark
 
     path = tmp_path / "other.tflite"
     path.write_bytes(described(made(), ["cat", "dog", "bird"]))

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 from made_detections import made
 
-from scripts.deploy.tflite import TfliteCounts, passes, what_to_try
-from scripts.evaluation.bootstrap import ap_drop_interval, ap_intervals
-from scripts.evaluation.scorer import score
+from scripts.evaluation.intervals import ap_drop_interval, ap_intervals
+from scripts.evaluation.metrics import score
+from scripts.steps.tflite import TfliteCounts, passes, what_to_try
 
 
 def labelled(pictures: int):

@@ -5,13 +5,13 @@ import json
 import pytest
 from small_project import configure_small, settings_of
 
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_missing_checkpoint_names_those_there_are(trained):
-    from scripts.evaluation.model import checkpoint_path
+    from scripts.evaluation.detector import checkpoint_path
 
     assert checkpoint_path(trained, "last").name == "average_weights-2"
     with pytest.raises(DetectorError, match=r"no checkpoint '7' \(steps there: 2\)"):
@@ -22,8 +22,8 @@ def test_training_sees_a_picture_as_validation_does(trained):
     """Without augmentation the small picture kept in memory gives what the library's parser gives, boxes too."""
     import numpy as np
 
-    from scripts.training import detector
-    from scripts.training.experiment import read_experiment, with_absolute_paths
+    from scripts.modeling.experiment import read_experiment, with_absolute_paths
+    from scripts.training import task as detector
 
     configure_small(trained, INVOKE_TRAIN_AUGMENT="none")
     config = with_absolute_paths(read_experiment(trained / "training/experiment.yaml"), trained).task
@@ -46,9 +46,9 @@ def test_training_sees_a_picture_as_validation_does(trained):
 def test_equalized_weights_compute_the_same(trained):
     import numpy as np
 
-    from scripts.deploy.convert import calibration_pictures
-    from scripts.deploy.equalize import equalize, stream_reach
-    from scripts.evaluation.model import load_model
+    from scripts.deploy.conversion import calibration_pictures
+    from scripts.deploy.quantization import equalize, stream_reach
+    from scripts.evaluation.detector import load_model
 
     model = load_model(trained, "best")
     pictures = calibration_pictures(trained, model.input_px, 4)
@@ -62,10 +62,10 @@ def test_equalized_weights_compute_the_same(trained):
 
 
 def test_evaluate_export_and_tflite_agree_on_disk(copy):
-    from scripts.deploy.export import export
-    from scripts.deploy.tflite import make_tflite
-    from scripts.evaluation.evaluate import evaluate
-    from scripts.pipeline.files import sha256_file
+    from scripts.core.files import sha256_file
+    from scripts.steps.evaluate import evaluate
+    from scripts.steps.export import export
+    from scripts.steps.tflite import make_tflite
 
     settings = settings_of(copy)
     evaluate(copy, "best", 0.01, 100, 1.0)
@@ -79,8 +79,8 @@ def test_evaluate_export_and_tflite_agree_on_disk(copy):
 
 
 def test_a_file_that_lost_too_much_is_put_aside(copy):
-    from scripts.deploy import tflite
-    from scripts.evaluation.evaluate import evaluate
+    from scripts.steps import tflite
+    from scripts.steps.evaluate import evaluate
 
     evaluate(copy, "best", 0.01, 100, 1.0)
     metrics = json.loads((copy / "eval/metrics.json").read_text("utf-8")) | {"AP": 0.9}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from scripts.pictures.findings import CATALOGUE
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data.findings import CATALOGUE
 
 
 def run(project, **settings) -> list[tuple[str, str, int]]:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from scripts.pictures.rules import whole
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data import rules as whole
 
 BIG, SMALL = ("apple", (2, 2, 58, 38)), ("apple", (5, 5, 30, 20))
 

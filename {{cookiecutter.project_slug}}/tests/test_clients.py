@@ -23,10 +23,10 @@ def test_the_reader_has_under_forty_lines_and_imports_nothing_of_the_project():
 def test_it_finds_what_our_reader_finds(tmp_path, variant, size_px, turn):
     import numpy as np
 
+    from scripts.data.image_files import open_upright
     from scripts.deploy.metadata import with_metadata
-    from scripts.deploy.predict import detection_rows
     from scripts.deploy.reader import TfliteDetector
-    from scripts.pictures.decode import open_upright
+    from scripts.tools.predict import detection_rows
 
     model, photo = tmp_path / "détecteur 1.tflite", tmp_path / "ю a.png"
     about = {"name": "n", "description": "d", "author": "a", "licence": "l", "provenance": {}}
@@ -54,7 +54,7 @@ def test_it_finds_what_our_reader_finds(tmp_path, variant, size_px, turn):
 def test_its_resize_is_that_of_training(monkeypatch):
     import numpy as np
 
-    from scripts.deploy.resize import stretch
+    from scripts.deploy.reader import stretch
 
     monkeypatch.syspath_prepend(CLIENT.parent)
     from detect import detect

@@ -12,12 +12,12 @@ from conftest import picture_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.pictures.convert import WRITERS, convert
-from scripts.pictures.dataset import Box, Picture
-from scripts.pictures.formats.registry import read_label_file
-from scripts.pictures.formats.voc import FLAGS, voc_xml
-from scripts.pictures.formats.yolo_names import name_classes
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data.dataset import Box, Picture
+from scripts.data.formats.voc import FLAGS, voc_xml
+from scripts.data.formats.yolo import name_classes
+from scripts.data.pairing import read_label_file
+from scripts.tools.convert import WRITERS, convert
 
 SUFFIX_OF = {"coco": ".json", "yolo": ".txt", "voc": ".xml"}
 NAMES = ["apple", "bell pepper", "Kitchen & dining room table", 'a "quoted" name', "it's", "Äpfel", "林檎", "🍎",

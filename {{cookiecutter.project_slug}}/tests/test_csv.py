@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from scripts.pipeline.errors import DetectorError
-from scripts.records.label_map import build_label_map
-from scripts.records.table import read_table, table_path, write_tables
+from scripts.core.text import DetectorError
+from scripts.data.box_table import read_table, table_path, write_tables
+from scripts.data.label_map import build_label_map
 
 HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax,difficult,truncated,occluded,group_of,is_crowd"
 

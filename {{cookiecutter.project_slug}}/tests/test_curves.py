@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from scripts.evaluation.scorer import evaluated, score
-from scripts.training.curves import THRESHOLDS, average_precisions, pr_counts
+from scripts.evaluation.metrics import evaluated, score
+from scripts.training.summaries import THRESHOLDS, average_precisions, pr_counts
 
 APPLE, PEAR, PLUM = 1, 2, 3
 

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.pictures.demo import draw_demo, draw_picture
-from scripts.pictures.demo_fruit import FRUIT
-from scripts.pictures.demo_scene import CLASSES, draw_scene
-from scripts.pictures.demo_stamp import Stamp
-from scripts.pictures.demo_things import PLATE, THINGS
-from scripts.pictures.formats.voc import read_voc
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data.demo.objects import FRUIT, PLATE, THINGS
+from scripts.data.demo.painting import Stamp
+from scripts.data.demo.scene import CLASSES, draw_demo, draw_picture, draw_scene
+from scripts.data.formats.voc import read_voc
 
 SIZE_PX = 96
 
@@ -124,7 +122,7 @@ def test_second_run_draws_nothing_and_a_damaged_file_is_drawn_again(tmp_path):
 
 
 def test_worker_processes_draw_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("scripts.pictures.demo.SMALLEST_POOL", 1)
+    monkeypatch.setattr("scripts.data.demo.scene.SMALLEST_POOL", 1)
     draw_demo(tmp_path, 2, SIZE_PX, 7)
     name, jpeg, xml = draw_picture(1, SIZE_PX, 7)
     assert (tmp_path / f"{name}.jpg").read_bytes() == jpeg

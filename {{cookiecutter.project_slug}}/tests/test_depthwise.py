@@ -9,7 +9,7 @@ tf = pytest.importorskip("tensorflow")
 
 @pytest.mark.parametrize(("size", "stride"), [(8, 1), (16, 2), (7, 1), (7, 2), (2, 1), (1, 2)])
 def test_a_filter_in_two_parts_has_the_gradient_of_the_whole(size, stride):
-    from scripts.training.depthwise import filter_gradient
+    from scripts.modeling.hooks import filter_gradient
 
     x = tf.random.stateless_normal([2, size, size, 6], [1, size])
     upstream = tf.random.stateless_normal([2, -(-size // stride), -(-size // stride), 6], [2, size])
@@ -28,8 +28,8 @@ def float64():
 
 
 def test_a_network_learns_the_same_and_is_left_as_it_was(float64):
-    from scripts.training.backbone import InvertedBottleneckNet
-    from scripts.training.depthwise import quick_gradients
+    from scripts.modeling.backbone import InvertedBottleneckNet
+    from scripts.modeling.hooks import quick_gradients
 
     tf.keras.utils.set_random_seed(1)
     model = InvertedBottleneckNet("lite0", frozen_groups=3)

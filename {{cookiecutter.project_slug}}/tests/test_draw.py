@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.pictures.draw import class_colour, contact_sheet, draw_detections
+from scripts.data.drawing import class_colour, contact_sheet, draw_detections
 
 GREY = (128, 128, 128)
 

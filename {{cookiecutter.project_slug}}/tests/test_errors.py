@@ -6,9 +6,8 @@ import random
 
 import pytest
 
-from scripts.evaluation.errors import write_errors
-from scripts.evaluation.scorer import score
-from scripts.evaluation.tide import CAUSES, analyse, gains, mended
+from scripts.evaluation.errors import CAUSES, analyse, gains, mended, write_errors
+from scripts.evaluation.metrics import score
 
 BOX = [100, 100, 100, 100]  # x, y, width, height in pixels
 HALF_OFF = [150, 100, 100, 100]  # IoU 1/3 with BOX
@@ -146,7 +145,7 @@ def test_without_any_box_nothing_can_be_gained_and_nothing_found_costs_all():
 @pytest.fixture
 def labelled(project):
     """A project whose source labels two apples in one test picture, on lines 8 and 17, organized and numbered."""
-    from scripts.records.label_map import build_label_map
+    from scripts.data.label_map import build_label_map
 
     for split in ("train", "validation", "test"):
         project.add(f"{split}/{split}.jpg", [("apple", (5, 5, 25, 25)), ("apple", (30, 5, 50, 25))])

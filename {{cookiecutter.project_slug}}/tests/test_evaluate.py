@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 def moved_boxes(root, model, score_threshold, max_detections, split="test"):
     """Most labelled boxes of a split, moved a little: two steps of training find nothing."""
-    from scripts.evaluation.groundtruth import coco_groundtruth
+    from scripts.evaluation.detections import coco_groundtruth
 
     dice, truth = random.Random(7), coco_groundtruth(root, split)
     for row in truth["annotations"]:
@@ -21,7 +21,7 @@ def moved_boxes(root, model, score_threshold, max_detections, split="test"):
 
 
 def test_the_written_files_give_pycocotools_the_written_figures(copy, monkeypatch, capsys):
-    from scripts.evaluation import evaluate
+    from scripts.steps import evaluate
 
     monkeypatch.setattr(evaluate, "checkpoint_detections", moved_boxes)
     evaluate.evaluate(copy, "best", 0.01, 100, 1.0)

@@ -18,7 +18,7 @@ def board(trained, tmp_path_factory):
     """A project of several evaluations and a score on the test pictures."""
     import shutil
 
-    from scripts.evaluation.evaluate import evaluate
+    from scripts.steps.evaluate import evaluate
 
     root = shutil.copytree(trained, tmp_path_factory.mktemp("board") / "project")
     configure_small(root, INVOKE_TRAIN_EPOCHS="8")
@@ -29,7 +29,7 @@ def board(trained, tmp_path_factory):
 
 def truth(root, split):
     """Boxes to find by class name, and names of pictures, of a split."""
-    from scripts.evaluation.groundtruth import coco_groundtruth
+    from scripts.evaluation.detections import coco_groundtruth
 
     found = coco_groundtruth(root, split)
     names = {category["id"]: category["name"] for category in found["categories"]}

@@ -4,10 +4,9 @@ import re
 
 import pytest
 
-from scripts.pictures.explain import explain
-from scripts.pictures.explanations import EXPLANATIONS
-from scripts.pictures.findings import CATALOGUE
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data.explanations import EXPLANATIONS
+from scripts.data.findings import CATALOGUE, explain
 
 
 @pytest.mark.parametrize("code", CATALOGUE)

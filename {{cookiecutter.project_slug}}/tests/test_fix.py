@@ -6,9 +6,9 @@ import json
 import pytest
 from PIL import Image
 
-from scripts.pictures.fixing import apply as applying
-from scripts.pictures.formats.voc import read_voc
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data import fixes as applying
+from scripts.data.formats.voc import read_voc
 
 GOOD = ("apple", (5, 5, 30, 20))
 FIXES = "annotations/fixes.json"

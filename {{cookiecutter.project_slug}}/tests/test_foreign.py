@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from made_tflite import BLUE, GREEN, HEIGHT, RED, ROLES, WIDTH, described, made
 
-from scripts.deploy.foreign import ForeignDetector
-from scripts.deploy.foreign_labels import class_map, read_labels, without_background
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.deploy.third_party import ForeignDetector, class_map, read_labels, without_background
 
 NAMES = ["red", "green", "blue"]
 SIGNATURE = {"detection_scores": "scores", "num_detections": "count", "detection_boxes": "boxes",

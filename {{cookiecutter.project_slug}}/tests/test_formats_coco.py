@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from scripts.pictures.dataset import LabelError, NotALabelError
-from scripts.pictures.formats.coco import read
+from scripts.data.dataset import LabelError, NotALabelError
+from scripts.data.formats.coco import read
 
 
 def write(tmp_path, content, indent=None):

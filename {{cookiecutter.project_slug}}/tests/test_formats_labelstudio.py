@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from scripts.pictures.dataset import LabelError, NotALabelError
-from scripts.pictures.formats.labelstudio import picture_reference, read
+from scripts.data.dataset import LabelError, NotALabelError
+from scripts.data.formats.labelstudio import picture_reference, read
 
 
 def write(tmp_path, content, indent=None):

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from scripts.pictures.dataset import LabelError, NotALabelError
-from scripts.pictures.formats.oidv4 import read
-from scripts.pictures.formats.registry import read_label_file
+from scripts.data.dataset import LabelError, NotALabelError
+from scripts.data.formats.oidv4 import read
+from scripts.data.pairing import read_label_file
 
 
 def write(tmp_path, text, name="Bell pepper/Label/a.txt"):

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from scripts.pictures.dataset import LabelError, NotALabelError
-from scripts.pictures.formats.table import read
+from scripts.data.dataset import LabelError, NotALabelError
+from scripts.data.formats.csv_table import read
 
 TUTORIAL = "filename,width,height,class,xmin,ymin,xmax,ymax"
 OPEN_IMAGES = (

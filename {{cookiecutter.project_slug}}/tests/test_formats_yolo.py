@@ -4,9 +4,8 @@ import math
 
 import pytest
 
-from scripts.pictures.dataset import LabelFile, NotALabelError
-from scripts.pictures.formats.yolo import read
-from scripts.pictures.formats.yolo_names import name_classes
+from scripts.data.dataset import LabelFile, NotALabelError
+from scripts.data.formats.yolo import name_classes, read
 
 
 def write(tmp_path, text, name="a.txt"):

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from scripts.pictures.draw import class_colour
-from scripts.training.gallery import PANEL_PX, choose, side_by_side
+from scripts.data.drawing import class_colour
+from scripts.training.summaries import PANEL_PX, choose, side_by_side
 
 PICTURE = Image.new("RGB", (PANEL_PX, 240), (128, 128, 128))
 

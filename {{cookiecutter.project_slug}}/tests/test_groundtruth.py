@@ -2,9 +2,9 @@
 
 import pytest
 
-from scripts.pictures.dataset import Box, Picture
-from scripts.pipeline.errors import DetectorError
-from scripts.records.label_map import write_label_map
+from scripts.core.text import DetectorError
+from scripts.data.dataset import Box, Picture
+from scripts.data.label_map import write_label_map
 
 pytestmark = pytest.mark.slow
 IDS = {"apple": 1, "пиво": 4}
@@ -15,7 +15,7 @@ def root(project):
     """A project whose test split has two pictures: one with a box of each flag, one without boxes."""
     import tensorflow as tf
 
-    from scripts.records.example import example_bytes
+    from scripts.data.examples import example_bytes
 
     root = project.root
     write_label_map(root / "annotations/label_map.pbtxt", {number: name for name, number in IDS.items()})
@@ -34,7 +34,7 @@ def root(project):
 
 
 def test_boxes_come_back_as_they_were_labelled(root):
-    from scripts.evaluation.groundtruth import coco_groundtruth
+    from scripts.evaluation.detections import coco_groundtruth
 
     truth = coco_groundtruth(root, "test")
     assert truth["images"] == [
@@ -50,7 +50,7 @@ def test_boxes_come_back_as_they_were_labelled(root):
 
 
 def test_pictures_are_given_with_the_bytes_of_their_file(root, project):
-    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
+    from scripts.evaluation.detections import decode_rgb, record_pictures
 
     pictures = list(record_pictures(root, "test"))
     assert [picture.image_id for picture in pictures] == [12, 3]
@@ -59,7 +59,7 @@ def test_pictures_are_given_with_the_bytes_of_their_file(root, project):
 
 
 def test_missing_records_and_unknown_classes_are_named(root):
-    from scripts.evaluation.groundtruth import coco_groundtruth
+    from scripts.evaluation.detections import coco_groundtruth
 
     with pytest.raises(DetectorError, match="invoke records"):
         coco_groundtruth(root, "validation")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from made_tflite import described, made
 
-from scripts.deploy.inspection import inspect, inspection
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.tools.inspect import inspect, inspection
 
 NAMES = ["person", "traffic light", "кошка"]
 

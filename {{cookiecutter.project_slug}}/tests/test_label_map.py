@@ -2,9 +2,8 @@
 
 import pytest
 
-from scripts.pipeline.errors import DetectorError
-from scripts.records.label_map import build_label_map, read_label_map, write_label_map
-from scripts.records.text_format import TextFormatError
+from scripts.core.text import DetectorError
+from scripts.data.label_map import TextFormatError, build_label_map, read_label_map, write_label_map
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from scripts.pictures.formats.voc import read_voc
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data.formats.voc import read_voc
 
 YOLO_LINE = "0 0.5 0.5 0.5 0.5\n"
 

@@ -5,7 +5,7 @@ from by_hand import APPLE, BOX, DETECTIONS, PEAR, TRUTHS, found, groundtruth, ma
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.evaluation.matching import match
+from scripts.evaluation.metrics import match
 
 
 def test_a_box_is_found_once_and_best_first():

@@ -6,8 +6,8 @@ import random
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from scripts.pictures.decode import inspect_bytes
-from scripts.pictures.near import near_groups, signature
+from scripts.data.duplicates import near_groups, signature
+from scripts.data.image_files import inspect_bytes
 
 SIZE = (320, 240)
 

@@ -25,13 +25,12 @@ from openimages_server import (
     settings,
 )
 
-from scripts.pictures.openimages.choose import seeded_order
-from scripts.pictures.openimages.download import download
-from scripts.pictures.openimages.fetch import why_no_jpeg
-from scripts.pictures.openimages.show import list_classes, show_stats
-from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.rules import toml
-from scripts.pipeline.settings import TABLES
+from scripts.core.schema import toml
+from scripts.core.settings import TABLES
+from scripts.core.text import DetectorError
+from scripts.data.openimages.catalog import seeded_order
+from scripts.data.openimages.fetch import why_no_jpeg
+from scripts.steps.download import download, list_classes, show_stats
 
 FOLDER = "images/source/openimages"
 PROJECT = Path(__file__).resolve().parent.parent
@@ -178,7 +177,7 @@ def test_the_choice_is_the_same_everywhere_and_grows_with_the_limit(world):
 
 def test_the_order_does_not_depend_on_pythons_hashes_or_on_other_pictures():
     ids = [f"{number:04x}" for number in range(50)]
-    code = "from scripts.pictures.openimages.choose import seeded_order as o; " \
+    code = "from scripts.data.openimages.catalog import seeded_order as o; " \
            "print(o({f'{n:04x}' for n in range(50)}, 7))"
     printed = {subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True,
                               env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(PROJECT)}).stdout.strip()

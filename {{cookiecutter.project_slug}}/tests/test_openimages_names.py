@@ -3,9 +3,15 @@
 import pytest
 from openimages_server import APPLE, CAR, NAMES, PEPPER, SQUASH, TAXI
 
-from scripts.pictures.openimages.classes import RENAMED, matching, nearest, read_class_names, resolve
-from scripts.pictures.openimages.hierarchy import owners
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data.openimages.catalog import (
+    RENAMED,
+    matching,
+    nearest,
+    owners,
+    read_class_names,
+    resolve,
+)
 
 
 @pytest.mark.parametrize(

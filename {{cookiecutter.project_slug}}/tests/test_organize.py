@@ -5,8 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from scripts.pictures.formats.voc import read_voc
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data.formats.voc import read_voc
 
 
 def test_pictures_are_paired_in_any_layout_and_any_case(project):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from scripts.pictures.formats.voc import read_voc
+from scripts.data.formats.voc import read_voc
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from mediapipe_client import mediapipe_detector, rows_of
 from parity import same_share
 
-from scripts.deploy.resize import stretch
+from scripts.deploy.reader import stretch
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +27,8 @@ def lively(trained):
     """
     import numpy as np
 
-    from scripts.deploy.convert import calibration_pictures
-    from scripts.evaluation.model import load_model
+    from scripts.deploy.conversion import calibration_pictures
+    from scripts.evaluation.detector import load_model
 
     model = load_model(trained, "best")
     classifier = model.network.head._classifier
@@ -49,7 +49,7 @@ def lively(trained):
 def seen(lively, trained):
     """Three test pictures, and what the checkpoint finds in each."""
     from scripts.deploy.reader import first_slots
-    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
+    from scripts.evaluation.detections import decode_rgb, record_pictures
 
     pictures = [decode_rgb(picture.encoded) for picture in list(record_pictures(trained, "test"))[:3]]
     found = [first_slots(*(part.numpy() for part in lively.detect(stretch(rgb, lively.input_px)[None], 0.3)))
@@ -61,14 +61,11 @@ def seen(lively, trained):
 @pytest.fixture(scope="module")
 def files(lively, trained, tmp_path_factory):
     """The network as every kind of file."""
-    from scripts.deploy.convert import anchors_yxhw, calibration_pictures, convert
-    from scripts.deploy.equalize import equalize
+    from scripts.deploy.conversion import CALIBRATED, anchors_yxhw, calibration_pictures, convert
     from scripts.deploy.metadata import with_metadata
-    from scripts.deploy.qat import QuantisationAware
-    from scripts.deploy.qat_network import quantised_network
-    from scripts.deploy.variants import CALIBRATED
-    from scripts.evaluation.model import DETECTIONS
-    from scripts.training.experiment import SUPPRESSION_IOU
+    from scripts.deploy.quantization import QuantisationAware, equalize, quantised_network
+    from scripts.evaluation.detector import DETECTIONS
+    from scripts.modeling.experiment import SUPPRESSION_IOU
 
     calibration = calibration_pictures(trained, lively.input_px, 8)
     decoding = {"decoding": {"score_threshold": 0.3, "suppression_iou": SUPPRESSION_IOU, "max_detections": DETECTIONS}}
@@ -97,8 +94,8 @@ def share(seen, detect, score_tolerance) -> float:
 def test_the_saved_model_finds_what_the_checkpoint_finds(lively, seen, tmp_path):
     import tensorflow as tf
 
-    from scripts.deploy.export import detection_module
     from scripts.deploy.reader import SavedModelDetector
+    from scripts.steps.export import detection_module
 
     module = detection_module(lively, 0.3)
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
@@ -123,8 +120,8 @@ def test_the_raw_file_finds_what_the_finished_one_finds(files, seen):
 
 def test_the_page_for_browsers_refuses_the_raw_file(files, package, tmp_path):
     """MediaPipe would suppress in another way than what was scored."""
-    from scripts.deploy.web import make_web
-    from scripts.pipeline.errors import DetectorError
+    from scripts.core.text import DetectorError
+    from scripts.tools.web import make_web
 
     with pytest.raises(DetectorError, match="in another way than was measured"):
         make_web(files["int8_raw"], package, tmp_path / "page")
@@ -221,9 +218,9 @@ def test_mediapipe_reads_the_raw_file_by_its_anchors(files, seen):
 
 
 def test_int8_qat_trains_on_and_leaves_the_statistics(trained):
-    from scripts.deploy.convert import calibration_pictures
-    from scripts.deploy.qat import quantisation_aware
-    from scripts.evaluation.model import load_model
+    from scripts.deploy.conversion import calibration_pictures
+    from scripts.deploy.quantization import quantisation_aware
+    from scripts.evaluation.detector import load_model
 
     def weights(share):
         model = load_model(trained, "best")

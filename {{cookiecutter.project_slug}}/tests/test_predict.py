@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from tiny_tflite import LABELS, picture, tiny_tflite
 
-from scripts.deploy.predict import detection_rows, predict
+from scripts.core.text import DetectorError
 from scripts.evaluation.detections import Detections
-from scripts.pipeline.errors import DetectorError
+from scripts.tools.predict import detection_rows, predict
 
 
 def save(path, cells, side_px=160, exif=0, **options):
@@ -114,7 +114,7 @@ def test_missing_things_are_named_in_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_the_advised_threshold_holds_when_none_is_given(tmp_path, model):
-    from scripts.deploy.packed_files import with_more_provenance
+    from scripts.deploy.metadata import with_more_provenance
 
     path = save(tmp_path / "a.png", {(0, 0): 0})
     plain = predict([path], model, tmp_path / "out")

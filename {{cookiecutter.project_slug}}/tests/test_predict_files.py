@@ -2,12 +2,11 @@
 
 import pytest
 
-from scripts.deploy.find import copy_targets, find_files, find_model
-from scripts.deploy.results import results
-from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.files import write_json
-from scripts.pipeline.typed import typed_number
-from scripts.records.table import read_table
+from scripts.core.files import write_json
+from scripts.core.text import DetectorError, typed_number
+from scripts.data.box_table import read_table
+from scripts.deploy.video import results
+from scripts.tools.predict import copy_targets, find_files, find_model
 
 FOUND = {"class": 'a "b", c\u2028d', "class_id": 1, "score": 0.75, "box_xyxy_px": [1.0, 2.5, 30.0, 40.25]}
 ROWS = [

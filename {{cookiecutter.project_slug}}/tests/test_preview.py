@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.pictures.dataset import Box
-from scripts.pictures.draw import class_colour
-from scripts.pictures.preview import preview, visible_edges_px
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data.dataset import Box
+from scripts.data.drawing import class_colour
+from scripts.tools.preview import preview, visible_edges_px
 
 
 @pytest.fixture
 def sheets(project, monkeypatch):
     """A function that runs `preview` and gives its line, the sheet, and the captions on it."""
-    from scripts.pictures import preview as module
+    from scripts.tools import preview as module
 
     def run(count=24, flagged="", split="", seed=0, out="annotations/preview.png", ids=None):
         captions = []
@@ -92,7 +92,7 @@ DEFECTS = [
 
 @pytest.mark.parametrize(("name", "corners", "code", "note"), DEFECTS)
 def test_a_broken_box_is_drawn_with_what_is_wrong_with_it(sheets, monkeypatch, name, corners, code, note):
-    from scripts.pictures import preview as module
+    from scripts.tools import preview as module
 
     drawn = []
     original = module.draw_detections
@@ -113,7 +113,7 @@ def test_edges_are_in_order_and_near_the_picture():
 
 
 def test_a_crowded_picture_is_not_hidden_by_its_names(sheets, monkeypatch):
-    from scripts.pictures import preview as module
+    from scripts.tools import preview as module
 
     drawn = []
     original = module.draw_detections
@@ -192,7 +192,7 @@ def test_no_pictures(sheets):
 
 def test_many_boxes_from_one_label_file_are_told_apart_by_line(project):
     """Entries of `organize.json` that share a label file, as COCO has it."""
-    from scripts.pictures.flagged import findings_by_picture
+    from scripts.tools.preview import findings_by_picture
 
     for split, name in (("train", "a"), ("train", "b"), ("test", "c")):
         path = project.root / "images" / split / f"{name}.jpg"
@@ -211,7 +211,7 @@ def test_many_boxes_from_one_label_file_are_told_apart_by_line(project):
 
 
 def test_memory_does_not_grow_with_the_size_of_a_picture(project, tmp_path):
-    from scripts.pictures.decode import open_shrunk
+    from scripts.data.image_files import open_shrunk
 
     path = Path(tmp_path / "big.jpg")
     Image.new("RGB", (6000, 4000), (10, 200, 30)).save(path)

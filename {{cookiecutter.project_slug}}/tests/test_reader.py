@@ -8,7 +8,7 @@ import pytest
 from mediapipe_client import mediapipe_detections
 from tiny_tflite import CELLS, COLOURS, LABELS, SIDE_PX, SLOTS, edited, picture, tiny_tflite
 
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
 
 pytestmark = pytest.mark.slow
 ABOUT = {"name": "tiny", "description": "Сортировка", "author": "Ää", "licence": "MIT"}
@@ -188,7 +188,7 @@ def test_resize_is_that_of_training(height_px, width_px, side_px):
     import numpy as np
     import tensorflow as tf
 
-    from scripts.deploy.resize import stretch
+    from scripts.deploy.reader import stretch
 
     rgb = np.random.default_rng(1).integers(0, 256, (height_px, width_px, 3), np.uint8)
     expected = tf.image.resize(rgb, [side_px, side_px], method="bilinear", antialias=False).numpy()

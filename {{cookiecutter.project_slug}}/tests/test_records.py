@@ -4,10 +4,10 @@ import hashlib
 
 import pytest
 
-from scripts.pipeline.errors import DetectorError
-from scripts.records.label_map import build_label_map
-from scripts.records.records import record_files, write_records
-from scripts.records.table import write_tables
+from scripts.core.text import DetectorError
+from scripts.data.box_table import write_tables
+from scripts.data.examples import record_files, write_records
+from scripts.data.label_map import build_label_map
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +110,7 @@ def test_a_damaged_picture_that_only_pillow_reads_is_found_before_training(proje
 
 def test_large_sets_are_sharded_and_older_shards_removed(project, monkeypatch):
     prepare(project)
-    monkeypatch.setattr("scripts.records.records.SHARD_BYTES", 600)
+    monkeypatch.setattr("scripts.data.examples.SHARD_BYTES", 600)
     write_records(project.root)
     assert len(record_files(project.root, "train")) > 1 and len(read_back(project, "train")) == 3
     monkeypatch.undo()
@@ -140,7 +140,7 @@ def test_what_changed_since_is_one_line_and_leaves_the_old_files(project, break_
 
 
 def test_a_record_file_that_does_not_read_back_is_one_line_and_keeps_the_old_one(project, monkeypatch):
-    from scripts.records import records
+    from scripts.data import examples as records
 
     write_records(prepare(project).root)
     before = {path: path.read_bytes() for path in record_files(project.root, "train")}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from made_detections import made
 
-from scripts.evaluation.redraw import matched, overall
-from scripts.evaluation.scorer import evaluated
+from scripts.evaluation.intervals import matched, overall
+from scripts.evaluation.metrics import evaluated
 
 
 def taken_literally(groundtruth, detections, taken):

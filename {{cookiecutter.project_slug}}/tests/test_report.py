@@ -9,14 +9,11 @@ from by_hand import matched
 from made_detections import made
 from made_report import CHECKPOINT, CLASSES, HOSTILE, made_project
 
-from scripts.evaluation.evaluate import points
-from scripts.pipeline.errors import DetectorError
-from scripts.report.advice import next_steps
-from scripts.report.counts import count, last_hundredth
-from scripts.report.crops import window
-from scripts.report.examples import EXAMPLES
+from scripts.core.text import DetectorError, points
+from scripts.report.crops import EXAMPLES, window
 from scripts.report.material import FILES, read_material
-from scripts.report.report import REPORT, make_report
+from scripts.report.scores import count, last_hundredth, next_steps
+from scripts.tools.report import REPORT, make_report
 
 
 class Page(HTMLParser):
@@ -244,7 +241,7 @@ def test_what_to_do_next_rests_on_the_files(tmp_path):
 
 
 def test_more_pictures_than_a_page_holds_are_said_and_the_worst_are_shown(tmp_path, undrawn, monkeypatch):
-    monkeypatch.setattr("scripts.report.examples.EXAMPLES", 3)
+    monkeypatch.setattr("scripts.report.crops.EXAMPLES", 3)
     monkeypatch.setattr("scripts.report.crops.CROPS", 2)
     monkeypatch.setattr("scripts.report.crops.CROPS_A_CAUSE", 1)
     root = made_project(tmp_path, pictures=8)

@@ -3,9 +3,9 @@
 import pytest
 from made_report import made_project
 
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
 from scripts.report.card import CARD, sections
-from scripts.report.report import make_report
+from scripts.tools.report import make_report
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from browser import Site, missing_browser
 from made_report import CLASSES, HOSTILE, made_project
 
-from scripts.report.report import REPORT, make_report
+from scripts.tools.report import REPORT, make_report
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing_browser()), reason=missing_browser())]
 

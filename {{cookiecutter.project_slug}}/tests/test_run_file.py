@@ -2,9 +2,9 @@
 
 import pytest
 
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.steps.train import spare_time
 from scripts.training.run_file import may_continue, set_aside
-from scripts.training.train import spare_time
 
 RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256": {"train": "1"}, "steps": 10,
        "settings": {"trainer.train_steps": 20}}  # fmt: skip

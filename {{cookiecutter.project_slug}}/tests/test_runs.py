@@ -5,11 +5,11 @@ import json
 import pytest
 from made_detections import made
 
-from scripts.evaluation.compare import compare
+from scripts.core.files import write_json
+from scripts.core.text import DetectorError
+from scripts.evaluation.metrics import score
 from scripts.evaluation.runs import keep_run, list_runs
-from scripts.evaluation.scorer import score
-from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.files import write_json
+from scripts.tools.compare import compare
 from scripts.training.run_file import set_aside
 
 SETTINGS = {"score_threshold": 0.01, "max_detections": 100}

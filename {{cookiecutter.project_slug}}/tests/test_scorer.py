@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from by_hand import APPLE, BOX, PEAR, found, groundtruth
 
+from scripts.core.text import DetectorError
 from scripts.evaluation.detections import Detections, coco_detections
-from scripts.evaluation.scorer import score, table_text
-from scripts.pipeline.errors import DetectorError
+from scripts.evaluation.metrics import score, table_text
 
 
 def test_perfect_detections_score_one():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.rules import fit, toml
-from scripts.pipeline.settings import TABLES, load_settings
+from scripts.core.schema import fit, toml
+from scripts.core.settings import TABLES, load_settings
+from scripts.core.text import DetectorError
 
 PROJECT = Path(__file__).parent.parent
 

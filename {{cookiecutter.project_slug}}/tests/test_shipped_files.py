@@ -12,9 +12,9 @@ pytestmark = pytest.mark.slow
 def made(copy, monkeypatch):
     """A small project after `tflite`, and the bytes of each file as LiteRT was given them to be scored."""
     from scripts.deploy import reader
-    from scripts.deploy.tflite import make_tflite
-    from scripts.evaluation.evaluate import evaluate
-    from scripts.evaluation.threshold import ANALYSIS
+    from scripts.evaluation.thresholds import ANALYSIS
+    from scripts.steps.evaluate import evaluate
+    from scripts.steps.tflite import make_tflite
 
     scored, init = {}, reader.TfliteDetector.__init__
 
@@ -36,10 +36,9 @@ def made(copy, monkeypatch):
 
 
 def test_files_carry_owner_advice_and_scores_and_the_network_that_was_scored(made):
-    from scripts.deploy.metadata import read_metadata
-    from scripts.deploy.packed_files import split_files
-    from scripts.deploy.predict import predict
-    from scripts.pipeline.files import sha256_file
+    from scripts.core.files import sha256_file
+    from scripts.deploy.metadata import read_metadata, split_files
+    from scripts.tools.predict import predict
 
     root, scored = made
     metrics = json.loads((root / "tflite/metrics.json").read_text("utf-8"))

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from scripts.pictures.split import Group, assign
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data.split import Group, assign
 
 
 def groups(*classes: str) -> list[Group]:

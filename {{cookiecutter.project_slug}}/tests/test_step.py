@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 from invoke import Context, Exit, task
 
-from scripts.pipeline import lock, overview, step
-from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.rules import toml
-from scripts.pipeline.settings import TABLES, load_settings
-from scripts.pipeline.step import Step, Tool
-from scripts.pipeline.tree import Digests
+from scripts.core import lock, step
+from scripts.core.schema import toml
+from scripts.core.settings import TABLES, load_settings
+from scripts.core.state import Digests
+from scripts.core.step import Step, Tool
+from scripts.core.text import DetectorError
+from scripts.tools import status as overview
 
 PROJECT = Path(__file__).parent.parent
 
@@ -453,7 +454,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
 from invoke import task
-from scripts.pipeline.step import Step, open_project
+from scripts.core.step import Step, open_project
 
 ROOT = Path(__file__).parent
 settings = open_project(ROOT)

@@ -6,9 +6,10 @@ import pytest
 from invoke import Collection, Config, Exit, task
 from test_step import settings_text
 
-from scripts.pipeline import lock, overview, step
-from scripts.pipeline.settings import load_settings
-from scripts.pipeline.step import Step, StepExecutor
+from scripts.core import lock, step
+from scripts.core.settings import load_settings
+from scripts.core.step import Step, StepExecutor
+from scripts.tools import status as overview
 
 
 class Pair:

@@ -46,7 +46,7 @@ def test_checkpoint_and_file_suppress_alike(operation, threads):
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
 
-    from scripts.evaluation.suppression import suppress
+    from scripts.evaluation.detector import suppress
 
     run = Interpreter(model_content=operation, num_threads=threads).get_signature_runner()
     ours = tf.function(lambda boxes, scores: suppress(boxes, scores, THRESHOLD, 0.5, SLOTS))
@@ -68,7 +68,7 @@ def test_checkpoint_and_file_suppress_alike(operation, threads):
 def test_pictures_of_a_batch_do_not_mix_and_none_may_be_empty():
     import numpy as np
 
-    from scripts.evaluation.suppression import suppress
+    from scripts.evaluation.detector import suppress
 
     boxes = np.float32([[[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.45]], [[-0.2, 0, 0.5, 1.5], [0.6, 0.6, 1, 1]]])
     scores = np.float32([[[0.1, 0.2], [0.2, 0.1]], [[0.4, 0.6], [0.9, 0.1]]])

@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.evaluation.crops import grounds
-from scripts.evaluation.groundtruth import RecordBox
-from scripts.evaluation.left_out import left_out_scores, trust
-from scripts.evaluation.overlap import ious
-from scripts.evaluation.suspects import find_suspects, write_suspects
-from scripts.evaluation.suspects_table import TABLE
-from scripts.evaluation.suspicion import suspects
-from scripts.evaluation.views import View
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.data.dataset import ious
+from scripts.evaluation.detections import RecordBox
+from scripts.evaluation.label_issues import View, grounds, left_out_scores, suspects, trust
+from scripts.tools.suspects import TABLE, find_suspects, write_suspects
 
 APPLE, PEAR = 1, 2
 LEFT, RIGHT = (5.0, 5.0, 25.0, 25.0), (30.0, 5.0, 50.0, 25.0)
@@ -166,7 +162,7 @@ def test_ground_is_where_neither_label_nor_detection_is():
 @pytest.fixture
 def judged(project):
     """A project with one wrong class in train and a missing box in test; `judge` makes the list."""
-    from scripts.records.label_map import build_label_map
+    from scripts.data.label_map import build_label_map
 
     for number in range(40):
         project.add(f"train/good{number}.jpg", [("apple", LEFT), ("pear", RIGHT)])

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from scripts.pictures.formats.voc import read_voc
-from scripts.pictures.split import read_split
-from scripts.pipeline.errors import DetectorError
-from scripts.records.label_map import build_label_map, read_label_map
+from scripts.core.text import DetectorError
+from scripts.data.formats.voc import read_voc
+from scripts.data.label_map import build_label_map, read_label_map
+from scripts.data.split import read_split
 
 DEMO = {"kind": "demo", "path": ""}
 

@@ -6,8 +6,8 @@ import pytest
 from by_hand import APPLE, BOX, DETECTIONS, ELSEWHERE, PEAR, TRUTHS, found, groundtruth, matched
 from hypothesis import given, settings
 
-from scripts.evaluation.matching import match
-from scripts.evaluation.threshold import (
+from scripts.evaluation.metrics import match
+from scripts.evaluation.thresholds import (
     ANALYSIS,
     SCORES,
     advice_of,

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from scripts.evaluation.board import free_port
-from scripts.pipeline.errors import DetectorError
-from scripts.training import doctor as doctor_module
-from scripts.training.doctor import Finding, doctor, locked_versions
+from scripts.core.text import DetectorError
+from scripts.tools import doctor as doctor_module
+from scripts.tools.doctor import Finding, doctor, locked_versions
+from scripts.tools.tensorboard import free_port
 
 PROJECT = Path(__file__).resolve().parent.parent
 SETTINGS = SimpleNamespace(model=SimpleNamespace(id="lite0-256"))
@@ -123,7 +123,7 @@ def test_tensorboard_answers_at_the_printed_address_and_ends_with_ctrl_c(tmp_pat
     pytest.importorskip("tensorboard")
     root = tmp_path / "my, project: 1"
     (root / "training").mkdir(parents=True)
-    code = "import sys; from pathlib import Path; from scripts.evaluation.board import open_tensorboard as run; "
+    code = "import sys; from pathlib import Path; from scripts.tools.tensorboard import open_tensorboard as run; "
     code += "run(Path(sys.argv[1]), 6016)"
     process = subprocess.Popen([sys.executable, "-c", code, root], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     try:

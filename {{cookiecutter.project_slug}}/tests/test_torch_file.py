@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from torch_like import write_torch
 
-from scripts.pipeline.errors import DetectorError
-from scripts.training.torch_file import is_torch_file, read_state_dict
+from scripts.core.text import DetectorError
+from scripts.modeling.weight_files import is_torch_file, read_state_dict
 
 ARRAYS = {"stem.weight": np.arange(24, dtype="f4").reshape(2, 3, 2, 2), "norm.bias": np.float32([1.5, -2.0])}
 

@@ -50,7 +50,7 @@ def numbered(tmp_path):
 
 
 def data(path: str, **parser):
-    from scripts.training.detector import DetectorData
+    from scripts.training.task import DetectorData
 
     settings = {"input_path": path, "is_training": True, "global_batch_size": 4, "seed": 7, "cache": True,
                 "dtype": "float32", "parser": {"skip_crowd_during_training": True} | parser}
@@ -119,8 +119,8 @@ def test_boxes_follow_a_view_in_every_change(tmp_path):
 
 
 def test_a_view_without_changes_is_the_stretched_picture():
-    from scripts.evaluation.model import stretch
-    from scripts.training.augment import Strength, augment
+    from scripts.evaluation.detector import stretch
+    from scripts.training.inputs import Strength, augment
 
     pixels = tf.constant(np.random.default_rng(7).integers(0, 256, (50, 90, 3)), tf.uint8)
     key = tf.constant([7, 0], tf.int64)
@@ -131,7 +131,7 @@ def test_a_view_without_changes_is_the_stretched_picture():
 
 
 def test_a_box_that_is_hardly_in_view_is_dropped_and_the_others_are_clipped():
-    from scripts.training.augment import _see
+    from scripts.training.inputs import _see
 
     window = tf.constant([0.0, 0.5, 1.0, 1.5])
     boxes = tf.constant([[0.1, 0.1, 0.9, 0.6], [0.1, 0.3, 0.9, 0.9], [0.0, 0.0, 0.2, 0.2]])
@@ -152,7 +152,7 @@ def test_groups_are_no_examples(tmp_path):
 
 
 def test_pictures_that_do_not_fit_into_memory_are_read_again(numbered, monkeypatch):
-    from scripts.training import store
+    from scripts.training import inputs as store
 
     kept = batches(data(numbered), 3)
     monkeypatch.setattr(store, "free_memory_bytes", lambda: 1000)
@@ -162,7 +162,7 @@ def test_pictures_that_do_not_fit_into_memory_are_read_again(numbered, monkeypat
 
 @pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 2}, {"quality": 40, "progressive": True}])
 def test_a_jpeg_has_the_pixels_that_other_programs_see(options):
-    from scripts.training.pixels import decode_picture
+    from scripts.training.inputs import decode_picture
 
     noise = np.random.default_rng(7).integers(0, 256, (37, 53, 3), np.uint8)
     buffer = io.BytesIO()

@@ -7,7 +7,7 @@ import pytest
 from event_files import read_events
 from small_project import configure_small, settings_of, train_small
 
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def test_ctrl_c_saves_and_the_next_run_goes_on(copy):
 
 
 def test_another_model_is_refused_and_named(copy):
-    from scripts.training.train import train
+    from scripts.steps.train import train
 
     configure_small(copy, INVOKE_MODEL_ID="lite0-320")
     with pytest.raises(DetectorError, match="lite0-256.*lite0-320.*invoke forget train"):
@@ -81,8 +81,8 @@ def test_overrides_are_checked_against_the_schema(copy, override, message):
 
 
 def test_a_raised_budget_goes_on_at_the_rate_of_the_new_schedule(copy):
-    from scripts.training.configure import CONFIGURED
-    from scripts.training.experiment import read_experiment
+    from scripts.modeling.experiment import read_experiment
+    from scripts.steps.configure import CONFIGURED
 
     configure_small(copy, INVOKE_TRAIN_EPOCHS="10")
     # As if minutes had been turned into steps on a busy machine.
@@ -107,7 +107,7 @@ def test_a_loss_that_explodes_names_the_pictures_of_the_batch(copy):
 
 
 def test_a_batch_too_large_for_the_memory_is_refused_with_the_largest_that_fits(copy, monkeypatch):
-    from scripts.training import memory
+    from scripts.training import devices as memory
 
     def small(bytes_free, batch_size):
         monkeypatch.setattr(memory, "free_memory_bytes", lambda: bytes_free)
@@ -157,8 +157,8 @@ def test_a_damaged_checkpoint_is_removed_and_the_one_before_goes_on(copy, capfd)
 
 
 def test_a_worker_is_told_what_it_lacks(copy):
-    from scripts.pipeline.tables import Runtime
-    from scripts.training.train import join, train
+    from scripts.core.schema import Runtime
+    from scripts.steps.train import join, train
 
     machines = {"distribution_strategy": "multi_worker_mirrored", "worker_hosts": "a:1,b:1"}
     with pytest.raises(DetectorError, match="this one joins it with invoke worker"):
@@ -166,6 +166,6 @@ def test_a_worker_is_told_what_it_lacks(copy):
     with pytest.raises(DetectorError, match="task_index = 0 of 2 worker_hosts"):
         join(copy, Runtime(**machines, task_index=0))
     with pytest.raises(DetectorError, match="train.batch_size = 8 cannot be shared among 3 devices"):
-        from scripts.training.machines import refuse_uneven
+        from scripts.training.devices import refuse_uneven
 
         refuse_uneven(8, 3)

@@ -8,8 +8,8 @@ import weakref
 import numpy as np
 import pytest
 
+from scripts.core.text import DetectorError
 from scripts.deploy.video import Video, VideoCopy, predict_video
-from scripts.pipeline.errors import DetectorError
 
 FPS, SIZE_PX = 25, (96, 64)
 RED, GREY = (230, 20, 20), (90, 90, 90)
@@ -163,9 +163,9 @@ def test_a_copy_that_lost_frames_is_refused(tmp_path, monkeypatch):
 def test_pictures_and_frames_stand_in_one_list_and_one_table(tmp_path, monkeypatch):
     from PIL import Image
 
-    from scripts.deploy import predict as module
+    from scripts.tools import predict as module
 
-    monkeypatch.setattr("scripts.deploy.reader.open_detector", lambda _: None)
+    monkeypatch.setattr("scripts.tools.predict.open_detector", lambda _: None)
     monkeypatch.setattr(module, "_looker", lambda *_: red_box)
     source, out = tmp_path / "in", tmp_path / "out"
     write_video(source / "deep" / "a.mp4", frames=3)

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from scripts.pictures.dataset import Box, LabelError, NotALabelError
-from scripts.pictures.formats.voc import format_number, parse_number, read_voc, read_written, voc_xml
+from scripts.data.dataset import Box, LabelError, NotALabelError
+from scripts.data.formats.voc import format_number, parse_number, read_voc, read_written, voc_xml
 
 
 def write(tmp_path, text: str):

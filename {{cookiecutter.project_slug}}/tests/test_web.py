@@ -15,8 +15,8 @@ from browser import VARIABLE, Site, missing, rows_of_ours
 from PIL import Image
 from tiny_tflite import LABELS, picture, tiny_tflite
 
-from scripts.deploy.web import NEEDED, PAGE, make_web
-from scripts.pipeline.errors import DetectorError
+from scripts.core.text import DetectorError
+from scripts.tools.web import NEEDED, PAGE, make_web
 
 in_browser = pytest.mark.skipif(bool(missing()), reason=missing())
 EDGE_TOLERANCE = 1 / 1000

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.pictures.whole import is_whole
+from scripts.data.image_files import is_whole
 
 
 def encoded(form: str, mode: str = "RGB", **options) -> bytes:

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 from torch_like import write_torch
 
-from scripts.pipeline.errors import DetectorError
-from scripts.training import models, weight_source
-from scripts.training.checkpoint_file import checkpoint_in
-from scripts.training.fold import IMAGENET_DEVIATION, IMAGENET_MEAN, fold_epsilon, fold_imagenet_normalization
-from scripts.training.matched import Matched
-from scripts.training.models import models_table
-from scripts.training.weight_source import find_source, local_files, package_file
-from scripts.training.zoo import ENTRIES, Measured, zoo_entry
+from scripts.core.text import DetectorError
+from scripts.modeling import weight_sources as weight_source
+from scripts.modeling import zoo as models
+from scripts.modeling.backbone import (
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    fold_epsilon,
+    fold_imagenet_normalization,
+)
+from scripts.modeling.weight_files import Matched, checkpoint_in
+from scripts.modeling.weight_sources import find_source, local_files, package_file
+from scripts.modeling.zoo import ENTRIES, Measured, models_table, zoo_entry
 
 COMPLETE = [entry for entry in ENTRIES.values() if not entry.experimental]
 DICE = np.random.default_rng(7)
@@ -157,7 +161,7 @@ def test_a_published_ap_is_shown_only_for_the_weights_it_was_measured_with():
 
 
 def test_a_figure_is_shown_or_said_to_be_missing(monkeypatch):
-    monkeypatch.setattr("scripts.training.zoo.MEASURED", {"lite0-256": Measured(3_400_000, 4_010_000, 12.34)})
+    monkeypatch.setattr("scripts.modeling.zoo.MEASURED", {"lite0-256": Measured(3_400_000, 4_010_000, 12.34)})
     monkeypatch.setattr(models, "ENTRIES", {"a": zoo_entry("lite0-256"), "b": replace(zoo_entry("lite0-320"), id="b")})
     first, second = models_table("x", experimental=False).splitlines()[1:3]
     assert "3.4 M" in first and "4.0 MB" in first and "12 ms" in first and first.endswith("yes")

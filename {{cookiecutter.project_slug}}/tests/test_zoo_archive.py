@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from openimages_server import Server
 
-from scripts.pipeline.errors import DetectorError
-from scripts.training.zoo import ArchiveWeights, zoo_entry
+from scripts.core.text import DetectorError
+from scripts.modeling.zoo import ArchiveWeights, zoo_entry
 
 pytestmark = pytest.mark.slow
 DICE = np.random.default_rng(7)
@@ -73,8 +73,8 @@ def task_of(entry, root):
     """The task that `train` runs for three classes."""
     from types import SimpleNamespace
 
-    from scripts.training.detector import DetectorTask
-    from scripts.training.experiment import DataFacts, build_experiment, with_absolute_paths
+    from scripts.modeling.experiment import DataFacts, build_experiment, with_absolute_paths
+    from scripts.training.task import DetectorTask
 
     train = SimpleNamespace(batch_size=2, learning_rate=0.001, augment="none", seed=7, epochs=1, minutes=0.0,
                             patience=0)
@@ -83,7 +83,8 @@ def task_of(entry, root):
 
 
 def test_an_archive_is_fetched_resumed_and_every_tensor_taken(served, tmp_path):
-    from scripts.training.weights import prepare_weights, weights_facts
+    from scripts.modeling.weight_sources import weights_facts
+    from scripts.steps.pretrained import prepare_weights
 
     _, entry, server = served
     server.fail("ckpt", "truncated", None)
@@ -99,10 +100,10 @@ def test_an_archive_is_fetched_resumed_and_every_tensor_taken(served, tmp_path):
 
 def test_training_begins_with_all_of_it_but_the_classifier(served, tmp_path):
     """What differs from the published weights is the classifier, and the first layer by exactly the normalisation."""
-    from scripts.training.checkpoint_file import transferable_parts
-    from scripts.training.fold import IMAGENET_DEVIATION, IMAGENET_MEAN
-    from scripts.training.network import stem
-    from scripts.training.weights import prepare_weights
+    from scripts.modeling.backbone import IMAGENET_DEVIATION, IMAGENET_MEAN
+    from scripts.modeling.experiment import stem
+    from scripts.modeling.weight_files import transferable_parts
+    from scripts.steps.pretrained import prepare_weights
 
     theirs, entry, _ = served
     prepare_weights(entry, tmp_path)
@@ -133,7 +134,7 @@ def variables(nested):
 
 
 def test_a_folder_and_a_prefix_work_as_model_weights_too(served, published, tmp_path):
-    from scripts.training.weights import prepare_weights
+    from scripts.steps.pretrained import prepare_weights
 
     _, entry, server = served
     folder = published[1].parent.parent / "ckpt"
@@ -144,7 +145,7 @@ def test_a_folder_and_a_prefix_work_as_model_weights_too(served, published, tmp_
 
 @pytest.mark.parametrize("model_id", ["avg-256-coco", "lite0-256"])
 def test_weights_of_another_model_are_refused_with_tensors_and_shapes(published, tmp_path, model_id):
-    from scripts.training.weights import prepare_weights
+    from scripts.steps.pretrained import prepare_weights
 
     reason = rf"only \d+ of \d+ tensors of {model_id} fit \(.*\[.*ckpt.tar.gz.*model.id"
     with pytest.raises(DetectorError, match=reason):
@@ -153,7 +154,7 @@ def test_weights_of_another_model_are_refused_with_tensors_and_shapes(published,
 
 
 def test_an_archive_without_a_checkpoint_is_refused(served, tmp_path):
-    from scripts.training.weights import prepare_weights
+    from scripts.steps.pretrained import prepare_weights
 
     _, entry, server = served
     with tarfile.open(server.folder / "empty.tar.gz", "w:gz") as tar:
@@ -167,12 +168,10 @@ def test_features_of_mobilenet_v2_are_those_of_imagenets_pixels(tmp_path):
     """Normalisation and epsilon of torchvision are folded: away from the border every feature is the same."""
     import tensorflow as tf
 
-    from scripts.training.backbone import InvertedBottleneckNet
-    from scripts.training.fold import IMAGENET_DEVIATION, IMAGENET_MEAN
-    from scripts.training.torch_file import read_state_dict
-    from scripts.training.torch_weights import load_state_dict
-    from scripts.training.weight_source import package_file
-    from scripts.training.weights import prepare_weights, weights_prefix
+    from scripts.modeling.backbone import IMAGENET_DEVIATION, IMAGENET_MEAN, InvertedBottleneckNet
+    from scripts.modeling.weight_files import load_state_dict, read_state_dict
+    from scripts.modeling.weight_sources import package_file, weights_prefix
+    from scripts.steps.pretrained import prepare_weights
 
     entry = zoo_entry("mnv2-256")
     prepare_weights(entry, tmp_path)
@@ -194,8 +193,8 @@ def test_own_training_goes_on_with_other_classes(tmp_path):
     """A checkpoint of this project's own kind is taken whole, except for what knows the classes."""
     import tensorflow as tf
 
-    from scripts.training.network import build_network
-    from scripts.training.weights import prepare_weights
+    from scripts.modeling.experiment import build_network
+    from scripts.steps.pretrained import prepare_weights
 
     entry = zoo_entry("lite0-256")
     network, _ = build_network(entry, 5)

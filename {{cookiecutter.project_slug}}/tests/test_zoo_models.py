@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.training.zoo import ENTRIES
+from scripts.modeling.zoo import ENTRIES
 
 pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).resolve().parent.parent
@@ -15,7 +15,7 @@ SMALL = {"INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEM
 
 
 def settings_of(root, model_id="lite0-256"):
-    from scripts.pipeline.settings import load_settings
+    from scripts.core.settings import load_settings
 
     return load_settings(root, SMALL | {"INVOKE_MODEL_ID": model_id})
 
@@ -23,10 +23,10 @@ def settings_of(root, model_id="lite0-256"):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """A project with records; tests copy it."""
-    from scripts.pictures.organize import organize
-    from scripts.records.label_map import build_label_map
-    from scripts.records.records import write_records
-    from scripts.records.table import write_tables
+    from scripts.data.box_table import write_tables
+    from scripts.data.examples import write_records
+    from scripts.data.label_map import build_label_map
+    from scripts.steps.organize import organize
 
     root = tmp_path_factory.mktemp("drawn")
     shutil.copy(PROJECT / "detector.toml", root)
@@ -39,8 +39,8 @@ def drawn(tmp_path_factory):
 
 
 def int8_file(root, model, path):
-    from scripts.deploy.convert import calibration_pictures, convert
-    from scripts.deploy.equalize import equalize
+    from scripts.deploy.conversion import calibration_pictures, convert
+    from scripts.deploy.quantization import equalize
 
     pictures = calibration_pictures(root, model.input_px, 2)
     equalize(model, pictures)
@@ -50,13 +50,13 @@ def int8_file(root, model, path):
 
 @pytest.mark.parametrize("model_id", [entry.id for entry in ENTRIES.values() if not entry.experimental])
 def test_a_complete_model_goes_the_whole_way(drawn, tmp_path, model_id):
-    from scripts.deploy.export import export
     from scripts.deploy.reader import SavedModelDetector, TfliteDetector
-    from scripts.evaluation.groundtruth import decode_rgb, record_pictures
-    from scripts.evaluation.model import load_model
-    from scripts.training.configure import configure
-    from scripts.training.train import train
-    from scripts.training.weights import prepare_weights
+    from scripts.evaluation.detections import decode_rgb, record_pictures
+    from scripts.evaluation.detector import load_model
+    from scripts.steps.configure import configure
+    from scripts.steps.export import export
+    from scripts.steps.pretrained import prepare_weights
+    from scripts.steps.train import train
 
     root = Path(shutil.copytree(drawn, tmp_path / "project"))
     entry, settings = ENTRIES[model_id], settings_of(root, model_id)

@@ -1,1 +1,1 @@
-"""SavedModel, `.tflite` files, their reader and their proof."""
+"""Conversion to `.tflite`, its metadata and its readers."""

@@ -1,28 +1,207 @@
-"""What stands in a `.tflite` beside the network: for MediaPipe, for the app, and where the file comes from.
+"""The files that follow the network in a `.tflite`, in an uncompressed zip: labels and provenance.
 
-MediaPipe's own writer does not import from its 1.2 wheel and stamps the hour into the file; the schema it writes is
-in the wheel, and is used here. `labels.txt` and `provenance.json` follow the network as an uncompressed zip.
+The network and its metadata end where the zip begins, so the files can be renewed and every other byte stays.
 """
 
+import io
 import json
+import tomllib
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.deploy.borders import clip_boxes
-from scripts.deploy.metadata_schema import (
+import numpy as np
+
+from scripts.core.files import sha256_file, write_bytes
+from scripts.core.text import DetectorError
+from scripts.deploy.schema_tables import (
     FIELD,
     METADATA_IDENTIFIER,
     MODEL_IDENTIFIER,
+    anchors_schema,
     boxes_content,
     content,
+    decoded,
     described,
     metadata_schema,
     packed,
+    read_tflite,
 )
-from scripts.deploy.packed_files import PROVENANCE, provenance_text, with_files
-from scripts.deploy.raw_metadata import decoding_metadata, raw_outputs
-from scripts.deploy.reader import LABELS, OUTPUTS, RAW_OUTPUTS, label_lines
-from scripts.deploy.tflite_file import decoded, read_tflite
-from scripts.pipeline.errors import DetectorError
+
+PROVENANCE = "provenance.json"
+
+
+def with_files(network: bytes, files: dict[str, str]) -> bytes:
+    """The network followed by an uncompressed zip, which is the only kind that MediaPipe reads."""
+    buffer = io.BytesIO(network)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        for name, text in files.items():
+            entry = zipfile.ZipInfo(name)  # dated 1980: the file does not depend on the hour
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, text.encode("utf-8"))
+    return buffer.getvalue()
+
+
+def provenance_text(provenance: dict) -> str:
+    """The content of `provenance.json`."""
+    return json.dumps(provenance, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def split_files(data: bytes) -> tuple[bytes, dict[str, str]]:
+    """The network with its metadata, and the files behind it by name; ({} for a `.tflite` without any)."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return data, {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        start = min((entry.header_offset for entry in archive.infolist()), default=len(data))
+        return data[:start], {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
+
+
+def provenance_of(path: Path) -> dict:
+    """What `provenance.json` in a `.tflite` says; {} for any other file, a folder, or when there is none."""
+    if not Path(path).is_file() or not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(PROVENANCE)) if PROVENANCE in archive.namelist() else {}
+
+
+def with_more_provenance(data: bytes, more: dict) -> bytes:
+    """The `.tflite` with `more` in its `provenance.json`; the network, its metadata and the labels keep every byte."""
+    network, files = split_files(data)
+    provenance = json.loads(files.get(PROVENANCE, "{}")) | more
+    return with_files(network, files | {PROVENANCE: provenance_text(provenance)})
+
+
+# Boxes of a `.tflite` end at the picture: two operations behind the one that suppresses.
+
+BOXES = "detection_boxes"
+
+
+def clip_boxes(network) -> None:
+    """Let the output `detection_boxes` of `network` (a ModelT of the schema) be cut to 0..1, once.
+
+    Nothing happens to a network without that output in its signature.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    entries = [entry for signature in network.signatureDefs or [] for entry in signature.outputs
+               if entry.name.decode() == BOXES]
+    if not entries or _is_clipped(network, entries[0].tensorIndex):
+        return
+    graph, before = network.subgraphs[0], entries[0].tensorIndex
+    operators = schema.BuiltinOperator
+    after = _append(network, operators.MINIMUM, before, 1.0)
+    after = _append(network, operators.MAXIMUM, after, 0.0)
+    graph.outputs = [after if index == before else index for index in graph.outputs]
+    for entry in entries:
+        entry.tensorIndex = after
+
+
+def _is_clipped(network, tensor: int) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    makers = [one for one in network.subgraphs[0].operators if tensor in one.outputs]
+    return any(network.operatorCodes[one.opcodeIndex].builtinCode == schema.BuiltinOperator.MAXIMUM for one in makers)
+
+
+def _append(network, code: int, tensor: int, limit: float) -> int:
+    """Add an operation of `tensor` and the number `limit`, and return the tensor that it makes."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = network.subgraphs[0]
+    before = graph.tensors[tensor]
+    operator = schema.OperatorT()
+    operator.opcodeIndex = _code_index(network, code)
+    operator.inputs = [tensor, _tensor(network, f"limit {limit}", [], limit)]
+    operator.outputs = [_tensor(network, f"{BOXES} {limit}", before.shape)]
+    operator.builtinOptionsType = schema.BuiltinOptions.MaximumMinimumOptions
+    operator.builtinOptions = schema.MaximumMinimumOptionsT()
+    graph.operators.append(operator)
+    return operator.outputs[0]
+
+
+def _code_index(network, code: int) -> int:
+    """Where `code` stands in the list of operations; added when it does not."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for index, known in enumerate(network.operatorCodes):
+        if known.builtinCode == code:
+            return index
+    added = schema.OperatorCodeT()
+    added.builtinCode = added.deprecatedBuiltinCode = code
+    added.version = 1
+    network.operatorCodes.append(added)
+    return len(network.operatorCodes) - 1
+
+
+def _tensor(network, name: str, shape, value: float | None = None) -> int:
+    """Add a float32 tensor, a constant if it has a value, and return its index."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer = schema.BufferT()
+    if value is not None:
+        buffer.data = np.frombuffer(np.float32(value).tobytes(), np.uint8)
+    network.buffers.append(buffer)
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type = name, shape, schema.TensorType.FLOAT32
+    tensor.buffer = len(network.buffers) - 1
+    network.subgraphs[0].tensors.append(tensor)
+    return len(network.subgraphs[0].tensors) - 1
+
+
+# Metadata of a `.tflite` that ends before the post-processing: anchors, and how outputs become boxes.
+
+NAME, IDENTIFIER = b"DETECTOR_METADATA", b"V001"
+
+
+def raw_outputs(schema, labels_file) -> list:
+    """Metadata of the two output tensors."""
+    texts = {"location": "Per anchor ty, tx, th, tw: offset of the centre in sides of the anchor, logarithm of the "
+                         "size in sides of the anchor.",
+             "score": "Per anchor and class, before the sigmoid."}
+    tensors = described(schema, texts)
+    tensors[0].content = boxes_content(schema)  # Not what they are, but MediaPipe asks for it in every detector.
+    tensors[1].associatedFiles = [labels_file]
+    return tensors
+
+
+def decoding_metadata(anchors_yxhw, classes: int):
+    """The custom metadata of the subgraph. `anchors_yxhw`: centre and size, 0..1 of the input, [anchors, 4]."""
+    schema, options = anchors_schema(), anchors_schema().ObjectDetectorOptionsT()
+    fixed = schema.FixedAnchorsSchemaT()
+    fixed.anchors = [_anchor(schema, *map(float, row)) for row in anchors_yxhw]
+    options.ssdAnchorsOptions = schema.SsdAnchorsOptionsT()
+    options.ssdAnchorsOptions.fixedAnchorsSchema = fixed
+    decoding = schema.TensorsDecodingOptionsT()
+    decoding.numClasses, decoding.numBoxes, decoding.numCoords = classes, len(anchors_yxhw), 4
+    decoding.keypointCoordOffset = decoding.numKeypoints = 0
+    decoding.numValuesPerKeypoint = 2
+    decoding.xScale = decoding.yScale = decoding.wScale = decoding.hScale = 1.0
+    decoding.applyExponentialOnBoxSize = decoding.sigmoidScore = True
+    options.tensorsDecodingOptions = decoding
+    entry = metadata_schema().CustomMetadataT()
+    entry.name, entry.data = NAME, packed(options, IDENTIFIER)
+    return entry
+
+
+def read_anchors_yxhw(path: Path):
+    """The anchors in a `.tflite`, float32 [anchors, 4]; None if its metadata has none."""
+    metadata = read_tflite(path).metadata
+    for entry in (metadata.subgraphMetadata[0].customMetadata or []) if metadata else []:
+        if entry.name == NAME:
+            schema = anchors_schema()
+            found = schema.ObjectDetectorOptions.GetRootAsObjectDetectorOptions(bytes(entry.data), 0)
+            anchors = schema.ObjectDetectorOptionsT.InitFromObj(found).ssdAnchorsOptions.fixedAnchorsSchema.anchors
+            return np.array([[a.yCenter, a.xCenter, a.height, a.width] for a in anchors], np.float32)
+    return None
+
+
+def _anchor(schema, y: float, x: float, height: float, width: float):
+    anchor = schema.FixedAnchorT()
+    anchor.yCenter, anchor.xCenter, anchor.height, anchor.width = y, x, height, width
+    return anchor
+
+
+# What stands in a `.tflite` beside the network: for MediaPipe, for the app, and where the file comes from.
 
 TENSOR_GROUPS_SINCE = "1.2.0"
 """The oldest version of the schema that knows all that we write."""
@@ -65,8 +244,6 @@ def _order_outputs(network, names: tuple[str, ...]) -> None:
 
 def _put_buffer(network, data: bytes, model_schema) -> None:
     """Store `data` as the metadata buffer of the network, in place of an older one."""
-    import numpy as np
-
     buffer = model_schema.BufferT()
     buffer.data = np.frombuffer(data, np.uint8)
     network.metadata = network.metadata or []
@@ -169,6 +346,83 @@ def _described(metadata) -> dict:
 
 def _from_files(files: dict[str, str]) -> dict:
     return {
-        "labels": label_lines(files.get(LABELS, "")),
+        "labels": parse_labels(files.get(LABELS, "")),
         "provenance": json.loads(files.get(PROVENANCE, "{}")),
     }
+
+
+# Whose file it is and how to use it: what `pyproject.toml` says, and from which score detections are worth showing.
+
+PYPROJECT = "pyproject.toml"
+
+
+@dataclass(frozen=True)
+class About:
+    """Name, author and licence of the project, "" for what is not said."""
+
+    name: str = ""
+    author: str = ""
+    licence: str = ""
+
+
+def read_about(root: Path) -> About:
+    """What the table `[project]` of `pyproject.toml` says; nothing without that file.
+
+    The form is that of https://packaging.python.org/en/latest/specifications/pyproject-toml/: several authors are
+    joined by commas, a `license` is a text, or a table with `text` or `file`. DetectorError for broken TOML.
+    """
+    path = root / PYPROJECT
+    if not path.is_file():
+        return About()
+    try:
+        project = tomllib.loads(path.read_text("utf-8")).get("project", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DetectorError(f"bad TOML, {error}: {PYPROJECT}: correct that line") from None
+    authors = [one.get("name") or one.get("email", "") for one in project.get("authors", [])]
+    licence = project.get("license", "")
+    if isinstance(licence, dict):
+        licence = licence.get("text") or licence.get("file", "")
+    return About(project.get("name", ""), ", ".join(filter(None, authors)), licence)
+
+
+def description(model_id: str, variant: str, advice) -> str:
+    """The description in the metadata: what it is, and from which score (`Advice` or None) detections are worth it."""
+    text = f"Object detector {model_id} ({variant})."
+    return text if advice is None else f"{text} Show detections from a score of {advice.score_threshold:.2f} on."
+
+
+def advised(advice) -> dict:
+    """An `Advice` as it stands in `tflite/metrics.json` and in the provenance of a file; None gives null."""
+    if advice is None:
+        return {"advised_score_threshold": None, "at_advised_threshold": None}
+    return {"advised_score_threshold": advice.score_threshold, "at_advised_threshold": advice.as_dict()}
+
+
+def note_scores(root: Path, rows: dict[str, dict], checkpoint_ap: float | None) -> None:
+    """Write AP of the checkpoint and of every variant into the provenance of each file, and its new hash into its row.
+
+    `rows` are those of `tflite/metrics.json`. Only `provenance.json` changes, which follows the network: what was
+    scored is what ships.
+    """
+    scores = {"split": "test", "checkpoint": checkpoint_ap} | {name: row["AP"] for name, row in rows.items()}
+    for row in rows.values():
+        path = root / row["file"]
+        write_bytes(path, with_more_provenance(path.read_bytes(), {"AP": scores}))
+        row["sha256"], row["bytes"] = sha256_file(path), path.stat().st_size
+
+
+OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+"""Names of the outputs in the signature, in the order of their indices."""
+
+
+RAW_OUTPUTS = ("raw_boxes", "raw_logits")
+"""The same of a file that ends before the post-processing."""
+
+
+LABELS = "labels.txt"
+
+
+
+def parse_labels(text: str) -> list[str]:
+    """Class names of a `labels.txt`, line by line; only a line feed ends a line, and the last may lack it."""
+    return text.removesuffix("\n").replace("\r\n", "\n").split("\n") if text.strip() else []

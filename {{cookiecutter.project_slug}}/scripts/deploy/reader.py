@@ -1,20 +1,120 @@
-"""Detectors as clients see them: a `.tflite` in LiteRT, or the SavedModel. Both give `Detections`."""
+"""`labels.txt`: one class name a line, line 0 is class 0 (label map id 1), no line for the background."""
 
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.deploy.resize import stretch
+import numpy as np
+
+from scripts.core.files import write_text
+from scripts.core.runtime import quiet_native
+from scripts.core.text import DetectorError
+from scripts.data.label_map import LABEL_MAP, read_label_map
+from scripts.deploy.metadata import (
+    LABELS,
+    OUTPUTS,
+    RAW_OUTPUTS,
+    parse_labels,
+    provenance_of,
+    read_anchors_yxhw,
+)
 from scripts.evaluation.detections import Detections
-from scripts.pipeline.errors import DetectorError
 
-OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
-"""Names of the outputs in the signature, in the order of their indices."""
+UNUSED = "???"  # An id that the label map leaves out keeps its line, so that the others keep theirs.
 
-RAW_OUTPUTS = ("raw_boxes", "raw_logits")
-"""The same of a file that ends before the post-processing."""
 
-LABELS = "labels.txt"
+def label_lines(root: Path) -> list[str]:
+    """Class names by 0-based class id."""
+    ids = read_label_map(root / LABEL_MAP)
+    return [ids.get(number, UNUSED) for number in range(1, max(ids) + 1)]
+
+
+def write_labels(root: Path, path: Path) -> list[str]:
+    """Writes the labels of the project to `path` and returns them."""
+    lines = label_lines(root)
+    write_text(path, "\n".join(lines) + "\n")
+    return lines
+
+
+# The resize of training in NumPy, so that a `.tflite` can be fed without TensorFlow.
+
+def stretch(rgb, side_px: int):
+    """The picture uint8 [height, width, 3] stretched to float32 [side_px, side_px, 3], values 0..255, not rounded."""
+    return stretch_to(rgb, side_px, side_px)
+
+
+def stretch_to(rgb, height_px: int, width_px: int):
+    """The same to float32 [height_px, width_px, 3]."""
+    top, bottom, down = _neighbours(rgb.shape[0], height_px)
+    left, right, across = _neighbours(rgb.shape[1], width_px)
+    across, down = across[None, :, None], down[:, None, None]
+    rows = {}
+    for name, index in (("top", top), ("bottom", bottom)):
+        # Columns are picked before the cast: only the pixels that are read become floats.
+        near, far = (rgb[np.ix_(index, columns)].astype(np.float32) for columns in (left, right))
+        rows[name] = near + (far - near) * across
+    return rows["top"] + (rows["bottom"] - rows["top"]) * down
+
+
+def _neighbours(size_px: int, side_px: int):
+    """For each target pixel the two source pixels around its centre and the float32 weight of the second."""
+    scale = np.float32(size_px) / np.float32(side_px)
+    centre = (np.arange(side_px, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    lower = np.floor(centre)
+    first = np.maximum(lower.astype(int), 0)
+    second = np.minimum(np.ceil(centre).astype(int), size_px - 1)
+    return first, second, centre - lower
+
+
+# What follows a network without post-processing: boxes from anchors, scores, suppression.
+
+class RawDecoder:
+    """Detections from the values of the outputs `raw_boxes` and `raw_logits` of a `.tflite` file.
+
+    `boxes` and `logits` are the details of these outputs as LiteRT gives them: quantised values are turned into
+    numbers by their scale and zero point. Anchors, suppression and threshold are those in the file's metadata;
+    DetectorError if it has none.
+    """
+
+    def __init__(self, path: Path, boxes: dict, logits: dict):
+        self._quantizations = [output["quantization"] for output in (boxes, logits)]
+        self._anchors = read_anchors_yxhw(path)
+        self._decoding = provenance_of(path).get("decoding")
+        if self._anchors is None or self._decoding is None:
+            raise DetectorError(f"file without post-processing has no anchors in its metadata: {path}: use a .tflite "
+                                "that `invoke tflite` made")
+
+    def __call__(self, raw_boxes, raw_logits) -> Detections:
+        """`raw_boxes` [1, anchors, 4] (ty, tx, th, tw), `raw_logits` [1, anchors, classes], quantised or float."""
+        encoded, logits = (_numbers(values[0], *quantization) for values, quantization in
+                           zip((raw_boxes, raw_logits), self._quantizations, strict=True))
+        centres = self._anchors[:, :2] + encoded[:, :2] * self._anchors[:, 2:]
+        halves = np.exp(encoded[:, 2:]) * self._anchors[:, 2:] / 2
+        boxes = np.concatenate([centres - halves, centres + halves], 1)
+        scores = 1 / (1 + np.exp(-logits.max(1)))
+        kept = self._suppressed(boxes, scores)
+        return Detections(np.clip(boxes[kept], 0, 1).astype(np.float32), logits.argmax(1)[kept],
+                          scores[kept].astype(np.float32))
+
+    def _suppressed(self, boxes, scores):
+        """Positions of the detections, best first."""
+        import cv2
+
+        xywh = np.concatenate([boxes[:, 1::-1], (boxes[:, 2:] - boxes[:, :2])[:, ::-1]], 1).astype(np.float64)
+        kept = cv2.dnn.NMSBoxes(xywh, scores.astype(np.float32), self._decoding["score_threshold"],
+                                self._decoding["suppression_iou"])
+        return np.asarray(kept, int).ravel()[: self._decoding["max_detections"]]
+
+
+def _numbers(values, scale: float, zero_point: int):
+    """Quantised values as float32; those that are float already stay (their scale is 0)."""
+    return (values.astype(np.float32) - zero_point) * scale if scale else values.astype(np.float32)
+
+
+# Detectors as clients see them: a `.tflite` in LiteRT, or the SavedModel. Both give `Detections`.
+
+
 ADVICE = "use a .tflite that `invoke tflite` made"
 WARM_UP_RUNS, LEAST_RUNS = 5, 20
 
@@ -31,8 +131,6 @@ class TfliteDetector:
 
     def __init__(self, path: Path, threads: int = 2):
         from ai_edge_litert.interpreter import Interpreter
-
-        from scripts.training.quiet import quiet_native
 
         self.path, self.threads = Path(path), threads
         try:
@@ -60,7 +158,7 @@ class TfliteDetector:
         if zipfile.is_zipfile(self.path):
             with zipfile.ZipFile(self.path) as inside:
                 if LABELS in inside.namelist():
-                    return label_lines(inside.read(LABELS).decode("utf-8"))
+                    return parse_labels(inside.read(LABELS).decode("utf-8"))
         return _labels_file(self.path.parent)
 
     def detect(self, rgb) -> Detections:
@@ -75,8 +173,6 @@ class TfliteDetector:
 
     def pixels(self, rgb):
         """What the input tensor gets of a picture: raw values 0..255 [1, S, S, 3], rounded for a uint8 input."""
-        import numpy as np
-
         pixels = stretch(rgb, self.input_px)
         if self._input["dtype"] == np.uint8:
             pixels = np.rint(pixels).astype(np.uint8)
@@ -87,8 +183,6 @@ class TfliteDetector:
         self._interpreter.invoke()
 
     def _only_input(self) -> dict:
-        import numpy as np
-
         inputs = self._interpreter.get_input_details()
         shape = tuple(int(side) for side in inputs[0]["shape"])
         fits = len(shape) == 4 and shape[0] == 1 and shape[1] == shape[2] and shape[3] == 3
@@ -104,8 +198,6 @@ class TfliteDetector:
             if set(OUTPUTS) <= set(details):
                 return [details[name]["index"] for name in OUTPUTS], first_slots
             if set(RAW_OUTPUTS) <= set(details):
-                from scripts.deploy.raw import RawDecoder
-
                 outputs = [details[name] for name in RAW_OUTPUTS]
                 return [output["index"] for output in outputs], RawDecoder(self.path, *outputs)
         details = self._interpreter.get_output_details()
@@ -144,8 +236,6 @@ class SavedModelDetector:
 
 def first_slots(boxes, classes, scores, count) -> Detections:
     """The first `count` detections of outputs in the form of the contract: [1, n, 4], [1, n], [1, n] and [1]."""
-    import numpy as np
-
     slots = scores.shape[1]
     used = int(np.clip(round(float(np.ravel(count)[0])), 0, slots))
     class_ids = np.rint(classes[0, :used]).astype(int)
@@ -176,8 +266,6 @@ def time_detector(detector: TfliteDetector, rgb, runs: int = LEAST_RUNS) -> dict
 
 def times_ms(invoke: Callable[[], None], runs: int = LEAST_RUNS) -> list[float]:
     """Milliseconds of each of at least 20 calls, after some that warm up."""
-    import time
-
     for _ in range(WARM_UP_RUNS):
         invoke()
     times = []
@@ -190,20 +278,13 @@ def times_ms(invoke: Callable[[], None], runs: int = LEAST_RUNS) -> list[float]:
 
 def latency(milliseconds: list[float]) -> dict:
     """Their `median` and 90th percentile, `p90`."""
-    import numpy as np
-
     median, p90 = np.percentile(milliseconds, [50, 90])
     return {"median": round(float(median), 3), "p90": round(float(p90), 3)}
 
 
-def label_lines(text: str) -> list[str]:
-    """Class names of a `labels.txt`, line by line; only a line feed ends a line, and the last may lack it."""
-    return text.removesuffix("\n").replace("\r\n", "\n").split("\n") if text.strip() else []
-
-
 def _labels_file(folder: Path) -> list[str]:
     path = folder / LABELS
-    return label_lines(path.read_text("utf-8-sig")) if path.is_file() else []
+    return parse_labels(path.read_text("utf-8-sig")) if path.is_file() else []
 
 
 def _one_line(error: Exception) -> str:

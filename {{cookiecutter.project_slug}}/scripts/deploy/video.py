@@ -1,19 +1,74 @@
-"""Videos, frame by frame: what is found in each, and an annotated copy.
+"""`predictions.json` and `predictions.csv`, written row by row: a film needs no more memory than a picture."""
 
-OpenCV turns a frame by the rotation that a phone writes into the file, as players do, so boxes refer to the upright
-view. The copy is MPEG-4 (part 2) without sound: OpenCV's wheel has no encoder of H.264, and VP9 took 18 times as long.
-"""
-
+import csv
 import functools
+import json
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.files import replacing
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from scripts.core.files import replacing
+from scripts.core.text import DetectorError
+from scripts.data.drawing import draw_detections
+from scripts.data.formats.voc import format_number
+
+PREDICTIONS, TABLE = "predictions.json", "predictions.csv"
+COLUMNS = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax", "score", "frame", "time_s")
+
+
+class Results:
+    """Both files while they are open; `add` takes a picture or a frame with its detections."""
+
+    def __init__(self, predictions, table):
+        self._predictions, self._table = predictions, csv.writer(table, lineterminator="\n")
+        self._table.writerow(COLUMNS)
+        self.rows = self.detections = 0
+
+    def add(self, row: dict) -> None:
+        """Append `file`, `width`, `height`, `detections`, and of a frame `frame` and `time_s`, to both files."""
+        self._predictions.write(",\n" if self.rows else "[\n")
+        text = json.dumps(row, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        self._predictions.write(" " + text.replace("\n", "\n "))
+        self._table.writerows(_table_rows(row))
+        self.rows += 1
+        self.detections += len(row["detections"])
+
+    def finish(self) -> None:
+        """Close the list of the JSON file."""
+        self._predictions.write("\n]\n" if self.rows else "[]\n")
+
+
+@contextmanager
+def results(out: Path) -> Iterator[Results]:
+    """The two files of the folder `out`; they replace older ones when the block ends well, and only then."""
+    with replacing(out / PREDICTIONS) as json_path, replacing(out / TABLE) as table_path:
+        with (json_path.open("w", encoding="utf-8", newline="\n") as predictions,
+              table_path.open("w", encoding="utf-8", newline="") as table):
+            both = Results(predictions, table)
+            yield both
+            both.finish()
+
+
+def _table_rows(row: dict) -> Iterator[list]:
+    """A line for each detection, or one with class, box and score empty, as in the project's other tables."""
+    picture = [row["file"], row["width"], row["height"]]
+    place = [row.get("frame", ""), row.get("time_s", "")]
+    for found in row["detections"]:
+        edges = [format_number(edge) for edge in found["box_xyxy_px"]]
+        yield [*picture, found["class"], *edges, found["score"], *place]
+    if not row["detections"]:
+        yield [*picture, *[""] * 6, *place]
+
+
+# Videos, frame by frame: what is found in each, and an annotated copy.
 
 CODEC = "mp4v"
 COPY_PX = 4096
@@ -66,8 +121,6 @@ class Video:
 
     def frames(self, every: int) -> Iterator[Frame]:
         """Frames 0, `every`, 2 x `every`, ... as long as they can be read."""
-        from PIL import Image
-
         cv2, last_s = _opencv(), -1.0
         while self._capture.grab():
             index, self.read = self.read, self.read + 1
@@ -99,8 +152,6 @@ class VideoCopy:
 
     def add(self, image) -> None:
         """Append an upright picture; all get the size of the first. ValueError if that cannot be encoded."""
-        import numpy as np
-
         cv2 = _opencv()
         if self._writer is None:
             scale = min(1.0, COPY_PX / max(image.size))
@@ -154,10 +205,6 @@ def predict_video(path: Path, look: Callable, every: int, target: Path, add: Cal
 
 
 def _copy_frames(path: Path, video: Video, look: Callable, every: int, copy: VideoCopy, add: Callable) -> None:
-    from tqdm import tqdm
-
-    from scripts.pictures.draw import draw_detections
-
     total = math.ceil(video.announced / every) or None
     frames = tqdm(video.frames(every), desc=path.name, unit="frame", total=total, disable=None, leave=False)
     for frame in frames:

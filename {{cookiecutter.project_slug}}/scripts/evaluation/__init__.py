@@ -1,1 +1,1 @@
-"""Detections of a checkpoint and their scores."""
+"""Detections, figures and errors of a trained detector."""

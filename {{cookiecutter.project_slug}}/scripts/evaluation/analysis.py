@@ -3,13 +3,24 @@
 All of it is of the test pictures; validation pictures only choose the score thresholds.
 """
 
-from scripts.evaluation.bootstrap import ap_intervals
-from scripts.evaluation.certainty import cannot_tell
-from scripts.evaluation.confusion import confusion
-from scripts.evaluation.matching import IOU, match
-from scripts.evaluation.scorer import by_size, evaluated, precision_over_recall
-from scripts.evaluation.threshold import USUAL_SCORE, advice_of, advice_text, curves, thresholds, together
-from scripts.pipeline.words import counted
+from scripts.core.text import counted, points
+from scripts.evaluation.intervals import ap_intervals
+from scripts.evaluation.metrics import (
+    IOU,
+    by_size,
+    confusion,
+    evaluated,
+    match,
+    precision_over_recall,
+)
+from scripts.evaluation.thresholds import (
+    USUAL_SCORE,
+    advice_of,
+    advice_text,
+    curves,
+    thresholds,
+    together,
+)
 
 
 def analyse(groundtruth: dict, detections: list[dict], validation: tuple[dict, list[dict]], miss_cost: float) -> dict:
@@ -49,3 +60,22 @@ def remarks(analysis: dict) -> list[str]:
         lines.append(f"least cost with evaluate.miss_cost = {found['miss_cost']:g}: from {cheapest['score']:.2f} on "
                      f"({cheapest['misses']:,} missed, {counted(cheapest['false_alarms'], 'false alarm')})")
     return lines
+
+
+# When a test split is too small to tell.
+
+FEWEST_PICTURES = 20
+"""With fewer, what is right or wrong in all of them looks certain, whatever the interval says."""
+TOLD_AP = 0.05
+"""What one wants to tell of a single model: five points of AP."""
+
+
+def cannot_tell(pictures: int, interval: tuple[float, float] | None, told_ap: float = TOLD_AP) -> str:
+    """A plain sentence when `pictures` test pictures leave AP, or a loss of it, open by more than `told_ap`, else "".
+
+    `interval` is the 95 % interval, fractions 0..1; None when no AP is defined.
+    """
+    low, high = interval or (0.0, 1.0)
+    if pictures >= FEWEST_PICTURES and (high - low) / 2 <= told_ap:
+        return ""
+    return f"{pictures:,} test pictures cannot tell {points(told_ap)} points of AP from chance"

@@ -11,10 +11,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scripts.evaluation.evaluate import points
-from scripts.pipeline.errors import DetectorError
-from scripts.pipeline.files import replace_dir, sha256_file, temporary_beside, write_json
-from scripts.pipeline.words import aligned
+from scripts.core.files import replace_dir, sha256_file, temporary_beside, write_json
+from scripts.core.text import DetectorError, aligned, points
 from scripts.training.run_file import read_run
 
 RUNS = "eval/runs"

@@ -1,1 +1,1 @@
-"""Model zoo, pre-trained weights, experiment and training."""
+"""Input pipeline, task, runner and state of a training."""

@@ -1,0 +1,1 @@
+"""Settings, steps, state, files and messages: what every other package uses."""

@@ -1,0 +1,1 @@
+"""Labeled images: reading, matching, splitting, checking and writing them."""

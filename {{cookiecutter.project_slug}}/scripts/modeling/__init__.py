@@ -1,0 +1,1 @@
+"""Model zoo, networks and pre-trained weights."""

@@ -1,1 +1,0 @@
-"""Labelled pictures: reading, drawing, splitting, organising and checking them."""

@@ -1,1 +1,0 @@
-"""Settings, steps, errors and files: what every other room uses."""

@@ -1,1 +1,0 @@
-"""Label map, CSV and TFRecords."""

@@ -1,0 +1,1 @@
+"""One module a step of the pipeline, named as the task."""
