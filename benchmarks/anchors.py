@@ -1,9 +1,9 @@
-"""How well the anchors fit the boxes of labelled sets: what docs/recipe.md says of them.
+"""How well the anchors fit the boxes of labeled sets: what docs/recipe.md says of them.
 
 python -m benchmarks.anchors --out FOLDER NAME=PATH [NAME=PATH ...] [--model lite0-256]
 
 Boxes are those of all splits, stretched to the input. A box is reachable when an anchor overlaps it with IoU 0.5 or
-more, and has candidates when the centre of an anchor lies inside it; one without learns from the nearest.
+more, and has candidates when the center of an anchor lies inside it; one without learns from the nearest.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
             anchors_px = anchors_yxyx_px(dataclasses.replace(ENTRIES[options.model], **fields))
             best = best_iou(boxes_px, anchors_px)
             print(f"| {name} | {len(boxes_px)} | {shape} | {100 * np.mean(best >= 0.5):.1f} % | "
-                  f"{100 * np.mean(has_centre(boxes_px, anchors_px)):.1f} % | {np.median(best):.2f} |", flush=True)
+                  f"{100 * np.mean(has_center(boxes_px, anchors_px)):.1f} % | {np.median(best):.2f} |", flush=True)
 
 
 def truth_yxyx_px(project: Path, side_px: int) -> np.ndarray:
@@ -70,10 +70,10 @@ def best_iou(boxes_px: np.ndarray, anchors_px: np.ndarray) -> np.ndarray:
     return pairwise_iou(boxes_px[None].astype(np.float32), anchors_px[None]).numpy()[0].max(axis=1)
 
 
-def has_centre(boxes_px: np.ndarray, anchors_px: np.ndarray) -> np.ndarray:
-    """Whether the centre of an anchor lies in a box."""
-    centres = (anchors_px[:, :2] + anchors_px[:, 2:]) / 2
-    return ((centres > boxes_px[:, None, :2]) & (centres < boxes_px[:, None, 2:])).all(-1).any(1)
+def has_center(boxes_px: np.ndarray, anchors_px: np.ndarray) -> np.ndarray:
+    """Whether the center of an anchor lies in a box."""
+    centers = (anchors_px[:, :2] + anchors_px[:, 2:]) / 2
+    return ((centers > boxes_px[:, None, :2]) & (centers < boxes_px[:, None, 2:])).all(-1).any(1)
 
 
 if __name__ == "__main__":

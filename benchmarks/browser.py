@@ -2,8 +2,8 @@
 
 DETECTOR_TASKS_VISION=/path/to/package python -m benchmarks.browser PROJECT [PROJECT ...] [--variant int8] [--worst 3]
 
-All test pictures of each project. A box of ours is matched by one of the same class with IoU 0.9 or more, each used
-once, best score first. `page` is the page; `plain` is MediaPipe as its documentation has it, given the picture itself.
+All test images of each project. A box of ours is matched by one of the same class with IoU 0.9 or more, each used
+once, best score first. `page` is the page; `plain` is MediaPipe as its documentation has it, given the image itself.
 Milliseconds are medians: of the page, resizing and network; of `plain`, all of MediaPipe's call. AP is in points.
 """
 
@@ -21,13 +21,13 @@ SCORES, LEAST_IOU = (0.3, 0.05), 0.9
 PAGE = "return await page.detectUrl(url);"
 PLAIN = """
     const answer = await fetch(url);
-    const picture = await createImageBitmap(await answer.blob());
+    const image = await createImageBitmap(await answer.blob());
     const begin = performance.now();
-    const found = plain.detect(picture).detections;
+    const found = plain.detect(image).detections;
     const milliseconds = performance.now() - begin;
     const detections = found.map(({ boundingBox: box, categories: [best] }) => ({ class: best.categoryName,
       score: best.score, box_xyxy_px: [box.originX, box.originY, box.originX + box.width, box.originY + box.height] }));
-    return { file: url, width: picture.width, height: picture.height, detections, milliseconds };"""
+    return { file: url, width: image.width, height: image.height, detections, milliseconds };"""
 PLAIN_DETECTOR = """
     const { FilesetResolver, ObjectDetector } = await import("/vision_bundle.mjs");
     const plain = await ObjectDetector.createFromOptions(await FilesetResolver.forVisionTasks("/wasm"), {
@@ -78,7 +78,7 @@ def compare(root: Path, variant: str, package: Path, worst: int) -> None:
 
 
 def ap(truth: dict, found: dict[str, list[dict]]) -> str:
-    """AP in points of what was found in the test pictures."""
+    """AP in points of what was found in the test images."""
     from scripts.evaluation.metrics import score
     from scripts.steps.evaluate import points
 
@@ -93,10 +93,10 @@ def ap(truth: dict, found: dict[str, list[dict]]) -> str:
 
 
 def visit(folder: Path, paths: list[Path], before: str, script: str) -> dict[str, dict]:
-    """What the browser finds: name of the picture -> row."""
+    """What the browser finds: name of the image -> row."""
     from browser import Site
 
-    files = {f"/pictures/{number}{path.suffix}": path for number, path in enumerate(paths)}
+    files = {f"/images/{number}{path.suffix}": path for number, path in enumerate(paths)}
     with Site(folder, files) as site:
         rows = site.visit(f"""{before}
             const one = async (url) => {{ {script} }};
@@ -122,7 +122,7 @@ def figures(ours: dict, theirs: dict, score: float) -> str:
 
 
 def differences(ours: dict, theirs: dict, score: float):
-    """(largest edge difference in px, picture, score, class, our box, their box or None) of each box of ours."""
+    """(largest edge difference in px, image, score, class, our box, their box or None) of each box of ours."""
     for name, own in ours.items():
         kept = [one for one in own if one["score"] >= score]
         found = {id(one): other for one, other in matches(kept, theirs[name])}

@@ -1,7 +1,7 @@
 """From label files to `.record` as TensorFlow's tutorials have it: the way that benchmarks compare ours with.
 
 Written from the description: ElementTree by position, one pandas table, its groups by file name, a
-`tf.train.Example` a picture, one writer, one process. It verifies nothing.
+`tf.train.Example` an image, one writer, one process. It verifies nothing.
 """
 
 import io
@@ -27,7 +27,7 @@ def xml_to_csv(folder: Path, table: Path) -> None:
 
 
 def csv_to_record(table: Path, folder: Path, record: Path, ids: dict[str, int]) -> None:
-    """All pictures of a table in one record file."""
+    """All images of a table in one record file."""
     import pandas
     import tensorflow as tf
 

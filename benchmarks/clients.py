@@ -1,12 +1,12 @@
-"""Real clients of a shipped `.tflite` on all test pictures of a project: do they find what our reader finds?
+"""Real clients of a shipped `.tflite` on all test images of a project: do they find what our reader finds?
 
 python -m benchmarks.clients PROJECT [PROJECT ...] [--file tflite/detector_int8.tflite] [--threads 2]
 
 Our reader, LiteRT read by index and by signature, and MediaPipe Tasks' ObjectDetector, which needs libEGL and
 libGLESv2 (`apt-get install -y libegl1 libgles2`). All get the same decoded pixels; for the LiteRT clients they are
 resized as our reader does it, MediaPipe resizes by itself. A box is equal when the other client has one of the same
-class, none of whose edges is more than 1 pixel of the picture away and whose score differs by no more than 0.01; it is
-missing when none of the same class overlaps it by half. Boxes are clipped to the picture before.
+class, none of whose edges is more than 1 pixel of the image away and whose score differs by no more than 0.01; it is
+missing when none of the same class overlaps it by half. Boxes are clipped to the image before.
 
 The lines "ours ..." take what MediaPipe does otherwise into our reader, one by one: its resize, the whole pixels in
 which it gives boxes. The last line holds MediaPipe against both together: what is left has another cause.
@@ -45,23 +45,23 @@ def main() -> None:
 
 def measure(project: Path, file: str, threads: int) -> None:
     """Run every client over the test split and print what it found beside what ours found."""
-    from scripts.evaluation.detections import coco_groundtruth, decode_rgb, record_pictures
+    from scripts.evaluation.detections import coco_groundtruth, decode_rgb, record_images
 
-    pictures = [(one, decode_rgb(one.encoded)) for one in record_pictures(project, "test")]
+    images = [(one, decode_rgb(one.encoded)) for one in record_images(project, "test")]
     groundtruth = coco_groundtruth(project, "test")
-    print(f"\n{project.name}, {file}: {len(pictures)} test pictures; AP of the best {LIMIT} of a picture from a score "
+    print(f"\n{project.name}, {file}: {len(images)} test images; AP of the best {LIMIT} of an image from a score "
           "of 0.01 on, in points\n")
     print("| " + " | ".join(HEADS) + " |\n" + "|---" * len(HEADS) + "|")
     found = {}
     with ExitStack() as stack:
         for name, client in clients(project / file, threads, stack).items():
-            found[name] = [client(rgb) for _, rgb in pictures]
-            print(row(name, found["ours"], found[name], pictures, groundtruth), flush=True)
-    print(row("MediaPipe beside the line above", found[BOTH], found["MediaPipe"], pictures, groundtruth))
+            found[name] = [client(rgb) for _, rgb in images]
+            print(row(name, found["ours"], found[name], images, groundtruth), flush=True)
+    print(row("MediaPipe beside the line above", found[BOTH], found["MediaPipe"], images, groundtruth))
 
 
 def clients(path: Path, threads: int, stack: ExitStack) -> dict[str, Callable]:
-    """Functions from a picture uint8 [height, width, 3] to `Detections`; `stack` closes what has to be closed."""
+    """Functions from an image uint8 [height, width, 3] to `Detections`; `stack` closes what has to be closed."""
     from scripts.deploy.reader import TfliteDetector
 
     ours = TfliteDetector(path, threads)
@@ -117,8 +117,8 @@ def by_mediapipe(path: Path, labels: list[str], stack: ExitStack) -> Callable:
     detector = stack.enter_context(vision.ObjectDetector.create_from_options(options))
 
     def detect(rgb):
-        picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
-        found = detector.detect(picture).detections
+        image = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
+        found = detector.detect(image).detections
         corners = [(one.bounding_box.origin_y, one.bounding_box.origin_x) for one in found]
         sides = [(one.bounding_box.height, one.bounding_box.width) for one in found]
         edges = np.concatenate([corners, np.add(corners, sides)], 1) if found else np.zeros((0, 4))
@@ -133,7 +133,7 @@ def by_mediapipe(path: Path, labels: list[str], stack: ExitStack) -> Callable:
 def warped(rgb, side_px: int):
     """The resize of MediaPipe on a CPU, OpenCV's warpPerspective as it was up to 4.10.
 
-    Bilinear without half-pixel centres, target x shows source x * scale, in steps of 1/32 pixel. Written out here,
+    Bilinear without half-pixel centers, target x shows source x * scale, in steps of 1/32 pixel. Written out here,
     because later OpenCV computes it in float; by way of the matrix, whose last bits decide where a step ends in a tie.
     """
     import cv2
@@ -153,7 +153,7 @@ def warped(rgb, side_px: int):
 def whole_pixels(found, shape: tuple):
     """Boxes as MediaPipe gives them: fractions are cut off the corner and off height and width.
 
-    A corner outside the picture moves to its border, and the box keeps its size.
+    A corner outside the image moves to its border, and the box keeps its size.
     """
     from scripts.evaluation.detections import Detections
 
@@ -163,30 +163,30 @@ def whole_pixels(found, shape: tuple):
     return Detections(np.concatenate([corners, corners + sides], 1) / np.tile(size, 2), found.class_ids, found.scores)
 
 
-def coco_rows(found: list, pictures: list) -> list[dict]:
-    """Detections of all pictures in COCO form, the best LIMIT of each."""
+def coco_rows(found: list, images: list) -> list[dict]:
+    """Detections of all images in COCO form, the best LIMIT of each."""
     from scripts.evaluation.detections import Detections, coco_detections
 
     rows = []
-    for (picture, _), one in zip(pictures, found, strict=True):
+    for (image, _), one in zip(images, found, strict=True):
         kept = Detections(*(part[:LIMIT] for part in (one.yxyx_norm, one.class_ids, one.scores)))
-        rows += coco_detections(picture.image_id, picture.width_px, picture.height_px, kept)
+        rows += coco_detections(image.image_id, image.width_px, image.height_px, kept)
     return rows
 
 
-def row(name: str, ours: list, theirs: list, pictures: list, groundtruth: dict) -> str:
+def row(name: str, ours: list, theirs: list, images: list, groundtruth: dict) -> str:
     """One line: AP of `theirs`; for each least score the boxes of `ours`, how many are equal, how many missing, and by
     how much the others differ at most."""
     from scripts.evaluation.intervals import ap_drop_interval
     from scripts.evaluation.metrics import score
 
-    rows = coco_rows(theirs, pictures)
+    rows = coco_rows(theirs, images)
     figures = score(groundtruth, rows)
-    low, high = ap_drop_interval(groundtruth, coco_rows(ours, pictures), rows)
+    low, high = ap_drop_interval(groundtruth, coco_rows(ours, images), rows)
     cells = [name, *(f"{100 * figures[key]:.2f}" for key in ("AP", "AP50")), f"{100 * low:.1f} to {100 * high:.1f}"]
     for least in SCORES:
-        apart = [pair for (picture, _), one, other in zip(pictures, ours, theirs, strict=True)
-                 for pair in differences(one, other, picture, least)]
+        apart = [pair for (image, _), one, other in zip(images, ours, theirs, strict=True)
+                 for pair in differences(one, other, image, least)]
         pairs = [pair for pair in apart if pair is not None]
         equal = sum(pixels <= EQUAL_PX and scores <= EQUAL_SCORE for pixels, scores in pairs)
         most = np.max(pairs, 0) if pairs else (0, 0)
@@ -195,14 +195,14 @@ def row(name: str, ours: list, theirs: list, pictures: list, groundtruth: dict) 
     return "| " + " | ".join(cells) + " |"
 
 
-def differences(ours, theirs, picture, least: float) -> list:
+def differences(ours, theirs, image, least: float) -> list:
     """For each box of ours from this score on: the largest difference of its edges (px) and that of its score.
 
     The other box is the nearest of the same class that none before has taken; None where it overlaps by less than half.
     """
     from scripts.evaluation.detections import clipped_xyxy_px
 
-    boxes, others = (clipped_xyxy_px(one.yxyx_norm, picture.width_px, picture.height_px) for one in (ours, theirs))
+    boxes, others = (clipped_xyxy_px(one.yxyx_norm, image.width_px, image.height_px) for one in (ours, theirs))
     free, found = np.ones(len(others), bool), []
     for index in np.flatnonzero(np.asarray(ours.scores) >= least):
         same = free & (theirs.class_ids == ours.class_ids[index])

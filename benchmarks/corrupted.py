@@ -12,7 +12,7 @@ sys.path.insert(0, str(TEMPLATE / "{{cookiecutter.project_slug}}"))
 
 from scripts.data.dataset import Box
 from scripts.data.formats.voc import read_voc, voc_xml
-from scripts.data.manifest import stored_pictures
+from scripts.data.manifest import stored_images
 
 KINDS = ("class", "box", "missing", "extra")
 """As `invoke suspects` names them: another class, a moved and scaled box, a box dropped, one added."""
@@ -42,7 +42,7 @@ def corrupt(project: Path, share: float, seed: int) -> list[dict]:
     within `MOVED_IOU`; added ones have the size of some box of the set and lie where no box is.
     """
     dice = random.Random(seed)
-    labels = {key: read_voc(path.with_suffix(".xml")) for key, path in stored_pictures(project).items()}
+    labels = {key: read_voc(path.with_suffix(".xml")) for key, path in stored_images(project).items()}
     boxes = {key: list(label.boxes) for key, label in labels.items()}
     places = [(key, index) for key, label in labels.items() for index in range(len(label.boxes))]
     classes = sorted({box.class_name for label in labels.values() for box in label.boxes})
@@ -60,7 +60,7 @@ def corrupt(project: Path, share: float, seed: int) -> list[dict]:
             boxes[key][index] = new
             seen = new or old
             done.append(Corruption(kind, f"images/{key}", seen.class_name, seen.xyxy_px, old.class_name, old.xyxy_px))
-    for key, path in stored_pictures(project).items():
+    for key, path in stored_images(project).items():
         if key in {each.file.removeprefix("images/") for each in done}:
             kept = tuple(box for box in boxes[key] if box)
             data = voc_xml(path.parent.name, path.name, labels[key].width_px, labels[key].height_px, kept)
@@ -92,7 +92,7 @@ def _moved(box: Corners, size: tuple[int, int], dice) -> Corners:
 
 
 def _added(others: list[Box], size: tuple[int, int], labels, dice) -> Corners:
-    """A place for the size (as a share of its picture) of some box, smaller and smaller while none is free."""
+    """A place for the size (as a share of its image) of some box, smaller and smaller while none is free."""
     for number in range(TRIES):
         label = dice.choice([label for label in labels.values() if label.boxes])
         xmin, ymin, xmax, ymax = dice.choice(label.boxes).xyxy_px
@@ -107,7 +107,7 @@ def _added(others: list[Box], size: tuple[int, int], labels, dice) -> Corners:
 
 
 def inside(box: Corners, size: tuple[int, int]) -> Corners:
-    """The box in whole pixels, cut to a picture of this width and height."""
+    """The box in whole pixels, cut to an image of this width and height."""
     return tuple(float(round(min(max(value, 0), side))) for value, side in zip(box, size * 2, strict=True))
 
 

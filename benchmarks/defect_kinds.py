@@ -1,4 +1,4 @@
-"""Defects to plant into a clean set of pictures with Pascal VOC label files: what people and tools really do wrong."""
+"""Defects to plant into a clean set of images with Pascal VOC label files: what people and tools really do wrong."""
 
 import io
 import re
@@ -17,19 +17,19 @@ ONE_OBJECT = re.compile(r"\s*<object>.*?</object>", re.DOTALL)
 
 @dataclass
 class Spot:
-    """One picture of the set, its label file, and a copy's place in another split."""
+    """One image of the set, its label file, and a copy's place in another split."""
 
-    picture: Path
+    image: Path
     other: Path
 
     @property
     def label(self) -> Path:
-        """The label file beside the picture."""
-        return self.picture.with_suffix(".xml")
+        """The label file beside the image."""
+        return self.image.with_suffix(".xml")
 
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        with Image.open(self.picture) as image:
+        with Image.open(self.image) as image:
             return image.size
 
     def text(self) -> str:
@@ -55,29 +55,29 @@ class Spot:
         self.label.write_text(text, "utf-8")
 
     def resave(self, form: str, **options) -> None:
-        """Write the picture in another format under its old name."""
-        with Image.open(self.picture) as image:
+        """Write the image in another format under its old name."""
+        with Image.open(self.image) as image:
             buffer = io.BytesIO()
             image.convert(options.pop("mode", "RGB")).save(buffer, form, **options)
-        self.picture.write_bytes(buffer.getvalue())
+        self.image.write_bytes(buffer.getvalue())
 
     def resave_beside(self, suffix: str) -> None:
-        """Write the picture upside down under the same name with another ending."""
-        with Image.open(self.picture) as image:
-            image.transpose(Image.Transpose.ROTATE_180).save(self.picture.with_suffix(suffix))
+        """Write the image upside down under the same name with another ending."""
+        with Image.open(self.image) as image:
+            image.transpose(Image.Transpose.ROTATE_180).save(self.image.with_suffix(suffix))
 
-    def copy_to(self, picture: Path, brightness: float = 1.0) -> None:
+    def copy_to(self, image: Path, brightness: float = 1.0) -> None:
         """Put a copy with its label file elsewhere, byte for byte unless it is made brighter."""
-        picture.write_bytes(self.picture.read_bytes())
-        picture.with_suffix(".xml").write_text(self.text().replace(self.picture.name, picture.name), "utf-8")
+        image.write_bytes(self.image.read_bytes())
+        image.with_suffix(".xml").write_text(self.text().replace(self.image.name, image.name), "utf-8")
         if brightness != 1.0:
-            with Image.open(self.picture) as image:
-                ImageEnhance.Brightness(image).enhance(brightness).save(picture, quality=80)
+            with Image.open(self.image) as opened:
+                ImageEnhance.Brightness(opened).enhance(brightness).save(image, quality=80)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A defect: the code that names it, whether picture or label file is the place, and how it is made.
+    """A defect: the code that names it, whether image or label file is the place, and how it is made.
 
     `also` are codes that are right to appear beside it.
     """
@@ -117,8 +117,8 @@ def _double(spot: Spot) -> None:
     spot.label.write_text(spot.text().replace("</annotation>", shifted + "</annotation>"), "utf-8")
 
 
-def _twin(spot: Spot, change: bool) -> None:
-    copy = spot.picture.with_name(spot.picture.stem + "_copy.jpg")
+def _duplicate(spot: Spot, change: bool) -> None:
+    copy = spot.image.with_name(spot.image.stem + "_copy.jpg")
     spot.copy_to(copy)
     if change:
         Spot(copy, copy).corners(lambda a, b, c, d, w, h: (a + 4, b + 4, c, d))
@@ -139,7 +139,7 @@ def _outside(share: float) -> Callable[[Spot], None]:
 
 KINDS = (
     Kind("inverted corners", "E003", "label", lambda s: s.corners(lambda a, b, c, d, w, h: (c, b, a, d))),
-    Kind("far outside the picture", "E005", "label", _outside(0.5)),
+    Kind("far outside the image", "E005", "label", _outside(0.5)),
     Kind("slightly outside", "E005", "label", _outside(0.02)),
     Kind("negative corner", "E005", "label", _first("-2", None, None, None)),
     Kind("no area", "E004", "label", lambda s: s.corners(lambda a, b, c, d, w, h: (a, b, a, d))),
@@ -159,21 +159,21 @@ KINDS = (
     ),
     Kind("class of another set", "E001", "label", lambda s: s.sub(r"<name>.*?</name>", "<name>dog</name>")),
     Kind("box without a name", "E021", "label", lambda s: s.sub(r"<name>.*?</name>", "")),
-    Kind("EXIF turn 6", "E007", "picture", lambda s: _turn(s, 6)),
-    Kind("EXIF turn 3", "E007", "picture", lambda s: _turn(s, 3)),
-    Kind("truncated JPEG", "E010", "picture", lambda s: s.picture.write_bytes(s.picture.read_bytes()[:-300])),
-    Kind("empty file", "E010", "picture", lambda s: s.picture.write_bytes(b"")),
-    Kind("a web page named .jpg", "E010", "picture", lambda s: s.picture.write_text("<html>404 not found</html>")),
+    Kind("EXIF turn 6", "E007", "image", lambda s: _turn(s, 6)),
+    Kind("EXIF turn 3", "E007", "image", lambda s: _turn(s, 3)),
+    Kind("truncated JPEG", "E010", "image", lambda s: s.image.write_bytes(s.image.read_bytes()[:-300])),
+    Kind("empty file", "E010", "image", lambda s: s.image.write_bytes(b"")),
+    Kind("a web page named .jpg", "E010", "image", lambda s: s.image.write_text("<html>404 not found</html>")),
     Kind(
         "HEIC named .jpg",
         "E010",
-        "picture",
-        lambda s: s.picture.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500)),
+        "image",
+        lambda s: s.image.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500)),
     ),
-    Kind("WebP named .jpg", "R204", "picture", lambda s: s.resave("WEBP")),
-    Kind("PNG named .jpg", "R203", "picture", lambda s: s.resave("PNG")),
-    Kind("grey picture", "R210", "picture", lambda s: s.resave("JPEG", mode="L")),
-    Kind("CMYK picture", "R210", "picture", lambda s: s.resave("JPEG", mode="CMYK")),
+    Kind("WebP named .jpg", "R204", "image", lambda s: s.resave("WEBP")),
+    Kind("PNG named .jpg", "R203", "image", lambda s: s.resave("PNG")),
+    Kind("gray image", "R210", "image", lambda s: s.resave("JPEG", mode="L")),
+    Kind("CMYK image", "R210", "image", lambda s: s.resave("JPEG", mode="CMYK")),
     Kind("declared size 0", "R201", "label", lambda s: s.sub(r"<width>.*?</width>", "<width>0</width>")),
     Kind("declared size wrong", "R202", "label", lambda s: s.sub(r"<width>(.*?)</width>", r"<width>1\1</width>")),
     Kind("decimal comma", "R206", "label", _first("3,5", None, None, None)),
@@ -183,15 +183,15 @@ KINDS = (
         "label",
         lambda s: s.sub(r"<filename>.*?</filename>", "<filename>IMG_1.jpg</filename>"),
     ),
-    Kind("in two splits", "E011", "picture", lambda s: s.copy_to(s.other)),
-    Kind("nearly in two splits", "W113", "picture", lambda s: s.copy_to(s.other, brightness=1.02)),
-    Kind("twice, boxes differ", "W107", "label", lambda s: _twin(s, True)),
-    Kind("twice, boxes equal", "R207", "picture", lambda s: _twin(s, False)),
-    Kind("label file missing", "E012", "picture", lambda s: s.label.unlink()),
-    Kind("picture missing", "E009", "label", lambda s: s.picture.unlink()),
+    Kind("in two splits", "E011", "image", lambda s: s.copy_to(s.other)),
+    Kind("nearly in two splits", "W113", "image", lambda s: s.copy_to(s.other, brightness=1.02)),
+    Kind("twice, boxes differ", "W107", "label", lambda s: _duplicate(s, True)),
+    Kind("twice, boxes equal", "R207", "image", lambda s: _duplicate(s, False)),
+    Kind("label file missing", "E012", "image", lambda s: s.label.unlink()),
+    Kind("image missing", "E009", "label", lambda s: s.image.unlink()),
     Kind("label file cut off", "E019", "label", lambda s: s.label.write_text(s.text()[:-40], "utf-8")),
     Kind("label file empty", "E019", "label", lambda s: s.label.write_text("")),
-    Kind("two pictures of one name", "E020", "label", lambda s: s.resave_beside(".png")),
+    Kind("two images of one name", "E020", "label", lambda s: s.resave_beside(".png")),
     Kind("more than 100 boxes", "E014", "label", _crowd, ("W102",)),
     Kind("doubled box", "W115", "label", _double),
     Kind("box over all", "W114", "label", lambda s: s.corners(lambda a, b, c, d, w, h: (0, 0, w, h)), ("W115",)),

@@ -1,4 +1,4 @@
-"""Pictures for benchmarks: as noisy as photographs, with Pascal VOC label files, the same for the same arguments."""
+"""Images for benchmarks: as noisy as photographs, with Pascal VOC label files, the same for the same arguments."""
 
 import io
 import random
@@ -25,7 +25,7 @@ def draw_set(folder: Path, count: int, size_px: tuple[int, int]) -> None:
 
 
 def _draw_one(folder: Path, size_px: tuple[int, int], number: int, split: str) -> None:
-    name = f"picture_{number:06d}"
+    name = f"image_{number:06d}"
     (folder / split / f"{name}.jpg").write_bytes(_jpeg(number, size_px))
     (folder / split / f"{name}.xml").write_text(_voc(number, name, size_px), encoding="utf-8")
 

@@ -2,10 +2,10 @@
 
 python -m benchmarks.intervals [--draws 500] [--sizes 20,60,200] [--questions coverage,equal,better]
 
-4,000 drawn pictures stand for all pictures there are: AP on them is the truth. Test sets of some size are taken from
+4,000 drawn images stand for all images there are: AP on them is the truth. Test sets of some size are taken from
 them again and again, and the project's own functions say what they say on each. Detectors find, miss and misplace boxes
-by how hard a picture and a box are, so that errors come in clusters, as on photographs; classes are 6 : 3 : 1. Two
-equal detectors: every picture stands there twice, and the two change places on the second.
+by how hard an image and a box are, so that errors come in clusters, as on photographs; classes are 6 : 3 : 1. Two
+equal detectors: every image stands there twice, and the two change places on the second.
 """
 
 import argparse
@@ -23,14 +23,14 @@ sys.path.insert(0, str(next(TEMPLATE.glob("{{*"))))
 from scripts.evaluation import intervals as bootstrap
 from scripts.evaluation.intervals import ClassMatches, Redraw, matched, overall
 
-PICTURES, SIDE_PX, CLASSES = 4000, 500, (0.6, 0.3, 0.1)
+IMAGES, SIDE_PX, CLASSES = 4000, 500, (0.6, 0.3, 0.1)
 HELD = ((2, 4), (5, 9), (10, 19), (20, 10_000))
-"""Test pictures with a class, for the coverage of its interval."""
+"""Test images with a class, for the coverage of its interval."""
 
 
-def groundtruth(pictures: int, dice) -> tuple[dict, np.ndarray]:
-    """COCO ground truth with one to ten boxes a picture, and how hard each picture is (normal)."""
-    images = [{"id": number, "file_name": "", "width": SIDE_PX, "height": SIDE_PX} for number in range(pictures)]
+def groundtruth(count: int, dice) -> tuple[dict, np.ndarray]:
+    """COCO ground truth with one to ten boxes an image, and how hard each image is (normal)."""
+    images = [{"id": number, "file_name": "", "width": SIDE_PX, "height": SIDE_PX} for number in range(count)]
     boxes = []
     for image in images:
         kinds = dice.choice(len(CLASSES), size=dice.integers(1, 3), p=CLASSES)
@@ -39,7 +39,7 @@ def groundtruth(pictures: int, dice) -> tuple[dict, np.ndarray]:
             boxes.append({"id": len(boxes) + 1, "image_id": image["id"], "category_id": int(dice.choice(kinds)) + 1,
                           "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0})
     categories = [{"id": number + 1, "name": f"class {number + 1}"} for number in range(len(CLASSES))]
-    return {"images": images, "annotations": boxes, "categories": categories}, dice.normal(size=pictures)
+    return {"images": images, "annotations": boxes, "categories": categories}, dice.normal(size=count)
 
 
 def drawn_box(dice) -> list[float]:
@@ -72,7 +72,7 @@ def logistic(value: float) -> float:
 
 
 def doubled(truth: dict) -> dict:
-    """Every picture twice; the number of the second is larger by that of all pictures."""
+    """Every image twice; the number of the second is larger by that of all images."""
     more = len(truth["images"])
     boxes = truth["annotations"]
     again = [{**row, "id": row["id"] + len(boxes), "image_id": row["image_id"] + more} for row in boxes]
@@ -80,14 +80,14 @@ def doubled(truth: dict) -> dict:
             "annotations": boxes + again}
 
 
-def changing_places(first: list[dict], second: list[dict], pictures: int) -> list[dict]:
-    """The first on the pictures, the second on their copies."""
-    return first + [{**row, "image_id": row["image_id"] + pictures} for row in second]
+def changing_places(first: list[dict], second: list[dict], images: int) -> list[dict]:
+    """The first on the images, the second on their copies."""
+    return first + [{**row, "image_id": row["image_id"] + images} for row in second]
 
 
 @dataclass(frozen=True)
 class Pool:
-    """All pictures there are, matched once, and the true AP, AP50 and AP by class, 0..1."""
+    """All images there are, matched once, and the true AP, AP50 and AP by class, 0..1."""
 
     redraw: Redraw
     ap: float
@@ -95,11 +95,11 @@ class Pool:
     classes: np.ndarray
 
     def taken(self, positions: np.ndarray) -> Redraw:
-        """The matches of a test set of the pictures at these positions, of which one may stand there twice."""
+        """The matches of a test set of the images at these positions, of which one may stand there twice."""
         classes = []
         for one in self.redraw.classes:
-            order = np.argsort(one.picture, kind="stable")
-            starts = np.searchsorted(one.picture[order], np.arange(len(one.boxes) + 1))
+            order = np.argsort(one.image, kind="stable")
+            starts = np.searchsorted(one.image[order], np.arange(len(one.boxes) + 1))
             parts = [order[starts[place]:starts[place + 1]] for place in positions]
             rows, place = np.concatenate(parts), np.repeat(np.arange(len(positions)), [len(part) for part in parts])
             best_first = np.argsort(rows, kind="stable")
@@ -131,7 +131,7 @@ def coverage(one: Pool, size: int, repeats: int, dice) -> dict:
             held = int((matches.boxes > 0).sum())
             for least, most in HELD:
                 if least <= held <= most and part["AP"]:
-                    count[f"class in {least}-{most} pictures holds"].append(part["AP"][0] <= truth <= part["AP"][1])
+                    count[f"class in {least}-{most} images holds"].append(part["AP"][0] <= truth <= part["AP"][1])
     return {"size": size} | {name: [round(float(np.mean(values)), 3), len(values)] for name, values in count.items()}
 
 
@@ -159,13 +159,13 @@ def main() -> None:
     asked = parser.parse_args()
     sizes = [int(size) for size in asked.sizes.split(",")]
     dice = np.random.default_rng(7)
-    truth, hard = groundtruth(PICTURES, dice)
+    truth, hard = groundtruth(IMAGES, dice)
     base, equal, *others = [detector(truth, hard, skill, dice) for skill in (1.0, 1.0, 1.12, 1.33)]
     twice = doubled(truth)
     pools = {"base": pool(truth, base),
              **{f"better {place}": pool(truth, rows) for place, rows in enumerate(others, start=1)},
-             "equal 1": pool(twice, changing_places(base, equal, PICTURES)),
-             "equal 2": pool(twice, changing_places(equal, base, PICTURES))}
+             "equal 1": pool(twice, changing_places(base, equal, IMAGES)),
+             "equal 2": pool(twice, changing_places(equal, base, IMAGES))}
     print(json.dumps({name: [round(100 * one.ap, 2), round(100 * one.ap50, 2)] for name, one in pools.items()}))
     for size in sizes if "coverage" in asked.questions else ():
         print(json.dumps({"what": "coverage", **coverage(pools["base"], size, asked.draws, dice)}), flush=True)

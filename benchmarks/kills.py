@@ -2,7 +2,7 @@
 
 python -m benchmarks.kills --kills 20 --out FOLDER [--seed 1]
 
-Two projects on the same drawn pictures and a small network: one trains undisturbed, the other is killed (SIGKILL),
+Two projects on the same drawn images and a small network: one trains undisturbed, the other is killed (SIGKILL),
 every second time while it writes a checkpoint. Prints a line a kill and what differs in the end.
 """
 
@@ -28,10 +28,10 @@ TINY = {
     "trainer.validation_interval": 15,
 }
 SETTINGS = {
-    "INVOKE_DEMO_PICTURES": "24", "INVOKE_DEMO_SIZE_PX": "96", "INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": "15",
+    "INVOKE_DEMO_IMAGES": "24", "INVOKE_DEMO_SIZE_PX": "96", "INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": "15",
     "INVOKE_TRAIN_BATCH_SIZE": "4",
 }  # fmt: skip
-LONGEST_SITTING_S = 120
+LONGEST_SESSION_S = 120
 LONGEST_RUN_S = 1200
 
 
@@ -108,7 +108,7 @@ def kill_once(project: Path, dice: random.Random, at_checkpoint: bool) -> bool |
     started_s, known = time.monotonic(), names(training)
     # Either while a checkpoint is being written, the first or a later one, or anywhere in the time of a few.
     skip, until_s = dice.randrange(3), dice.uniform(5, 40)
-    while process.poll() is None and time.monotonic() - started_s < LONGEST_SITTING_S:
+    while process.poll() is None and time.monotonic() - started_s < LONGEST_SESSION_S:
         now = names(training)
         if at_checkpoint and now - known and any("temp" in name for name in now - known):
             if skip == 0:
@@ -150,7 +150,7 @@ def differences(one: Path, other: Path) -> list[str]:
             found.append(f"{key}: {runs[0][key]} and {runs[1][key]}")
     for name in (f"ckpt-{runs[0]['steps']}", f"best/{runs[0]['best_checkpoint']}"):
         first, second = (tf.train.load_checkpoint(str(project / "training" / name)) for project in (one, other))
-        # Of the best only the network: a sitting that begins with an evaluation has no optimizer yet to save.
+        # Of the best only the network: a session that begins with an evaluation has no optimizer yet to save.
         left_out = ("CHECKPOINTABLE", "save_counter") + (("optimizer/",) if name.startswith("best") else ())
         wanted = [key for key in first.get_variable_to_shape_map() if not any(part in key for part in left_out)]
         for key in wanted:

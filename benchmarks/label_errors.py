@@ -45,8 +45,8 @@ def train(options, base: Path, project: Path, source: Path) -> None:
         shutil.rmtree(project, ignore_errors=True)
         shutil.copytree(base, project)
         answers.write_text(json.dumps(corrupt(project, options.share, options.seed), indent=1), encoding="utf-8")
-    pictures = sum(1 for _ in (project / "images/train").glob("*.xml"))
-    settings = {"INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": str(round(options.steps * 8 / pictures)),
+    images = sum(1 for _ in (project / "images/train").glob("*.xml"))
+    settings = {"INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": str(round(options.steps * 8 / images)),
                 "INVOKE_CHECK_ACCEPT": '["E002"]', "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     for task in (["evaluate"], ["suspects", "--count", "1000000"]):
         invoke(project, task, settings, ("taskset", "-c", options.core))
@@ -60,7 +60,7 @@ def print_ranks(name: str, project: Path) -> None:
     for answer in answers:
         hit = next((row for row in found["suspects"] if is_about(row, answer)), None)
         ranks[answer["kind"]].append((hit["rank"], hit["kind"]) if hit else (None, None))
-    print(f"{name}: {found['pictures']} pictures, {found['boxes']} boxes, {len(answers)} corrupted, first {tenth}")
+    print(f"{name}: {found['images']} images, {found['boxes']} boxes, {len(answers)} corrupted, first {tenth}")
     print("| kind | corrupted | in the first tenth | with the right kind | ranks |\n" + "|---" * 5 + "|")
     for kind in filter(ranks.get, KINDS):
         inside = [named for rank, named in ranks[kind] if rank and rank <= tenth]

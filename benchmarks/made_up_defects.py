@@ -2,7 +2,7 @@
 
 python -m benchmarks.made_up_defects [--each 50] [--clean 300] [--keep FOLDER]
 
-The set is drawn by the project's demo code, split into train, validation and test, and has one defect a picture.
+The set is drawn by the project's demo code, split into train, validation and test, and has one defect an image.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def main() -> None:
     """Draw, plant, run organize and check, then `--fix` and check; print a row a kind, then the false alarms."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--each", type=int, default=50, help="defects of each kind")
-    parser.add_argument("--clean", type=int, default=300, help="pictures without a defect")
+    parser.add_argument("--clean", type=int, default=300, help="images without a defect")
     parser.add_argument("--keep", type=Path, help="folder to work in, kept afterwards")
     options = parser.parse_args()
     sys.path.insert(0, str(TEMPLATE / "{{cookiecutter.project_slug}}"))
@@ -38,7 +38,7 @@ def main() -> None:
     print_rows(planted, before, after)
     print_false_alarms(planted, before)
     print(
-        f"\n{len(planted):,} defects, one a picture; organize {seconds[0]:.1f} s, "
+        f"\n{len(planted):,} defects, one an image; organize {seconds[0]:.1f} s, "
         f"check {seconds[1]:.1f} s, check --fix {seconds[2]:.1f} s"
     )
 
@@ -50,18 +50,18 @@ def plant(source: Path, each: int, clean: int) -> list[tuple[Kind, set[str]]]:
     drawn = source.parent / "drawn"
     draw_demo(drawn, clean + round(each * len(KINDS) * 1.3), SIZE_PX, seed=11)
     spots = []
-    for index, picture in enumerate(sorted(drawn.glob("*.jpg"))):
+    for index, image in enumerate(sorted(drawn.glob("*.jpg"))):
         split = SHARES[index % len(SHARES)]
-        target = source / split / picture.name
+        target = source / split / image.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        picture.rename(target)
-        picture.with_suffix(".xml").rename(target.with_suffix(".xml"))
-        spots.append(Spot(target, source / OTHER[split] / f"copy_{picture.name}"))
-    planted, labelled = [], [spot for spot in spots[clean:] if "<object>" in spot.text()]
-    for index, spot in enumerate(labelled[: each * len(KINDS)]):
+        image.rename(target)
+        image.with_suffix(".xml").rename(target.with_suffix(".xml"))
+        spots.append(Spot(target, source / OTHER[split] / f"copy_{image.name}"))
+    planted, labeled = [], [spot for spot in spots[clean:] if "<object>" in spot.text()]
+    for index, spot in enumerate(labeled[: each * len(KINDS)]):
         kind = KINDS[index % len(KINDS)]
         kind.plant(spot)
-        stems = {spot.picture.with_suffix(""), spot.other.with_suffix(""), Path(f"{spot.picture.with_suffix('')}_copy")}
+        stems = {spot.image.with_suffix(""), spot.other.with_suffix(""), Path(f"{spot.image.with_suffix('')}_copy")}
         planted.append((kind, {path.relative_to(source).as_posix() for path in stems}))
     return planted
 

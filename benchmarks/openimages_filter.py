@@ -49,7 +49,7 @@ print(json.dumps([seconds, base, resource.getrusage(resource.RUSAGE_SELF).ru_max
 
 
 def make_file(path: Path, rows: int) -> None:
-    """Write boxes of made-up classes, common and rare ones as in life, sorted by picture; the same every time."""
+    """Write boxes of made-up classes, common and rare ones as in life, sorted by image; the same every time."""
     import numpy as np
 
     draw = np.random.default_rng(7)

@@ -1,4 +1,4 @@
-"""Trials of training recipes: what each variant reaches on labelled sets for the same computing time.
+"""Trials of training recipes: what each variant reaches on labeled sets for the same computing time.
 
 python -m benchmarks.recipe --out FOLDER NAME=PATH [NAME=PATH ...] [--trials A,B] [--seeds 7,8] [--cores 0,1] [--table]
 
@@ -53,10 +53,10 @@ TRIALS = {
     "frozen-0": Trial(overrides={FROZEN: 0}, cost=1.45),
     "frozen-5": Trial(overrides={FROZEN: 5}, cost=0.77),
     "zoom": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6)),
-    "colour": Trial(overrides=parser_keys(aug_colour=0.5)),
-    "zoom-aspect-colour": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6, aug_aspect=1.4,
-                                                      aug_colour=0.5)),
-    "mosaic": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6, aug_aspect=1.4, aug_colour=0.5,
+    "color": Trial(overrides=parser_keys(aug_color=0.5)),
+    "zoom-aspect-color": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6, aug_aspect=1.4,
+                                                      aug_color=0.5)),
+    "mosaic": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6, aug_aspect=1.4, aug_color=0.5,
                                           aug_mosaic=0.5)),
     "lr-3": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.003"}),
     "lr-2": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.002"}),
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def prepare(project: Path, source: Path | None) -> None:
-    """A baked project with records of the pictures in `source` (None: the demo's), once for all trials of a set."""
+    """A baked project with records of the images in `source` (None: the demo's), once for all trials of a set."""
     if (project / "prepared").is_file():
         return
     if not project.is_dir():
@@ -166,8 +166,8 @@ def run(out: Path, trial_name: str, name: str, seed: int, core: str) -> dict:
     text = (base / "detector.toml").read_text(encoding="utf-8")
     lines = [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in trial.overrides.items()]
     (project / "detector.toml").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
-    pictures = sum(1 for _ in (project / "images/train").glob("*.xml"))
-    settings = {"INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": str(round(STEPS / trial.cost * 8 / pictures)),
+    images = sum(1 for _ in (project / "images/train").glob("*.xml"))
+    settings = {"INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": str(round(STEPS / trial.cost * 8 / images)),
                 "INVOKE_TRAIN_SEED": str(seed), "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     row = {"trial": trial_name, "set": name, "seed": seed, "commit": commit()}
     started_s = time.monotonic()

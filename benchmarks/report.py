@@ -1,9 +1,9 @@
 """Seconds to build `eval/report.html`, its size, and seconds until headless Chromium has it open and painted.
 
-python -m benchmarks.report [--pictures 60,300,1000] [--rounds 5]
+python -m benchmarks.report [--images 60,300,1000] [--rounds 5]
 
-Pictures are drawn (640 x 480, as heavy as photographs), detections made up: eight classes, two or three boxes and as
-many false ones a picture. Measured in the page, from the start of its navigation: until its script has run (`ready`),
+Images are drawn (640 x 480, as heavy as photographs), detections made up: eight classes, two or three boxes and as
+many false ones an image. Measured in the page, from the start of its navigation: until its script has run (`ready`),
 until the next frame is painted (`painted`), and from a move of the slider to the next frame; medians of `--rounds`
 visits, each in a new browser, which paints by itself: the graphics card that tests of `invoke web` imitate takes two
 seconds for the first frame. Other work on the machine shows in all of them.
@@ -36,9 +36,9 @@ OPENED = """
 
 
 def main() -> None:
-    """Print one line for each number of pictures."""
+    """Print one line for each number of images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", default="60,300,1000")
+    parser.add_argument("--images", default="60,300,1000")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
@@ -46,18 +46,18 @@ def main() -> None:
 
     if missing_browser():
         sys.exit(missing_browser())
-    print("pictures  mistakes  build s    MB  ready s  painted s  slider s")
-    for pictures in map(int, options.pictures.split(",")):
+    print("images  mistakes  build s    MB  ready s  painted s  slider s")
+    for images in map(int, options.images.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            print(measured(Path(folder), pictures, options.rounds), flush=True)
+            print(measured(Path(folder), images, options.rounds), flush=True)
 
 
-def measured(root: Path, pictures: int, rounds: int) -> str:
-    """The line of a project with `pictures` test pictures, made in `root`."""
+def measured(root: Path, images: int, rounds: int) -> str:
+    """The line of a project with `images` test images, made in `root`."""
     from browser import Site
     from made_report import made_project
 
-    made_project(root, pictures, CLASSES, size=SIZE_PX)
+    made_project(root, images, CLASSES, size=SIZE_PX)
     started_s = time.perf_counter()
     subprocess.run([sys.executable, "-c", BUILD, str(root)], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
@@ -69,7 +69,7 @@ def measured(root: Path, pictures: int, rounds: int) -> str:
     ready_s, painted_s, slider_s = (statistics.median(column) / 1000 for column in zip(*times_ms, strict=True))
     mistakes = len(json.loads((root / "eval/errors.json").read_text("utf-8"))["errors"])
     megabytes = (root / "eval/report.html").stat().st_size / 1e6
-    return (f"{pictures:8,}  {mistakes:8,}  {build_s:7.1f}  {megabytes:4.1f}  {ready_s:7.2f}  {painted_s:9.2f}  "
+    return (f"{images:8,}  {mistakes:8,}  {build_s:7.1f}  {megabytes:4.1f}  {ready_s:7.2f}  {painted_s:9.2f}  "
             f"{slider_s:8.3f}")
 
 

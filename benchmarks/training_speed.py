@@ -1,4 +1,4 @@
-"""Pictures a second of `invoke train` beside Model Garden's plain `run_experiment`, in turns, in one run.
+"""Images a second of `invoke train` beside Model Garden's plain `run_experiment`, in turns, in one run.
 
 python -m benchmarks.training_speed --out FOLDER [--set PATH] [--model lite0-256] [--steps 60] [--turns 3]
 
@@ -43,7 +43,7 @@ def main() -> None:
     """Run both sides in turns and print their medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--set", type=Path, help="a folder of labelled pictures; the demo's if not given")
+    parser.add_argument("--set", type=Path, help="a folder of labeled images; the demo's if not given")
     parser.add_argument("--model", default="lite0-256")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--turns", type=int, default=3)
@@ -56,18 +56,18 @@ def main() -> None:
     for turn in range(options.turns):
         for side in SIDES:
             speeds[side] += one_turn(project, side, options, f"{side.replace(' ', '-').replace(',', '')}-{turn}")
-            print(f"turn {turn + 1}, {side}: {statistics.median(speeds[side]):.1f} pictures/s so far", flush=True)
+            print(f"turn {turn + 1}, {side}: {statistics.median(speeds[side]):.1f} images/s so far", flush=True)
     plain = statistics.median(speeds["run_experiment"])
-    print("| loop | pictures/s | ratio |\n|---|---|---|")
+    print("| loop | images/s | ratio |\n|---|---|---|")
     for side in SIDES:
         median = statistics.median(speeds[side])
         print(f"| {side} | {median:.1f} | {median / plain:.2f} |")
 
 
 def one_turn(project: Path, side: str, options, name: str) -> list[float]:
-    """Pictures a second of each loop of a training from its beginning, the first two loops left out."""
-    pictures = sum(1 for _ in (project / "images/train").glob("*.xml"))
-    settings = {"INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": str(max(1, round(options.steps * 8 / pictures))),
+    """Images a second of each loop of a training from its beginning, the first two loops left out."""
+    images = sum(1 for _ in (project / "images/train").glob("*.xml"))
+    settings = {"INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": str(max(1, round(options.steps * 8 / images))),
                 "INVOKE_MODEL_ID": options.model}
     invoke(project, ["forget", "train"], settings)
     invoke(project, ["configure", "pretrained"], settings)
@@ -82,7 +82,7 @@ def one_turn(project: Path, side: str, options, name: str) -> list[float]:
 
 
 def loop_speeds(folder: Path) -> list[float]:
-    """Pictures a second, loop by loop, from TensorBoard's events."""
+    """Images a second, loop by loop, from TensorBoard's events."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 

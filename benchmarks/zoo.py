@@ -4,7 +4,7 @@ python -m benchmarks.zoo [ID ...] [--threads 2] [--runs 100]
 
 Run it alone on the machine. Each network has three classes, the weights that it starts from (COCO archives are not
 fetched: fresh ones) and a head without training. Detections are asked for from a score of 0.5 on, so that the time is
-that of the network; with many detections in a picture the suppression in the file adds a little.
+that of the network; with many detections in an image the suppression in the file adds a little.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.drawn import draw_set
 from tools.bake import TEMPLATE
 
-CLASSES, PICTURES, SCORE_THRESHOLD = 3, 8, 0.5
+CLASSES, IMAGES, SCORE_THRESHOLD = 3, 8, 0.5
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
 
     print(f'MEASURED_ON = "int8 with {options.threads} threads on {processor()}"\nMEASURED = {{')
     with tempfile.TemporaryDirectory() as name:
-        draw_set(Path(name) / "drawn", PICTURES, (640, 480))
+        draw_set(Path(name) / "drawn", IMAGES, (640, 480))
         for model_id in options.ids or ENTRIES:
             print(f'    "{model_id}": {measure(ENTRIES[model_id], Path(name), options)},', flush=True)
     print("}")
@@ -55,17 +55,17 @@ def measure(entry, folder: Path, options):
         prepare_weights(entry, folder)
         restore(network, str(folder / weights_prefix(entry)))
     model = TrainedModel(network, config, "untrained")
-    pictures = calibration(folder, entry.input_px)
-    equalize(model, pictures)
+    images = calibration(folder, entry.input_px)
+    equalize(model, images)
     path = folder / f"{entry.id}.tflite"
-    path.write_bytes(convert(model, "int8", SCORE_THRESHOLD, pictures))
-    latency = time_detector(TfliteDetector(path, options.threads), pictures[0].astype("uint8"), options.runs)
+    path.write_bytes(convert(model, "int8", SCORE_THRESHOLD, images))
+    latency = time_detector(TfliteDetector(path, options.threads), images[0].astype("uint8"), options.runs)
     parameters = sum(variable.shape.num_elements() for variable in network.variables)
     return Measured(parameters, path.stat().st_size, latency["median"])
 
 
 def calibration(folder: Path, side_px: int) -> list:
-    """The drawn pictures at the input size, then black and white: float32 [side, side, 3]."""
+    """The drawn images at the input size, then black and white: float32 [side, side, 3]."""
     import numpy as np
     from PIL import Image
 

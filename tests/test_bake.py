@@ -79,7 +79,7 @@ def test_each_choice_gives_a_project_that_loads(bake, key, choice):
     assert "tflite" in listed.stdout
 
 
-def test_the_licence_is_the_chosen_one(bake):
+def test_the_license_is_the_chosen_one(bake):
     mit = bake(license="MIT", author="Ada Lovelace").read("LICENSE")
     assert mit.startswith("MIT License\n\nCopyright (c) Ada Lovelace\n")
     apache = bake(license="Apache-2.0").read("LICENSE")

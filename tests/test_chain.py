@@ -6,10 +6,10 @@ import pytest
 
 # Training this short gives a model that finds little: the gate is opened, and no figure is looked at.
 SMALL = {
-    "INVOKE_DEMO_PICTURES": "48",
+    "INVOKE_DEMO_IMAGES": "48",
     "INVOKE_TRAIN_MINUTES": "0.2",
     "INVOKE_TFLITE_MAX_AP_DROP": "1.0",
-    "INVOKE_TFLITE_CALIBRATION_PICTURES": "8",
+    "INVOKE_TFLITE_CALIBRATION_IMAGES": "8",
 }
 STEPS = "download organize check labelmap csv records pretrained configure train evaluate export tflite".split()
 WRITTEN = [

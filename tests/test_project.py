@@ -10,8 +10,8 @@ from tests.harness import Baked
 FAST_TESTS = ("-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider")
 # The tests of a file share what it trained.
 SLOW_TESTS = ("-m", "pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile")
-# Few and small pictures: these tests look at the wiring, not at the pictures.
-FEW = {"INVOKE_DEMO_PICTURES": "24", "INVOKE_DEMO_SIZE_PX": "96"}
+# Few and small images: these tests look at the wiring, not at the images.
+FEW = {"INVOKE_DEMO_IMAGES": "24", "INVOKE_DEMO_SIZE_PX": "96"}
 
 
 def git(folder, *arguments: str) -> str:
@@ -57,10 +57,10 @@ def test_its_tasks_are_found_inside_another_repository(vision):
     assert "organize" in listed.stdout and "tflite" in listed.stdout
 
 
-def test_a_code_is_explained_in_a_new_project_without_getting_pictures(bake):
+def test_a_code_is_explained_in_a_new_project_without_getting_images(bake):
     project = bake()
     told = project.invoke("check", "--explain", "E005")
-    assert told.returncode == 0 and told.stdout.startswith("E005  error  box is outside the picture"), told.stderr
+    assert told.returncode == 0 and told.stdout.startswith("E005  error  box is outside the image"), told.stderr
     assert project.invoke("check", "--explain").stdout.startswith("E001")
     refused = project.invoke("check", "--explain=E05")
     assert refused.returncode == 1 and refused.stderr.startswith("error: 'E05' is no code, the nearest is 'E0")

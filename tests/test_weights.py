@@ -42,8 +42,8 @@ def classifier(model_id, side_px, convolution, norm, last):
     gamma, beta, mean, variance = (tensors[f"{norm}.{part}"] for part in
                                    ("weight", "bias", "running_mean", "running_var"))
 
-    def top(picture):
-        image = tf.image.resize(picture[None], [side_px, side_px], antialias=True)
+    def top(image):
+        image = tf.image.resize(image[None], [side_px, side_px], antialias=True)
         features = backbone(normalize_pixels(image), training=False)["5"]
         features = tf.nn.conv2d(features, tensors[convolution + ".weight"].transpose(2, 3, 1, 0), 1, "SAME")
         epsilon = entry.weights.norm_epsilon
@@ -54,12 +54,12 @@ def classifier(model_id, side_px, convolution, norm, last):
     return top
 
 portrait = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-pictures = {"chelsea": skimage.data.chelsea(), "coffee": skimage.data.coffee(),
+images = {"chelsea": skimage.data.chelsea(), "coffee": skimage.data.coffee(),
             "grace_hopper": np.asarray(Image.open(portrait).convert("RGB"))}
 found = {}
 for model_id, names in json.loads(sys.argv[1]).items():
     top = classifier(model_id, *names)
-    found[model_id] = {name: top(picture) for name, picture in pictures.items()}
+    found[model_id] = {name: top(image) for name, image in images.items()}
 print(json.dumps(found))
 """
 

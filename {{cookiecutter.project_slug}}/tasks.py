@@ -1,4 +1,4 @@
-"""From labelled pictures to a detector on a phone: one task a step, in the order in which they run.
+"""From labeled images to a detector on a phone: one task a step, in the order in which they run.
 
 `invoke tflite` runs every step that has a reason to run; `invoke status` shows them. All settings are in
 detector.toml. This file only wires: what a step does is in scripts/, and each room there has a README line.
@@ -9,19 +9,19 @@ from pathlib import Path
 from invoke import Collection, task
 
 from scripts.core.step import Step, Tool, open_project
-from scripts.core.text import typed_count
+from scripts.core.text import parse_count
 from scripts.tools import status as overview
 
 ROOT = Path(__file__).resolve().parent
 SETTINGS = open_project(ROOT)
 
 # Without the label files: what they say reaches `records` through the tables.
-PICTURES = [f"images/{split}/*.{ending}" for split in ("train", "validation", "test")
+IMAGES = [f"images/{split}/*.{ending}" for split in ("train", "validation", "test")
             for ending in ("jpg", "jpeg", "png", "JPG", "JPEG", "PNG")]
 
 
 def source_files(root, settings):
-    """Pictures and labels that organize reads: outside the project, or those that download fetched."""
+    """Images and labels that organize reads: outside the project, or those that download fetched."""
     source = settings.source
     if source.kind == "openimages":
         names = ("boxes.csv", "class-descriptions-boxable.csv", "train", "validation", "test")
@@ -37,7 +37,7 @@ def weight_files(root, settings):
 
 
 def openimages_settings(settings):
-    """What download depends on: nothing else matters while the pictures come from elsewhere."""
+    """What download depends on: nothing else matters while the images come from elsewhere."""
     return ["source.labels", "openimages"] if settings.source.kind == "openimages" else []
 
 
@@ -46,9 +46,9 @@ def openimages_settings(settings):
                "images/source/openimages/test"],
       tells=["list", "stats_only"], optional=["list"],
       help={"list": "show classes with this in their name and their boxes; alone: all classes",
-            "stats-only": "count pictures and boxes that pass the filters, fetch none"})
+            "stats-only": "count images and boxes that pass the filters, fetch none"})
 def download(c, list="", stats_only=False):
-    """01 Get pictures of Open Images, if source.kind = "openimages"."""
+    """01 Get images of Open Images, if source.kind = "openimages"."""
     if list or stats_only:
         from scripts.steps import download as show
 
@@ -65,7 +65,7 @@ def download(c, list="", stats_only=False):
 @task(klass=Step, pre=[download], inputs=[source_files], settings=["source", "demo", "split"], room="data",
       outputs=["annotations/organize.json", "annotations/split.csv"], present=["images/train"])
 def organize(c):
-    """02 Copy labelled pictures into images/train, images/validation and images/test."""
+    """02 Copy labeled images into images/train, images/validation and images/test."""
     from scripts.steps.organize import organize as run
 
     return run(ROOT, SETTINGS.source, SETTINGS.demo, SETTINGS.split)
@@ -112,7 +112,7 @@ def csv(c):
 
 
 @task(klass=Step, pre=[csv], room="data",
-      inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", *PICTURES],
+      inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", *IMAGES],
       outputs=["annotations/*.record-*"])
 def records(c):
     """06 Write the TFRecords that training reads."""
@@ -159,7 +159,7 @@ def train(c, finish=False):
       outputs=["eval/metrics.json", "eval/analysis.json", "eval/detections.json", "eval/groundtruth.json",
                "eval/table.txt", "eval/errors.json", "eval/errors.csv"])
 def evaluate(c):
-    """10 Score the checkpoint on the test pictures."""
+    """10 Score the checkpoint on the test images."""
     from scripts.steps.evaluate import evaluate as run
 
     settings = SETTINGS.evaluate
@@ -224,7 +224,7 @@ def worker(c):
 
 @task(klass=Tool, help={"experimental": "also those whose COCO weights are archives that nobody of us fetched"})
 def models(c, experimental=False):
-    """List the models: size, weights and licence, published AP, int8 file and its time."""
+    """List the models: size, weights and license, published AP, int8 file and its time."""
     from scripts.modeling.zoo import models_table
 
     return models_table(SETTINGS.model.id, experimental)
@@ -239,13 +239,13 @@ def doctor(c):
 
 
 @task(klass=Tool, positional=["path"], iterable=["also"],
-      help={"path": "picture, video or folder of them", "also": "one more of them; may be given again",
+      help={"path": "image, video or folder of them", "also": "one more of them; may be given again",
             "model": "variant such as float16, a .tflite file, or the folder of a SavedModel",
             "out": "folder for predictions.json, predictions.csv and drawn copies",
             "threshold": "lowest score that is shown, 0 to 1; if not given, what the model advises",
             "every": "look at every Nth frame of a video"})
 def predict(c, path, also=None, model="", out="inference/predictions", threshold="", every="1"):
-    """Detect objects in pictures and videos and draw them."""
+    """Detect objects in images and videos and draw them."""
     from scripts.tools.predict import find_model
     from scripts.tools.predict import predict as run
 
@@ -264,21 +264,21 @@ def inspect(c, path, json=False):
 
 @task(klass=Tool, iterable=["against"],
       help={"against": "a .tflite of others, scored and timed too; may be given several times",
-            "labels": "its class names, one a line, if they are not inside", "mean": "its normalisation, if not inside",
+            "labels": "its class names, one a line, if they are not inside", "mean": "its normalization, if not inside",
             "std": "the same", "rounds": "how often all files are measured in turns"})
 def benchmark(c, against, labels="", mean="", std="", rounds="5"):
     """Measure size, time, memory and AP of every .tflite, in turns."""
-    from scripts.tools.benchmark import Foreign
+    from scripts.tools.benchmark import ThirdParty
     from scripts.tools.benchmark import benchmark as run
 
-    foreign = Foreign([Path(each) for each in against], Path(labels) if labels else None, mean, std)
-    return run(ROOT, SETTINGS, foreign, typed_count(rounds, "rounds", "5"))
+    third_party = ThirdParty([Path(each) for each in against], Path(labels) if labels else None, mean, std)
+    return run(ROOT, SETTINGS, third_party, parse_count(rounds, "rounds", "5"))
 
 
 @task(klass=Tool, help={"bundle": "the unpacked npm package @mediapipe/tasks-vision",
                         "model": "variant such as float16, or a .tflite file", "out": "folder to write"})
 def web(c, bundle="", model="", out="inference/web"):
-    """Write a page that runs the detector in a browser, on pictures or the camera."""
+    """Write a page that runs the detector in a browser, on images or the camera."""
     from scripts.tools.predict import find_model
     from scripts.tools.web import make_web
 
@@ -286,15 +286,15 @@ def web(c, bundle="", model="", out="inference/web"):
 
 
 @task(klass=Tool, optional=["flagged"],
-      help={"count": "how many pictures", "flagged": "only those that check names; with a code: for that code",
+      help={"count": "how many images", "flagged": "only those that check names; with a code: for that code",
             "split": "train, validation or test", "seed": "another number shows others", "out": "the PNG to write"})
 def preview(c, count="24", flagged="", split="", seed="0", out="annotations/preview.png"):
-    """Draw pictures of images/ with their boxes on one sheet."""
+    """Draw images of images/ with their boxes on one sheet."""
     from scripts.data.label_map import class_numbers
     from scripts.tools.preview import preview as run
 
-    return run(ROOT, ROOT / out, typed_count(count, "count", "24"), flagged, split,
-               typed_count(seed, "seed", "7", least=0), class_numbers(ROOT))
+    return run(ROOT, ROOT / out, parse_count(count, "count", "24"), flagged, split,
+               parse_count(seed, "seed", "7", least=0), class_numbers(ROOT))
 
 
 @task(klass=Tool, pre=[records, pretrained],
@@ -303,12 +303,12 @@ def suspects(c, split="", count="0"):
     """List labels that look wrong to the trained detector, for people to work through."""
     from scripts.tools.suspects import find_suspects
 
-    return find_suspects(ROOT, SETTINGS.export.checkpoint, split, typed_count(count, "count", "50", least=0))
+    return find_suspects(ROOT, SETTINGS.export.checkpoint, split, parse_count(count, "count", "50", least=0))
 
 
 @task(klass=Tool, help={"to": "coco, yolo or voc", "out": "folder to write; images/converted/FORMAT if not given"})
 def convert(c, to="", out=""):
-    """Write the pictures of images/ with labels in another format, for other tools."""
+    """Write the images of images/ with labels in another format, for other tools."""
     from scripts.data.label_map import LABEL_MAP, read_label_map
     from scripts.tools.convert import convert as run
 
@@ -347,7 +347,7 @@ def tensorboard(c, port="6006"):
     """Show training and evaluation curves in the browser."""
     from scripts.tools.tensorboard import open_tensorboard
 
-    open_tensorboard(ROOT, typed_count(port, "port", "6006"))
+    open_tensorboard(ROOT, parse_count(port, "port", "6006"))
 
 
 ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, suspects, predict, inspect,

@@ -1,6 +1,6 @@
 """The code behind `tasks.py`: one room a stage, left to right; no room imports from a room on its right.
 
-pipeline -> pictures -> records -> training -> evaluation -> deploy
+pipeline -> images -> records -> training -> evaluation -> deploy
 """
 
 import os

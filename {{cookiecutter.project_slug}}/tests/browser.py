@@ -60,7 +60,7 @@ def missing() -> str:
 
 
 def rows_of_ours(path: Path, model: Path) -> tuple[tuple[int, int], list[dict]]:
-    """The size in px of a picture and what `invoke predict` would write of it, without a threshold."""
+    """The size in px of an image and what `invoke predict` would write of it, without a threshold."""
     import numpy as np
 
     from scripts.data.image_files import open_upright

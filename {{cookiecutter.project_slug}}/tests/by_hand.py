@@ -9,20 +9,20 @@ APPLE, PEAR = 1, 2
 BOX, ELSEWHERE = [10.0, 20.0, 100.0, 50.0], [400.0, 300.0, 100.0, 50.0]
 
 
-def groundtruth(boxes, pictures=2, names=("apple", "pear")):
-    """COCO form of (picture, class, bbox[, crowd]) rows."""
+def groundtruth(boxes, count=2, names=("apple", "pear")):
+    """COCO form of (image, class, bbox[, crowd]) rows."""
     annotations = [
-        {"id": number, "image_id": picture, "category_id": label, "bbox": bbox, "area": bbox[2] * bbox[3],
+        {"id": number, "image_id": image, "category_id": label, "bbox": bbox, "area": bbox[2] * bbox[3],
          "iscrowd": int(any(crowd))}
-        for number, (picture, label, bbox, *crowd) in enumerate(boxes, start=1)
+        for number, (image, label, bbox, *crowd) in enumerate(boxes, start=1)
     ]  # fmt: skip
-    images = [{"id": number, "width": 640, "height": 480} for number in range(1, pictures + 1)]
+    images = [{"id": number, "width": 640, "height": 480} for number in range(1, count + 1)]
     categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def found(picture, label, bbox, confidence=0.9):
-    return {"image_id": picture, "category_id": label, "bbox": bbox, "score": confidence}
+def found(image, label, bbox, confidence=0.9):
+    return {"image_id": image, "category_id": label, "bbox": bbox, "score": confidence}
 
 
 # Whole numbers and few scores, so that equal overlaps and equal scores are common; some boxes of every size of COCO.
@@ -31,7 +31,7 @@ XYWH_PX = st.tuples(*SIDES).map(lambda box: [24.0 * value for value in box])
 LABELS = st.integers(1, 5)
 DETECTIONS = st.lists(st.builds(found, st.integers(1, 4), LABELS, XYWH_PX, st.sampled_from([0.1, 0.35, 0.5, 0.9])),
                       max_size=20)
-# Of picture 5 nothing is known, and of class 6 there is no box.
+# Of image 5 nothing is known, and of class 6 there is no box.
 TRUTHS = st.lists(st.tuples(st.integers(1, 4), LABELS, XYWH_PX, st.booleans()), max_size=12).map(
     lambda boxes: groundtruth(boxes, 5, ("apple", "pear", "plum", "fig", "quince", "none")))
 

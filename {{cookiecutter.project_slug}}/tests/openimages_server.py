@@ -31,7 +31,7 @@ FILES = {
 
 
 def jpeg(seed: int = 0, orientation: int = 0) -> bytes:
-    """A picture of 32 x 24 pixels; another `seed`, other bytes."""
+    """An image of 32 x 24 pixels; another `seed`, other bytes."""
     tags = Image.Exif()
     tags[0x0112] = orientation
     image = Image.effect_noise((32, 24), 20 + seed % 50).convert("RGB")
@@ -42,7 +42,7 @@ def jpeg(seed: int = 0, orientation: int = 0) -> bytes:
 
 @dataclass
 class OpenImages:
-    """The files of a made-up Open Images in `folder`: `metadata/...` and `pictures/SPLIT/ID.jpg`."""
+    """The files of a made-up Open Images in `folder`: `metadata/...` and `images/SPLIT/ID.jpg`."""
 
     folder: Path
     boxes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -50,7 +50,7 @@ class OpenImages:
     count: int = 0
 
     def add(self, split: str, *boxes: str, data: bytes | None = None) -> str:
-        """Add a picture with boxes such as "/m/014j1m" or "/m/014j1m 0,0,1,0,-1" (the five flags); return its id."""
+        """Add an image with boxes such as "/m/014j1m" or "/m/014j1m 0,0,1,0,-1" (the five flags); return its id."""
         self.count += 1
         image_id = f"{self.count:016x}"
         for at, box in enumerate(boxes):
@@ -60,7 +60,7 @@ class OpenImages:
         self.authors[split].append(
             [image_id, split, "https://x/original.jpg", f"https://x/{image_id}", "https://cc/by/2.0/", "https://x/ada",
              'Ada "the, first"\nByron', "A, title", "1", "md5", "", "0.0"])
-        path = self.folder / f"pictures/{split}/{image_id}.jpg"
+        path = self.folder / f"images/{split}/{image_id}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(jpeg(self.count) if data is None else data)
         return image_id
@@ -86,8 +86,8 @@ class OpenImages:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
 
-    def picture(self, split: str, image_id: str) -> Path:
-        return self.folder / f"pictures/{split}/{image_id}.jpg"
+    def image(self, split: str, image_id: str) -> Path:
+        return self.folder / f"images/{split}/{image_id}.jpg"
 
 
 class Server:
@@ -170,9 +170,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def settings(metadata_url: str, pictures_url: str, **changes: object) -> Openimages:
+def settings(metadata_url: str, images_url: str, **changes: object) -> Openimages:
     """The table [openimages] with its defaults, but a limit of 0."""
     values = {"version": "v7", "splits": ("train", "validation", "test"), "limit": 0, "seed": 7, "descendants": False,
               "occluded": "any", "truncated": "any", "group_of": "any", "depiction": "any", "inside": "any",
-              "unknown": "keep", "metadata_url": metadata_url, "pictures_url": pictures_url}
+              "unknown": "keep", "metadata_url": metadata_url, "images_url": images_url}
     return Openimages(**{**values, **changes})

@@ -1,4 +1,4 @@
-"""Do two detectors say the same of the same pictures?"""
+"""Do two detectors say the same of the same images?"""
 
 import numpy as np
 

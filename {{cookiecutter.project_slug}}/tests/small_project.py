@@ -1,10 +1,10 @@
-"""The settings of a project on 24 drawn pictures whose training takes two steps, and the steps that tests call."""
+"""The settings of a project on 24 drawn images whose training takes two steps, and the steps that tests call."""
 
 SMALL = {
-    "INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_PICTURES": "24",
+    "INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_IMAGES": "24",
     "INVOKE_DEMO_SIZE_PX": "128", "INVOKE_MODEL_ID": "lite0-256", "INVOKE_TRAIN_EPOCHS": "1",
     "INVOKE_TRAIN_BATCH_SIZE": "8", "INVOKE_EXPORT_CHECKPOINT": "best", "INVOKE_OVERRIDES": "{}",
-    "INVOKE_TFLITE_CALIBRATION_PICTURES": "8", "INVOKE_TFLITE_VARIANTS": "float32,int8",
+    "INVOKE_TFLITE_CALIBRATION_IMAGES": "8", "INVOKE_TFLITE_VARIANTS": "float32,int8",
     "INVOKE_TFLITE_SHIP": "int8", "INVOKE_TFLITE_MAX_AP_DROP": "1.0",
 }  # fmt: skip
 

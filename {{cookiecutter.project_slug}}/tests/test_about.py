@@ -27,12 +27,12 @@ from scripts.evaluation.thresholds import Advice
     [
         ('[project]\nname = "x"\nauthors = [{ name = "Ää Öö" }]\nlicense = "MIT"\n', About("x", "Ää Öö", "MIT")),
         ('[project]\nauthors = [{ name = "A" }, { email = "b@example.org" }]\n', About("", "A, b@example.org", "")),
-        ('[project]\nlicense = { file = "LICENSE.txt" }\n', About(licence="LICENSE.txt")),
-        ('[project]\nlicense = { text = "Apache-2.0" }\n', About(licence="Apache-2.0")),
+        ('[project]\nlicense = { file = "LICENSE.txt" }\n', About(license="LICENSE.txt")),
+        ('[project]\nlicense = { text = "Apache-2.0" }\n', About(license="Apache-2.0")),
         ("[tool.ruff]\n", About()),
     ],
 )
-def test_name_author_and_licence_are_those_of_pyproject(tmp_path, text, expected):
+def test_name_author_and_license_are_those_of_pyproject(tmp_path, text, expected):
     assert read_about(tmp_path) == About()
     (tmp_path / "pyproject.toml").write_text(text, "utf-8")
     assert read_about(tmp_path) == expected

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from independent import differences, figures_of_files
 from made_detections import made
 
-from scripts.evaluation.analysis import analyse, cannot_tell, remarks
+from scripts.evaluation.analysis import analyze, cannot_tell, remarks
 from scripts.evaluation.metrics import by_size, confusion, evaluated, precision_over_recall, score
 
 
@@ -27,9 +27,9 @@ def test_every_figure_is_that_of_an_independent_pycocotools(tmp_path_factory, tr
     agree(tmp_path_factory.mktemp("files"), truth, detections)
 
 
-@pytest.mark.parametrize(("pictures", "classes"), [(30, 12), (60, 3)])
-def test_so_is_every_figure_of_many_classes_and_pictures(tmp_path, pictures, classes):
-    agree(tmp_path, *made(pictures, 3, classes))
+@pytest.mark.parametrize(("images", "classes"), [(30, 12), (60, 3)])
+def test_so_is_every_figure_of_many_classes_and_images(tmp_path, images, classes):
+    agree(tmp_path, *made(images, 3, classes))
 
 
 def test_sizes_count_the_boxes_that_are_scored():
@@ -68,7 +68,7 @@ def test_the_confusion_matrix_is_that_counted_by_hand(truth, detections):
 
 def test_the_analysis_has_every_part_in_its_form():
     truth, detections = made(30)
-    analysis = analyse(truth, detections, made(20, 5), 2.0)
+    analysis = analyze(truth, detections, made(20, 5), 2.0)
     names = [category["name"] for category in truth["categories"]]
     json.dumps(analysis)
     assert analysis["iou"] == 0.5 and analysis["thresholds"]["miss_cost"] == 2.0
@@ -84,11 +84,11 @@ def test_the_analysis_has_every_part_in_its_form():
     assert sum(map(sum, analysis["confusion"]["rows"][:-1])) == sum(not row["iscrowd"] for row in truth["annotations"])
 
 
-def test_thresholds_come_from_the_validation_pictures_and_their_figures_from_the_test_pictures():
+def test_thresholds_come_from_the_validation_images_and_their_figures_from_the_test_images():
     right, wrong = [found(1, APPLE, BOX, 0.9), found(2, PEAR, BOX, 0.9)], [found(1, APPLE, ELSEWHERE, 0.6)]
     truth = groundtruth([(1, APPLE, BOX), (2, PEAR, BOX)])
     validation = truth, [found(1, APPLE, BOX, 0.4), found(2, PEAR, BOX, 0.2)]
-    chosen = analyse(truth, right + wrong, validation, 1.0)["thresholds"]
+    chosen = analyze(truth, right + wrong, validation, 1.0)["thresholds"]
     figures = {"precision": 0.666667, "recall": 1.0, "f1": 0.8}
     assert chosen["all"]["best_f1"] == {"score": 0.11, **figures}
     assert chosen["all"]["best_cost"] == {"score": 0.11, **figures, "misses": 0, "false_alarms": 1}
@@ -98,28 +98,28 @@ def test_thresholds_come_from_the_validation_pictures_and_their_figures_from_the
 
 def test_people_read_what_the_figures_are_worth():
     truth, detections = made(30)
-    small, advice, cost = remarks(analyse(truth, detections, (truth, detections), 2.0))
-    assert small.startswith("30 test pictures cannot tell 5.0 points of AP from chance")
+    small, advice, cost = remarks(analyze(truth, detections, (truth, detections), 2.0))
+    assert small.startswith("30 test images cannot tell 5.0 points of AP from chance")
     assert advice.startswith("show detections from a score of 0.")
     assert "evaluate.miss_cost = 2: from 0." in cost and "missed" in cost
 
 
 def test_a_model_that_finds_nothing_is_said_so_and_its_confusions_are_taken_at_the_usual_score():
     truth, _ = made(30)
-    analysis = analyse(truth, [], (truth, []), 1.0)
+    analysis = analyze(truth, [], (truth, []), 1.0)
     assert analysis["thresholds"]["all"]["best_f1"] is None and analysis["confusion"]["score"] == 0.3
     assert remarks(analysis)[-1].startswith("no score is advised")
 
 
 @pytest.mark.parametrize(
-    ("pictures", "interval", "told", "enough"),
+    ("images", "interval", "told", "enough"),
     [
         (200, (0.50, 0.58), 0.05, True),
         (200, (0.50, 0.58), 0.01, False),
         (60, (0.40, 0.56), 0.05, False),
-        (12, (1.0, 1.0), 0.05, False),  # one and the same in every draw says nothing of other pictures
+        (12, (1.0, 1.0), 0.05, False),  # one and the same in every draw says nothing of other images
         (60, None, 0.05, False),
     ],
 )
-def test_a_test_split_is_too_small_when_its_interval_is_wide(pictures, interval, told, enough):
-    assert (cannot_tell(pictures, interval, told) == "") is enough
+def test_a_test_split_is_too_small_when_its_interval_is_wide(images, interval, told, enough):
+    assert (cannot_tell(images, interval, told) == "") is enough

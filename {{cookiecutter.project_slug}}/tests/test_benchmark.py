@@ -88,18 +88,18 @@ def test_a_file_that_cannot_run_is_refused_in_one_line(tmp_path):
 
 
 def test_nothing_measured_yet_is_said(tmp_path):
-    from scripts.tools.benchmark import Foreign, benchmark
+    from scripts.tools.benchmark import ThirdParty, benchmark
 
     with pytest.raises(DetectorError, match="no file was measured yet: .*run `invoke tflite`"):
-        benchmark(tmp_path, None, Foreign(), 1)
+        benchmark(tmp_path, None, ThirdParty(), 1)
     with pytest.raises(DetectorError, match="--rounds 0"):
-        benchmark(tmp_path, None, Foreign(), 0)
+        benchmark(tmp_path, None, ThirdParty(), 0)
 
 
 @pytest.fixture
 def root(tmp_path, project):
-    """A project whose pictures show the colours of the tiny detector, and that detector as its int8 file."""
-    from tiny_tflite import CELLS, LABELS, picture, tiny_tflite
+    """A project whose images show the colors of the tiny detector, and that detector as its int8 file."""
+    from tiny_tflite import CELLS, LABELS, image, tiny_tflite
 
     from scripts.core.files import sha256_file, write_json
     from scripts.data.box_table import write_tables
@@ -113,12 +113,12 @@ def root(tmp_path, project):
         boxes = [(LABELS[class_id], (column * step, row * step, (column + 1) * step, (row + 1) * step))
                  for (row, column), class_id in cells.items()]
         path = project.add(f"{split}/{split}{number}.png", boxes, size=(96, 96))
-        Image.fromarray(picture(cells, 96)).save(path)
+        Image.fromarray(image(cells, 96)).save(path)
     project.organize()
     build_label_map(project.root, ["red", "green"])
     write_tables(project.root)
     write_records(project.root)
-    about = {"name": "n", "description": "d", "author": "a", "licence": "l"}
+    about = {"name": "n", "description": "d", "author": "a", "license": "l"}
     path = project.root / "tflite/detector_int8.tflite"
     path.parent.mkdir()
     path.write_bytes(with_metadata(tiny_tflite("int8"), list(LABELS), **about, provenance={}))
@@ -148,12 +148,12 @@ def shuffled(network):
 def test_ours_and_a_foreign_file_are_measured_and_scored(root, settings, tmp_path, capsys):
     from tiny_tflite import edited, tiny_tflite
 
-    from scripts.tools.benchmark import Foreign, benchmark
+    from scripts.tools.benchmark import ThirdParty, benchmark
 
     other = tmp_path / "other.tflite"
     other.write_bytes(edited(tiny_tflite("int8"), shuffled))
     (tmp_path / "names.txt").write_text(" RED\nGreen\nblue\nzebra\nlion\ntiger\nbear\n")
-    counts = benchmark(root, settings, Foreign([other], tmp_path / "names.txt"), 2)
+    counts = benchmark(root, settings, ThirdParty([other], tmp_path / "names.txt"), 2)
     written = json.loads((root / "tflite/benchmark.json").read_text("utf-8"))
     assert written == json.loads(json.dumps(counts.report))
     ours, theirs = written["variants"]["int8"], written["against"][0]
@@ -175,28 +175,28 @@ def test_ours_and_a_foreign_file_are_measured_and_scored(root, settings, tmp_pat
 def test_a_foreign_file_that_knows_some_classes_is_compared_on_those(root, settings, tmp_path):
     from tiny_tflite import tiny_tflite
 
-    from scripts.tools.benchmark import Foreign, benchmark
+    from scripts.tools.benchmark import ThirdParty, benchmark
 
     other = tmp_path / "other.tflite"
     other.write_bytes(tiny_tflite("int8"))
     (tmp_path / "names.txt").write_text("red\nlime\nblue\nx\ny\nz\nw\n")
-    counts = benchmark(root, settings, Foreign([other], tmp_path / "names.txt"), 1)
+    counts = benchmark(root, settings, ThirdParty([other], tmp_path / "names.txt"), 1)
     theirs = counts.report["against"][0]
     assert theirs["classes"]["only_ours"] == ["green"] and theirs["classes"]["detections_not_scored"] == {"lime": 3}
     assert theirs["AP"] == pytest.approx(theirs["AP_shared"] / 2, abs=1e-5), "what it cannot find counts as lost"
     assert theirs["shipped_AP_shared"] == pytest.approx(theirs["AP_shared"], abs=1e-5)
     assert "3 detections of them are not scored" in str(counts)
     (root / "tflite/detector_int8.tflite").write_bytes(tiny_tflite("int8"))
-    (row,) = benchmark(root, settings, Foreign(), 1).report["variants"].values()
+    (row,) = benchmark(root, settings, ThirdParty(), 1).report["variants"].values()
     assert row["AP"] is None, "a file that was not scored has no AP"
 
 
 @pytest.mark.slow
 def test_a_foreign_file_without_a_class_of_ours_is_refused(root, settings, tmp_path):
-    from scripts.tools.benchmark import Foreign, benchmark
+    from scripts.tools.benchmark import ThirdParty, benchmark
 
     path = tmp_path / "other.tflite"
     path.write_bytes(described(made(), ["cat", "dog", "bird"]))
     with pytest.raises(DetectorError, match=r"none of its 3 classes \(cat, dog, bird\) is one of ours \(red, green\)"):
-        benchmark(root, settings, Foreign([path]), 1)
+        benchmark(root, settings, ThirdParty([path]), 1)
     assert not (root / "tflite/benchmark.json").exists()

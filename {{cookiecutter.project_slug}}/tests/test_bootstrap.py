@@ -10,10 +10,10 @@ from scripts.evaluation.metrics import score
 from scripts.steps.tflite import TfliteCounts, passes, what_to_try
 
 
-def labelled(pictures: int):
-    """COCO ground truth with one box a picture, and detections that find each of them exactly."""
+def labeled(images: int):
+    """COCO ground truth with one box an image, and detections that find each of them exactly."""
     boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [10, 10, 50, 50], "area": 2500, "iscrowd": 0}
-             for number in range(1, pictures + 1)]
+             for number in range(1, images + 1)]
     truth = {"images": [{"id": row["id"], "file_name": "", "width": 100, "height": 100} for row in boxes],
              "categories": [{"id": 1, "name": "apple"}], "annotations": boxes}
     found = [{"image_id": row["id"], "category_id": 1, "bbox": row["bbox"], "score": 0.9} for row in boxes]
@@ -21,12 +21,12 @@ def labelled(pictures: int):
 
 
 def test_the_same_detections_lose_nothing():
-    truth, found = labelled(12)
+    truth, found = labeled(12)
     assert ap_drop_interval(truth, found, found) == (0.0, 0.0)
 
 
-def test_a_loss_in_every_third_picture_is_no_chance_and_one_in_a_single_picture_may_be():
-    truth, found = labelled(30)
+def test_a_loss_in_every_third_image_is_no_chance_and_one_in_a_single_image_may_be():
+    truth, found = labeled(30)
     low, high = ap_drop_interval(truth, found, [row for row in found if row["image_id"] % 3])
     assert 0.1 < low < 1 / 3 < high < 0.6
     low, high = ap_drop_interval(truth, found, found[1:])
@@ -34,10 +34,10 @@ def test_a_loss_in_every_third_picture_is_no_chance_and_one_in_a_single_picture_
     assert ap_drop_interval(truth, found[1:], found)[0] < -0.02, "the sign says who is better"
 
 
-def test_intervals_hold_the_figure_and_are_narrower_with_more_pictures():
+def test_intervals_hold_the_figure_and_are_narrower_with_more_images():
     widths = []
-    for pictures in (15, 150):
-        truth, found = made(pictures)
+    for images in (15, 150):
+        truth, found = made(images)
         figures, intervals = score(truth, found), ap_intervals(truth, found)
         parts = [(figures, intervals)] + [(figures["per_class"][name], part)
                                           for name, part in intervals["per_class"].items()]
@@ -50,7 +50,7 @@ def test_intervals_hold_the_figure_and_are_narrower_with_more_pictures():
 
 
 def test_where_nothing_or_too_little_is_to_be_found_there_is_no_interval():
-    truth, found = labelled(5)
+    truth, found = labeled(5)
     assert ap_intervals(truth, found)["AP"] == (1.0, 1.0)
     assert ap_drop_interval(truth, found, found[1:])[0] == 0.0
     truth["categories"].append({"id": 2, "name": "pear"})
@@ -60,7 +60,7 @@ def test_where_nothing_or_too_little_is_to_be_found_there_is_no_interval():
     assert ap_intervals({**truth, "images": [], "annotations": []}, []) == nothing
     four = {**truth, "annotations": truth["annotations"][:4]}
     assert ap_intervals(four, found)["AP"] is None
-    assert ap_drop_interval(four, found, found[1:]) == (-1.0, 1.0), "four pictures cannot tell"
+    assert ap_drop_interval(four, found, found[1:]) == (-1.0, 1.0), "four images cannot tell"
 
 
 @pytest.mark.parametrize(
@@ -78,19 +78,19 @@ def test_the_gate(drop, interval, passed):
     assert passes(drop, interval, 0.01) is passed
 
 
-def shipped(ship="int8", pictures=200):
-    return SimpleNamespace(ship=ship, calibration_pictures=pictures)
+def shipped(ship="int8", images=200):
+    return SimpleNamespace(ship=ship, calibration_images=images)
 
 
 def test_a_refusal_names_the_one_setting_to_try():
-    assert what_to_try(shipped(pictures=20)) == "calibration_pictures = 200"
+    assert what_to_try(shipped(images=20)) == "calibration_images = 200"
     assert what_to_try(shipped()) == 'ship = "int8_qat", and name it in variants'
     assert what_to_try(shipped("int8_qat")) == 'ship = "float16", and name it in variants'
 
 
-def test_too_few_test_pictures_are_said_so():
+def test_too_few_test_images_are_said_so():
     def line(interval):
         return str(TfliteCounts("x.tflite", 0.5, 0.005, interval, 0.01, 3.8, 2.0, 21))
 
-    assert "21 test pictures cannot tell 1.0 points of AP from chance" in line((-0.02, 0.02))
+    assert "21 test images cannot tell 1.0 points of AP from chance" in line((-0.02, 0.02))
     assert "cannot tell" not in line((-0.004, 0.006))

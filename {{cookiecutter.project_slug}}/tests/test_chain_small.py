@@ -1,4 +1,4 @@
-"""The real steps on 24 drawn pictures and two training steps: what each file says is what the next one does."""
+"""The real steps on 24 drawn images and two training steps: what each file says is what the next one does."""
 
 import json
 
@@ -18,8 +18,8 @@ def test_a_missing_checkpoint_names_those_there_are(trained):
         checkpoint_path(trained, "7")
 
 
-def test_training_sees_a_picture_as_validation_does(trained):
-    """Without augmentation the small picture kept in memory gives what the library's parser gives, boxes too."""
+def test_training_sees_an_image_as_validation_does(trained):
+    """Without augmentation the small image kept in memory gives what the library's parser gives, boxes too."""
     import numpy as np
 
     from scripts.modeling.experiment import read_experiment, with_absolute_paths
@@ -35,7 +35,7 @@ def test_training_sees_a_picture_as_validation_does(trained):
         for image, boxes, classes in zip(images, labels["boxes_px"], labels["classes"], strict=True):
             theirs[len(theirs)] = image, boxes[classes > 0], classes[classes > 0]
     ((images, labels),) = task.build_inputs(config.train_data).take(1).as_numpy_iterator()
-    for image, number, boxes, classes in zip(images, *(labels[k] for k in ("picture", "boxes_px", "classes")),
+    for image, number, boxes, classes in zip(images, *(labels[k] for k in ("image", "boxes_px", "classes")),
                                              strict=True):
         expected, expected_boxes, expected_classes = theirs[number]
         assert np.allclose(image, expected, atol=0.005)
@@ -46,17 +46,17 @@ def test_training_sees_a_picture_as_validation_does(trained):
 def test_equalized_weights_compute_the_same(trained):
     import numpy as np
 
-    from scripts.deploy.conversion import calibration_pictures
+    from scripts.deploy.conversion import calibration_images
     from scripts.deploy.quantization import equalize, stream_reach
     from scripts.evaluation.detector import load_model
 
     model = load_model(trained, "best")
-    pictures = calibration_pictures(trained, model.input_px, 4)
-    before = [part.numpy() for part in model.predict(np.stack(pictures))]
-    spread_before = [np.ptp(np.log(reach)) for reach in stream_reach(model.network.backbone, pictures)]
-    equalize(model, pictures)
-    after = [part.numpy() for part in model.predict(np.stack(pictures))]
-    spread_after = [np.ptp(np.log(reach)) for reach in stream_reach(model.network.backbone, pictures)]
+    images = calibration_images(trained, model.input_px, 4)
+    before = [part.numpy() for part in model.predict(np.stack(images))]
+    spread_before = [np.ptp(np.log(reach)) for reach in stream_reach(model.network.backbone, images)]
+    equalize(model, images)
+    after = [part.numpy() for part in model.predict(np.stack(images))]
+    spread_after = [np.ptp(np.log(reach)) for reach in stream_reach(model.network.backbone, images)]
     assert all(np.allclose(one, other, atol=1e-4) for one, other in zip(before, after, strict=True))
     assert sum(spread_after) < 0.8 * sum(spread_before), "channels reach more equally far"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scripts.core.text import DetectorError
-from scripts.data.findings import CATALOGUE
+from scripts.data.findings import CATALOG
 
 
 def run(project, **settings) -> list[tuple[str, str, int]]:
@@ -26,7 +26,7 @@ def look(project, accept=(), **settings) -> list[tuple[str, str, int]]:
     return [(row["code"], row["file"].removeprefix("../source/"), row["line"]) for row in report["findings"]]
 
 
-def test_good_pictures_have_no_findings(clean, capsys):
+def test_good_images_have_no_findings(clean, capsys):
     assert run(clean) == [] and capsys.readouterr().out == ""
 
 
@@ -79,7 +79,7 @@ def test_a_class_without_boxes_in_a_split_comes_with_the_table(clean, capsys):
     assert "boxes of 'pear': train 2, validation 0, test 0" in capsys.readouterr().out
 
 
-def test_equal_pictures_in_two_splits(clean):
+def test_equal_images_in_two_splits(clean):
     clean.add("test/leak.jpg", data=clean.bytes_of("train/train0.jpg"))
     assert run(clean) == [("E011", "test/leak.jpg", 0)]
 
@@ -154,12 +154,12 @@ def test_the_report_has_the_pinned_form(clean):
     run(clean)
     report = json.loads((clean.root / "annotations/check.json").read_text("utf-8"))
     assert {key: value for key, value in report.items() if key != "findings"} == {
-        "schema": 1, "pictures": 7, "boxes": 7, "errors": 1, "warnings": 0, "repaired": 0,
+        "schema": 1, "images": 7, "boxes": 7, "errors": 1, "warnings": 0, "repaired": 0,
     }  # fmt: skip
     assert set(report["findings"][0]) == {"code", "severity", "file", "line", "class", "message", "fix"}
     assert report["findings"][0]["class"] == "apple"
 
 
 def test_every_code_has_a_title_and_a_fix():
-    for code in CATALOGUE.values():
+    for code in CATALOG.values():
         assert code.title and code.fix and code.severity in ("error", "warning", "repaired")

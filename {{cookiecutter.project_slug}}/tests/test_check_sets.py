@@ -25,20 +25,20 @@ def found(project, **settings) -> dict[str, list[dict]]:
 
 
 def add_sets(project, boxes: dict[str, list]) -> None:
-    """One picture of `boxes` for each split."""
+    """One image of `boxes` for each split."""
     for split in ("train", "validation", "test"):
         for name, each in boxes.items():
             project.add(f"{split}/{split}_{name}.jpg", each)
 
 
-def test_a_box_over_the_whole_picture_is_named_unless_it_stands_for_a_group(project):
+def test_a_box_over_the_whole_image_is_named_unless_it_stands_for_a_group(project):
     add_sets(project, {"a": [SMALL]})
     project.add("train/whole.jpg", [("apple", (0, 0, 60, 39.9))])
     text = project.text_of("group.jpg", [("apple", (0, 0, 60, 40))]).replace("<pose>", "<group_of>1</group_of><pose>")
     project.add("train/group.jpg", text=text)
     rows = found(project)
     assert list(rows) == ["W114"] and [row["line"] for row in rows["W114"]] == [8]
-    assert "covers 99.8 % of the 60x40 picture" in rows["W114"][0]["message"]
+    assert "covers 99.8 % of the 60x40 image" in rows["W114"][0]["message"]
 
 
 def test_two_boxes_on_one_thing_point_to_the_second(project):
@@ -86,7 +86,7 @@ def test_many_marked_boxes_are_one_line(project, flag):
     assert [row["message"] for row in rows] == [f"6 of 21 boxes (29 %) are marked: {flag} 6"]
 
 
-def test_background_is_missed_only_where_boxes_fill_every_picture(project):
+def test_background_is_missed_only_where_boxes_fill_every_image(project):
     for split in ("validation", "test"):
         project.add(f"{split}/{split}.jpg")
     for index in range(20):
@@ -96,11 +96,11 @@ def test_background_is_missed_only_where_boxes_fill_every_picture(project):
     assert "W104" not in found(project)
 
 
-def test_pictures_of_open_images_need_author_and_licence(project):
+def test_images_of_open_images_need_author_and_license(project):
     add_sets(project, {"a": [SMALL]})
     project.organize()
-    ledger = project.root / "annotations/organize.json"
-    ledger.write_text(ledger.read_text("utf-8").replace("../source/", "images/source/openimages/"), "utf-8")
+    manifest = project.root / "annotations/organize.json"
+    manifest.write_text(manifest.read_text("utf-8").replace("../source/", "images/source/openimages/"), "utf-8")
     for kind, count in (("folder", 0), ("openimages", 1)):
         try:
             project.check(kind=kind)
@@ -108,14 +108,14 @@ def test_pictures_of_open_images_need_author_and_licence(project):
             pass
         report = json.loads((project.root / "annotations/check.json").read_text("utf-8"))
         assert [row["code"] for row in report["findings"]] == ["W105"] * count
-    assert "3 of 3 pictures" in report["findings"][0]["message"]
+    assert "3 of 3 images" in report["findings"][0]["message"]
     table = project.root / whole.ATTRIBUTION
     table.parent.mkdir(parents=True, exist_ok=True)
     rows = "".join(f"{split}_a,Ada,CC BY 2.0\n" for split in ("train", "validation")) + "test_a,,CC BY 2.0\n"
     table.write_text("ImageID,Author,License\n" + rows, "utf-8")
     project.check(kind="openimages")
     report = json.loads((project.root / "annotations/check.json").read_text("utf-8"))
-    assert "1 of 3 pictures without author or licence, such as test_a.jpg" in report["findings"][0]["message"]
+    assert "1 of 3 images without author or license, such as test_a.jpg" in report["findings"][0]["message"]
 
 
 def test_many_codes_are_shown_with_fewer_places_each(project, capsys):
@@ -132,7 +132,7 @@ def test_many_codes_are_shown_with_fewer_places_each(project, capsys):
     assert table.count("is inverted") == 1 + 2 and "2 more in annotations/check.json" in table
 
 
-def test_findings_in_a_table_of_all_pictures_name_the_picture(project):
+def test_findings_in_a_table_of_all_images_name_the_image(project):
     rows = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
     for name in ("a.jpg", "b.jpg"):
         project.add(name, None)

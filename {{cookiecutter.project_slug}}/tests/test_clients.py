@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_tflite import LABELS, picture, tiny_tflite
+from tiny_tflite import LABELS, image, tiny_tflite
 
 CLIENT = Path(__file__).resolve().parent.parent / "clients" / "detect.py"
 CELLS = {(0, 0): 0, (1, 2): 3, (3, 3): 6, (2, 0): 4}
@@ -29,10 +29,10 @@ def test_it_finds_what_our_reader_finds(tmp_path, variant, size_px, turn):
     from scripts.tools.predict import detection_rows
 
     model, photo = tmp_path / "détecteur 1.tflite", tmp_path / "ю a.png"
-    about = {"name": "n", "description": "d", "author": "a", "licence": "l", "provenance": {}}
+    about = {"name": "n", "description": "d", "author": "a", "license": "l", "provenance": {}}
     model.write_bytes(with_metadata(tiny_tflite(variant), list(LABELS), **about))
     noise = np.random.default_rng(3).integers(0, 40, (*size_px[::-1], 3), np.uint8)
-    cells = np.asarray(Image.fromarray(picture(CELLS, 96)).resize(size_px, Image.Resampling.NEAREST))
+    cells = np.asarray(Image.fromarray(image(CELLS, 96)).resize(size_px, Image.Resampling.NEAREST))
     tags = Image.Exif()
     tags[0x0112] = turn
     Image.fromarray(np.maximum(cells, noise)).save(photo, exif=tags)

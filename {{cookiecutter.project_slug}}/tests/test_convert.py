@@ -8,12 +8,12 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from conftest import picture_bytes
+from conftest import image_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.core.text import DetectorError
-from scripts.data.dataset import Box, Picture
+from scripts.data.dataset import Box, Image
 from scripts.data.formats.voc import FLAGS, voc_xml
 from scripts.data.formats.yolo import name_classes
 from scripts.data.pairing import read_label_file
@@ -31,8 +31,8 @@ def pixels(box: Box, entry, size: tuple[int, int]) -> Box:
     return replace(box, xyxy_px=tuple(value * side for value, side in zip(box.xyxy_px, size * 2, strict=True)))
 
 
-def read_back(folder: Path, to: str, pictures: list[Picture]) -> list[Picture]:
-    """The pictures as our readers see them, paired by split and name, in the order of `pictures`."""
+def read_back(folder: Path, to: str, images: list[Image]) -> list[Image]:
+    """The images as our readers see them, paired by split and name, in the order of `images`."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     labels = [read_label_file((str(path), to)) for path in paths if path.suffix == SUFFIX_OF[to]]
     labels, notes = name_classes(labels, [path for path in paths if path.suffix not in SUFFIX_OF.values()], folder)
@@ -42,13 +42,13 @@ def read_back(folder: Path, to: str, pictures: list[Picture]) -> list[Picture]:
         split = next(part for part in ("train", "validation", "test") if part in str(file.path.relative_to(folder)))
         for entry in file.entries:
             assert not entry.notes
-            entries[split, Path(entry.picture or file.path.name).stem] = entry
-    assert len(entries) == len(pictures)
+            entries[split, Path(entry.image or file.path.name).stem] = entry
+    assert len(entries) == len(images)
     found = []
-    for picture in pictures:
-        entry, size = entries[picture.split, picture.path.stem], (picture.width_px, picture.height_px)
+    for image in images:
+        entry, size = entries[image.split, image.path.stem], (image.width_px, image.height_px)
         assert to == "yolo" or (entry.width_px, entry.height_px) == size
-        found.append(replace(picture, boxes=tuple(pixels(box, entry, size) for box in entry.boxes)))
+        found.append(replace(image, boxes=tuple(pixels(box, entry, size) for box in entry.boxes)))
     return found
 
 
@@ -79,30 +79,30 @@ def data_sets(draw):
         size = draw(st.sampled_from([(1, 1), (3, 7), (640, 480), (333, 1000), (4608, 3456), (8191, 8191)]))
         split = draw(st.sampled_from(["train", "validation", "test"]))
         name = f"{draw(st.sampled_from(['a', 'ä b', 'a#1', 'a.b', '%20']))}-{number}.jpg"
-        found.append(Picture(Path(name), *size, tuple(draw(st.lists(boxes(size), max_size=5))), split=split))
+        found.append(Image(Path(name), *size, tuple(draw(st.lists(boxes(size), max_size=5))), split=split))
     return found
 
 
-def ids_of(pictures: list[Picture]) -> dict[str, int]:
-    names = {box.class_name for picture in pictures for box in picture.boxes}
+def ids_of(images: list[Image]) -> dict[str, int]:
+    names = {box.class_name for image in images for box in image.boxes}
     return {name: 3 * number for number, name in enumerate(sorted(names), start=1)}
 
 
-def through(formats: tuple[str, ...], pictures: list[Picture]) -> list[Picture]:
-    ids = ids_of(pictures)
+def through(formats: tuple[str, ...], images: list[Image]) -> list[Image]:
+    ids = ids_of(images)
     for to in formats:
         folder = Path(tempfile.mkdtemp())
-        WRITERS[to](folder, pictures, ids)
-        pictures = read_back(folder, to, pictures)
+        WRITERS[to](folder, images, ids)
+        images = read_back(folder, to, images)
         shutil.rmtree(folder)
-    return pictures
+    return images
 
 
 @pytest.mark.parametrize("formats", list(product(WRITERS, WRITERS)), ids="-".join)
-@given(pictures=data_sets())
+@given(images=data_sets())
 @settings(max_examples=25, deadline=None)
-def test_round_trips_lose_nothing(formats, pictures):
-    for before, after in zip(pictures, through(formats, pictures), strict=True):
+def test_round_trips_lose_nothing(formats, images):
+    for before, after in zip(images, through(formats, images), strict=True):
         assert [replace(box, xyxy_px=(), line=0) for box in after.boxes] == [
             replace(box, xyxy_px=(), line=0) for box in before.boxes
         ]
@@ -114,14 +114,14 @@ def test_round_trips_lose_nothing(formats, pictures):
 
 def test_what_is_outside_or_inverted_is_not_repaired_on_the_way():
     strange = (Box("x", (-5.5, 10, 700.25, 20)), Box("x", (50, 60, 40, 30)), Box("x", (5, 5, 5, 5)))
-    (after,) = through(("coco", "yolo", "voc"), [Picture(Path("a.jpg"), 640, 480, strange, split="train")])
+    (after,) = through(("coco", "yolo", "voc"), [Image(Path("a.jpg"), 640, 480, strange, split="train")])
     for old, new in zip(strange, after.boxes, strict=True):
         assert new.xyxy_px == pytest.approx(old.xyxy_px, abs=1e-6)
 
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A project with three pictures in `images/`."""
+    """A project with three images in `images/`."""
     crowd = Box("pear", (0, 0, 30, 20), is_crowd=True)
     add(tmp_path, "train", "a.jpg", (Box("bell pepper", (5, 5, 30, 20.5)), crowd))
     add(tmp_path, "validation", "b.png", ())
@@ -132,7 +132,7 @@ def root(tmp_path) -> Path:
 def add(root: Path, split: str, name: str, boxes) -> None:
     folder = root / "images" / split
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(picture_bytes(name, form="PNG" if name.endswith("png") else "JPEG"))
+    (folder / name).write_bytes(image_bytes(name, form="PNG" if name.endswith("png") else "JPEG"))
     (folder / name).with_suffix(".xml").write_bytes(voc_xml(split, name, 60, 40, boxes))
 
 
@@ -152,7 +152,7 @@ def files_of(folder: Path) -> list[str]:
 )  # fmt: skip
 def test_what_convert_writes(root, to, files):
     counts = convert(root, to, None, {})
-    assert str(counts).startswith("3 pictures, 3 boxes, 2 classes") and f"images/converted/{to}" in str(counts)
+    assert str(counts).startswith("3 images, 3 boxes, 2 classes") and f"images/converted/{to}" in str(counts)
     out = root / "images" / "converted" / to
     assert files_of(out) == [".convert.json", *files]
     copy = next(out.rglob("a.jpg"))
@@ -196,10 +196,10 @@ def test_a_second_run_replaces_only_what_is_ours(root, tmp_path):
     [
         (lambda root: (root / "images/test/c.xml").write_text("<annotation>"), "not well-formed xml"),
         (lambda root: (root / "images/test/c.xml").unlink(), "no label file"),
-        (lambda root: (root / "images/test/c.jpg").write_bytes(b"x"), "1 picture cannot be converted"),
+        (lambda root: (root / "images/test/c.jpg").write_bytes(b"x"), "1 image cannot be converted"),
         (lambda root: add(root, "test", "c.jpg", (Box("pear", (1, 2, float("nan"), 4)),)), "not a number: .*c.xml:"),
         (lambda root: add(root, "test", "c.jpg", (Box("", (1, 2, 3, 4)),)), "no class"),
-        (lambda root: shutil.rmtree(root / "images"), "no pictures: images: run `invoke organize`"),
+        (lambda root: shutil.rmtree(root / "images"), "no images: images: run `invoke organize`"),
     ],
 )
 def test_refusals(root, damage, words):

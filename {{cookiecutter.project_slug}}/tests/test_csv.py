@@ -12,7 +12,7 @@ HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax,difficult,truncated,oc
 
 
 def tables(project):
-    """Counts and the lines of the train table, with all pictures in train."""
+    """Counts and the lines of the train table, with all images in train."""
     for split in ("test", "validation"):
         project.add(f"{split}/{split}.jpg")
     project.organize()
@@ -31,7 +31,7 @@ def test_columns_order_and_numbers(project):
         "b.jpg,60,40,apple,5,5.25,30,20,0,0,0,0,0",
         'b.jpg,60,40,"a ""b"", c",1,2,3,4,0,0,0,0,0',
     ]
-    assert str(counts) == "4 pictures, 4 boxes"
+    assert str(counts) == "4 images, 4 boxes"
 
 
 def test_accepted_broken_boxes_are_clipped_or_dropped_and_named(project):
@@ -49,17 +49,17 @@ def test_accepted_broken_boxes_are_clipped_or_dropped_and_named(project):
     assert len(changes) == 6 and {change["class"] for change in changes} == {"apple", "pear"}
 
 
-def test_pictures_that_cannot_be_read_are_left_out_and_counted(project):
+def test_images_that_cannot_be_read_are_left_out_and_counted(project):
     project.add("train/a.jpg")
     project.add("train/b.jpg")
     project.organize()
     project.find("b.jpg").write_bytes(project.bytes_of("b")[:-30])
     counts, lines = tables(project)
     assert [line.split(",")[0] for line in lines[1:]] == ["a.jpg"]
-    assert "1 unreadable picture left out (../source/train/b.jpg)" in str(counts)
+    assert "1 unreadable image left out (../source/train/b.jpg)" in str(counts)
 
 
-def test_sizes_are_those_of_the_picture_and_not_of_the_label_file(project):
+def test_sizes_are_those_of_the_image_and_not_of_the_label_file(project):
     project.add("train/a.jpg", declared=(999, 999))
     assert tables(project)[1][1].startswith("a.jpg,60,40,")
 
@@ -87,8 +87,8 @@ def test_a_table_of_the_tutorial_has_other_columns_in_another_order(project):
     path.parent.mkdir(parents=True)
     path.write_text("class,filename,width,height,xmin,ymin,xmax,ymax,group_of\nfig,a.jpg,60,40,1,2,3,4,1\n\n"
                     "fig,a.jpg,60,40,5,6,7,8\n")  # fmt: skip
-    (picture,) = read_table(path)
-    assert [(box.xyxy_px, box.group_of, box.difficult, box.line) for box in picture.boxes] == [
+    (image,) = read_table(path)
+    assert [(box.xyxy_px, box.group_of, box.difficult, box.line) for box in image.boxes] == [
         ((1, 2, 3, 4), True, False, 2), ((5, 6, 7, 8), False, False, 4),
     ]  # fmt: skip
 

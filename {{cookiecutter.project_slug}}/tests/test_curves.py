@@ -10,17 +10,17 @@ APPLE, PEAR, PLUM = 1, 2, 3
 
 
 def truth(*boxes):
-    """`boxes`: (picture, class, left edge, crowd) of squares of 100 px."""
-    rows = [{"id": number, "image_id": picture, "category_id": category, "bbox": [left, 0, 100, 100], "area": 10_000,
-             "iscrowd": crowd} for number, (picture, category, left, crowd) in enumerate(boxes, start=1)]  # fmt: skip
+    """`boxes`: (image, class, left edge, crowd) of squares of 100 px."""
+    rows = [{"id": number, "image_id": image, "category_id": category, "bbox": [left, 0, 100, 100], "area": 10_000,
+             "iscrowd": crowd} for number, (image, category, left, crowd) in enumerate(boxes, start=1)]  # fmt: skip
     return {"images": [{"id": number, "width": 900, "height": 100} for number in (1, 2)], "annotations": rows,
             "categories": [{"id": APPLE, "name": "apple"}, {"id": PEAR, "name": "pear"}, {"id": PLUM, "name": "plum"}]}
 
 
 def found(*detections):
-    """`detections`: (picture, class, left edge, score)."""
-    return [{"image_id": picture, "category_id": category, "bbox": [left, 0, 100, 100], "score": sure}
-            for picture, category, left, sure in detections]
+    """`detections`: (image, class, left edge, score)."""
+    return [{"image_id": image, "category_id": category, "bbox": [left, 0, 100, 100], "score": sure}
+            for image, category, left, sure in detections]
 
 
 BOXES = truth((1, APPLE, 0, 0), (1, APPLE, 300, 0), (2, APPLE, 0, 0), (2, APPLE, 500, 1), (2, PEAR, 700, 0))

@@ -33,12 +33,12 @@ def test_a_network_learns_the_same_and_is_left_as_it_was(float64):
 
     tf.keras.utils.set_random_seed(1)
     model = InvertedBottleneckNet("lite0", frozen_groups=3)
-    pictures = tf.random.stateless_uniform([2, 64, 64, 3], [3, 3], -1.0, 1.0, float64)
+    images = tf.random.stateless_uniform([2, 64, 64, 3], [3, 3], -1.0, 1.0, float64)
 
     @tf.function
     def gradients():
         with tf.GradientTape() as tape:
-            features = model(pictures, training=True)
+            features = model(images, training=True)
             loss = tf.add_n([tf.reduce_mean(tf.square(level)) for level in features.values()])
         return tape.gradient(loss, model.trainable_variables)
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from scripts.evaluation.errors import CAUSES, analyse, gains, mended, write_errors
+from scripts.evaluation.errors import CAUSES, analyze, gains, mended, write_errors
 from scripts.evaluation.metrics import score
 
 BOX = [100, 100, 100, 100]  # x, y, width, height in pixels
@@ -16,7 +16,7 @@ APPLE, PEAR = 1, 2
 
 
 def truth_of(*boxes, images=1):
-    """A COCO ground truth of (category, bbox) or (category, bbox, crowd), all in picture 1."""
+    """A COCO ground truth of (category, bbox) or (category, bbox, crowd), all in image 1."""
     rows = [{"id": number, "image_id": 1, "category_id": box[0], "bbox": box[1], "area": box[1][2] * box[1][3],
              "iscrowd": int(box[2]) if len(box) > 2 else 0} for number, box in enumerate(boxes, start=1)]  # fmt: skip
     return {"images": [{"id": number, "file_name": f"{number}.jpg", "width": 400, "height": 400}
@@ -25,12 +25,12 @@ def truth_of(*boxes, images=1):
 
 
 def seen(*rows):
-    """COCO results of (category, bbox, score) in picture 1."""
+    """COCO results of (category, bbox, score) in image 1."""
     return [{"image_id": 1, "category_id": row[0], "bbox": row[1], "score": row[2]} for row in rows]
 
 
 def causes(groundtruth, detections, from_score=0.3):
-    return [error.cause for error in analyse(groundtruth, detections, from_score).errors]
+    return [error.cause for error in analyze(groundtruth, detections, from_score).errors]
 
 
 @pytest.mark.parametrize(("boxes", "found", "expected"), [
@@ -76,7 +76,7 @@ def test_the_borders_are_tides():
 def test_of_several_detections_meant_for_one_box_the_best_is_mended_and_the_others_go():
     groundtruth = truth_of((APPLE, BOX))
     rows = seen((APPLE, HALF_OFF, 0.6), (APPLE, [50, 100, 100, 100], 0.9), (PEAR, BOX, 0.8))
-    errors = analyse(groundtruth, rows, 0.3).errors
+    errors = analyze(groundtruth, rows, 0.3).errors
     assert [(error.cause, error.detection["score"], error.mends) for error in errors] == [
         ("localisation", 0.9, True), ("class", 0.8, False), ("localisation", 0.6, False)]  # fmt: skip
     _, left = mended(groundtruth, rows, list(errors))
@@ -85,16 +85,16 @@ def test_of_several_detections_meant_for_one_box_the_best_is_mended_and_the_othe
 
 def test_a_wrong_detection_beside_a_box_that_another_one_found_is_only_removed():
     groundtruth, rows = truth_of((APPLE, BOX)), seen((APPLE, HALF_OFF, 0.9), (APPLE, BOX, 0.5))
-    (error,) = analyse(groundtruth, rows, 0.3).errors
+    (error,) = analyze(groundtruth, rows, 0.3).errors
     assert error.cause == "localisation" and not error.mends
     assert mended(groundtruth, rows, [error])[1] == rows[1:]
 
 
-def drawn_at_random(seed, pictures=25):
+def drawn_at_random(seed, images=25):
     """A ground truth and detections with every kind of error, crowds and ties."""
     dice = random.Random(seed)
-    groundtruth, rows = truth_of(images=pictures), []
-    for image in range(1, pictures + 1):
+    groundtruth, rows = truth_of(images=images), []
+    for image in range(1, images + 1):
         for _ in range(dice.randrange(4)):
             bbox = [dice.randrange(300), dice.randrange(300), dice.randrange(20, 100), dice.randrange(20, 100)]
             number, category = len(groundtruth["annotations"]) + 1, dice.choice((APPLE, PEAR))
@@ -114,7 +114,7 @@ def drawn_at_random(seed, pictures=25):
 @pytest.mark.parametrize("from_score", [0.0, 0.4])
 def test_ap50_is_pycocotools_without_a_fix_and_one_with_all(seed, from_score):
     groundtruth, rows = drawn_at_random(seed)
-    analysis = analyse(groundtruth, rows, from_score)
+    analysis = analyze(groundtruth, rows, from_score)
     before = score(groundtruth, rows)["AP50"]
     assert score(*mended(groundtruth, rows, []))["AP50"] == before
     assert score(*mended(groundtruth, rows, list(analysis.errors)))["AP50"] == 1.0
@@ -128,7 +128,7 @@ def test_ap50_is_pycocotools_without_a_fix_and_one_with_all(seed, from_score):
 @pytest.mark.parametrize("seed", range(8))
 def test_every_detection_and_every_box_is_accounted_for_once(seed):
     groundtruth, rows = drawn_at_random(seed)
-    analysis = analyse(groundtruth, rows, 0.3)
+    analysis = analyze(groundtruth, rows, 0.3)
     wrong = [error for error in analysis.errors if error.detection]
     assert analysis.shown == sum(row["score"] >= 0.3 for row in rows) >= analysis.right + len(wrong)
     scored = [row for row in groundtruth["annotations"] if not row["iscrowd"]]
@@ -137,14 +137,14 @@ def test_every_detection_and_every_box_is_accounted_for_once(seed):
 
 
 def test_without_any_box_nothing_can_be_gained_and_nothing_found_costs_all():
-    assert gains(truth_of(), seen(), analyse(truth_of(), [], 0.3)) == dict.fromkeys(CAUSES)
+    assert gains(truth_of(), seen(), analyze(truth_of(), [], 0.3)) == dict.fromkeys(CAUSES)
     groundtruth = truth_of((APPLE, BOX))
-    assert gains(groundtruth, [], analyse(groundtruth, [], 0.3))["missed"] == 1.0
+    assert gains(groundtruth, [], analyze(groundtruth, [], 0.3))["missed"] == 1.0
 
 
 @pytest.fixture
-def labelled(project):
-    """A project whose source labels two apples in one test picture, on lines 8 and 17, organized and numbered."""
+def labeled(project):
+    """A project whose source labels two apples in one test image, on lines 8 and 17, organized and numbered."""
     from scripts.data.label_map import build_label_map
 
     for split in ("train", "validation", "test"):
@@ -155,7 +155,7 @@ def labelled(project):
 
 
 def one_missed():
-    """What the labelled test picture is scored against, and detections that miss the second box."""
+    """What the labeled test image is scored against, and detections that miss the second box."""
     rows = [{"id": 1, "image_id": 3, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0},
             {"id": 2, "image_id": 3, "category_id": 1, "bbox": [30, 5, 20, 20], "area": 400, "iscrowd": 0}]
     groundtruth = {"images": [{"id": 3, "file_name": "test.jpg", "width": 60, "height": 40}], "annotations": rows,
@@ -164,11 +164,11 @@ def one_missed():
                          (([5, 5, 20, 20], 0.9), ([0, 30, 5, 5], 0.8))]  # fmt: skip
 
 
-def test_the_files_name_picture_cause_and_the_line_of_the_sources_label(labelled):
-    line = str(write_errors(labelled.root, *one_missed(), "ckpt-7", 0.3))
+def test_the_files_name_image_cause_and_the_line_of_the_sources_label(labeled):
+    line = str(write_errors(labeled.root, *one_missed(), "ckpt-7", 0.3))
     assert line == ("from score 0.30 on 1 of 2 boxes found; most costly: missed 1 (49.5 points), "
                     "background 1 (0.0 points); see eval/errors.csv")
-    written = json.loads((labelled.root / "eval/errors.json").read_text("utf-8"))
+    written = json.loads((labeled.root / "eval/errors.json").read_text("utf-8"))
     assert written["causes"]["missed"] == {"count": 1, "ap50_gain": pytest.approx(0.49505, abs=1e-4)}
     assert (written["boxes"], written["detections"], written["right"]) == (2, 2, 1)
     missed, background = written["errors"]
@@ -176,17 +176,17 @@ def test_the_files_name_picture_cause_and_the_line_of_the_sources_label(labelled
     assert missed["truth_box_xyxy_px"] == [30, 5, 50, 25] and missed["class"] is missed["score"] is None
     assert background["annotation"] == "../source/test/test.xml" and background["line"] is None
     assert background["file"] == "images/test/test.jpg" and background["box_xyxy_px"] == [0, 30, 5, 35]
-    with (labelled.root / "eval/errors.csv").open(encoding="utf-8", newline="") as file:
+    with (labeled.root / "eval/errors.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["rank"], row["cause"], row["line"]) for row in rows] == [
         ("1", "missed", "17"), ("2", "background", "")]  # fmt: skip
 
 
-def test_a_label_edited_in_images_is_named_there(labelled):
-    path = labelled.find("test.xml")
+def test_a_label_edited_in_images_is_named_there(labeled):
+    path = labeled.find("test.xml")
     path.write_text("\n\n".join(path.read_text("utf-8").split("\n")[1:]), "utf-8")
-    write_errors(labelled.root, *one_missed(), "ckpt-7", 0.3)
-    missed = json.loads((labelled.root / "eval/errors.json").read_text("utf-8"))["errors"][0]
+    write_errors(labeled.root, *one_missed(), "ckpt-7", 0.3)
+    missed = json.loads((labeled.root / "eval/errors.json").read_text("utf-8"))["errors"][0]
     assert missed["annotation"] == "images/test/test.xml"
     assert path.read_text("utf-8").split("\n")[missed["line"] - 1].strip() == "<object>"
 

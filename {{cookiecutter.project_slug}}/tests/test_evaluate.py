@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 def moved_boxes(root, model, score_threshold, max_detections, split="test"):
-    """Most labelled boxes of a split, moved a little: two steps of training find nothing."""
+    """Most labeled boxes of a split, moved a little: two steps of training find nothing."""
     from scripts.evaluation.detections import coco_groundtruth
 
     dice, truth = random.Random(7), coco_groundtruth(root, split)
@@ -33,4 +33,4 @@ def test_the_written_files_give_pycocotools_the_written_figures(copy, monkeypatc
     printed = capsys.readouterr().out
     assert (copy / "eval/table.txt").read_text("utf-8") in printed
     assert f"from a score of {analysis['thresholds']['all']['best_f1']['score']:.2f} on" in printed
-    assert "test pictures cannot tell" in printed, "there are but a few"
+    assert "test images cannot tell" in printed, "there are but a few"

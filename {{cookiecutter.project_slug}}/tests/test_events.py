@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training and an evaluation: the real steps on 24 drawn pictures."""
+"""What TensorBoard shows of a training and an evaluation: the real steps on 24 drawn images."""
 
 import json
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def board(trained, tmp_path_factory):
-    """A project of several evaluations and a score on the test pictures."""
+    """A project of several evaluations and a score on the test images."""
     import shutil
 
     from scripts.steps.evaluate import evaluate
@@ -28,7 +28,7 @@ def board(trained, tmp_path_factory):
 
 
 def truth(root, split):
-    """Boxes to find by class name, and names of pictures, of a split."""
+    """Boxes to find by class name, and names of images, of a split."""
     from scripts.evaluation.detections import coco_groundtruth
 
     found = coco_groundtruth(root, split)
@@ -51,7 +51,7 @@ def test_losses_of_training_and_validation_are_in_one_chart(board):
     training, validation = (read_events(board / "training" / run) for run in ("train", "validation"))
     for tag in ("total_loss", "cls_loss", "box_loss"):
         assert set(validation[tag]) <= set(training[tag])
-    for tag in ("learning_rate", "steps_per_second", "training/gradient_norm", "training/pictures_per_second"):
+    for tag in ("learning_rate", "steps_per_second", "training/gradient_norm", "training/images_per_second"):
         assert all(value > 0 for value in training[tag].values())
 
 
@@ -74,11 +74,11 @@ def test_each_class_with_boxes_has_its_ap_and_its_curve(board, folder, split, av
 
 
 @pytest.mark.parametrize(("folder", "split", "average_tag"), SPLITS)
-def test_the_same_pictures_are_shown_side_by_side_at_each_evaluation(board, folder, split, average_tag):
+def test_the_same_images_are_shown_side_by_side_at_each_evaluation(board, folder, split, average_tag):
     events, (_, names) = read_events(board / folder), truth(board, split)
-    pictures = group(events, f"{split} pictures")
-    assert pictures and set(pictures) <= names
-    for steps in pictures.values():
+    images = group(events, f"{split} images")
+    assert images and set(images) <= names
+    for steps in images.values():
         assert set(steps) == set(events[average_tag])
         for array in steps.values():
             pixels = decoded(array)

@@ -6,32 +6,32 @@ import pytest
 
 from scripts.core.text import DetectorError
 from scripts.data.explanations import EXPLANATIONS
-from scripts.data.findings import CATALOGUE, explain
+from scripts.data.findings import CATALOG, explain
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
+@pytest.mark.parametrize("code", CATALOG)
 def test_every_code_is_explained_in_a_few_sentences(code):
     text = explain(code.lower())
-    assert CATALOGUE[code].title in text and max(map(len, text.splitlines())) <= 100
+    assert CATALOG[code].title in text and max(map(len, text.splitlines())) <= 100
     assert 1 <= len(re.findall(r"[.?:](?: |$)", EXPLANATIONS[code].why)) <= 6
-    assert ("check.accept" in text) == (CATALOGUE[code].severity == "error")
-    assert CATALOGUE[code].severity != "error" or EXPLANATIONS[code].accepting
+    assert ("check.accept" in text) == (CATALOG[code].severity == "error")
+    assert CATALOG[code].severity != "error" or EXPLANATIONS[code].accepting
 
 
 def test_no_explanation_is_left_of_a_code_that_is_gone():
-    assert set(EXPLANATIONS) == set(CATALOGUE)
+    assert set(EXPLANATIONS) == set(CATALOG)
 
 
 def test_what_fix_does_and_what_accepting_means():
     text = " ".join(explain("E005").split())
-    assert "clips it to the picture when it leaves by at most 10 %" in text and 'check.accept = ["E005"]' in text
+    assert "clips it to the image when it leaves by at most 10 %" in text and 'check.accept = ["E005"]' in text
     assert "only a person can decide" in explain("E010")
 
 
 def test_no_code_lists_all():
     lines = explain("").splitlines()
-    assert [line[:4] for line in lines[: len(CATALOGUE)]] == sorted(
-        CATALOGUE, key=lambda code: ("EWR".index(code[0]), code)
+    assert [line[:4] for line in lines[: len(CATALOG)]] == sorted(
+        CATALOG, key=lambda code: ("EWR".index(code[0]), code)
     )
 
 

@@ -137,7 +137,7 @@ def test_the_rest_of_a_label_file_stays_as_it_is(clean):
 
 
 def own(project, name: str, data: bytes, declared: tuple = (60, 40), corners: tuple = (5, 5, 30, 20)) -> None:
-    """A picture with a label file that the user put into images/train."""
+    """An image with a label file that the user put into images/train."""
     folder = project.root / "images/train"
     (folder / name).write_bytes(data)
     text = project.text_of(name, [("apple", corners)], declared)
@@ -145,7 +145,7 @@ def own(project, name: str, data: bytes, declared: tuple = (60, 40), corners: tu
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_a_turned_picture_is_turned_as_source_exif_says(clean, form):
+def test_a_turned_image_is_turned_as_source_exif_says(clean, form):
     clean.organize()
     data = clean.bytes_of("turned", form=form, exif=6)
     name = "turned.jpg" if form == "JPEG" else "turned.png"
@@ -180,13 +180,13 @@ def test_a_format_that_training_does_not_read_is_written_anew(clean):
     names = {path.name for path in (clean.root / "images/train").iterdir()}
     assert {"a.jpg", "a.xml", "b.jpg", "c.png", "d.webp"} <= names and not names & {"a.webp", "c.bmp"}
     assert Image.open(clean.find("b.jpg")).format == "JPEG" and Image.open(clean.find("c.png")).format == "PNG"
-    assert read_voc(clean.find("c.xml")).picture == "c.png"
+    assert read_voc(clean.find("c.xml")).image == "c.png"
 
 
 @pytest.mark.parametrize(
     ("declared", "left"), [((61, 40), []), ((1, 1), []), ((120, 80), ["E006"]), ((40, 60), ["E006"])]
 )
-def test_a_wrong_size_is_corrected_unless_the_picture_was_resized_or_turned(clean, declared, left):
+def test_a_wrong_size_is_corrected_unless_the_image_was_resized_or_turned(clean, declared, left):
     clean.organize()
     own(clean, "own.jpg", clean.bytes_of("own"), declared)
     assert refixed(clean) == left

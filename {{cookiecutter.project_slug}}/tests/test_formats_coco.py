@@ -31,10 +31,10 @@ def read_box(tmp_path, **values):
     return box, entry
 
 
-def test_a_box_its_name_and_the_size_of_its_picture(tmp_path):
+def test_a_box_its_name_and_the_size_of_its_image(tmp_path):
     box, entry = read_box(tmp_path)
     assert (box.class_name, box.xyxy_px) == ("apple", (10, 20, 40.5, 60))
-    assert (entry.picture, entry.width_px, entry.height_px, entry.fractions) == ("a.jpg", 100, 80, False)
+    assert (entry.image, entry.width_px, entry.height_px, entry.fractions) == ("a.jpg", 100, 80, False)
 
 
 def test_ids_with_holes_as_text_and_before_they_are_declared(tmp_path):
@@ -44,15 +44,15 @@ def test_ids_with_holes_as_text_and_before_they_are_declared(tmp_path):
         "images": [{"id": "4", "file_name": "four.jpg"}, {"id": 12, "file_name": "twelve.jpg"}],
     }
     file = read(write(tmp_path, content))
-    found = [(entry.picture, [box.class_name for box in entry.boxes]) for entry in file.entries]
+    found = [(entry.image, [box.class_name for box in entry.boxes]) for entry in file.entries]
     assert found == [("four.jpg", ["plum"]), ("twelve.jpg", ["pear"])]
     assert not file.notes
 
 
-def test_a_picture_without_annotations_is_an_entry_without_boxes(tmp_path):
+def test_an_image_without_annotations_is_an_entry_without_boxes(tmp_path):
     images = [{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "empty.jpg"}]
     file = read(write(tmp_path, coco([one()], images)))
-    assert [(entry.picture, len(entry.boxes)) for entry in file.entries] == [("a.jpg", 1), ("empty.jpg", 0)]
+    assert [(entry.image, len(entry.boxes)) for entry in file.entries] == [("a.jpg", 1), ("empty.jpg", 0)]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scripts.data.dataset import LabelError, NotALabelError
-from scripts.data.formats.labelstudio import picture_reference, read
+from scripts.data.formats.labelstudio import image_reference, read
 
 
 def write(tmp_path, content, indent=None):
@@ -35,13 +35,13 @@ def entry_of(tmp_path, *regions):
 
 def test_a_rectangle_in_percent(tmp_path):
     entry = entry_of(tmp_path, region())
-    assert (entry.picture, entry.width_px, entry.height_px) == ("/data/upload/3/e1c994fe-a.jpg", 200, 100)
+    assert (entry.image, entry.width_px, entry.height_px) == ("/data/upload/3/e1c994fe-a.jpg", 200, 100)
     assert entry.fractions and not entry.notes
     assert entry.boxes[0].class_name == "apple" and entry.boxes[0].xyxy_px == pytest.approx((0.1, 0.2, 0.4, 0.6))
 
 
 @pytest.mark.parametrize(
-    ("reference", "picture"),
+    ("reference", "image"),
     [
         ("/data/local-files/?d=dir%2Fmy%20name.jpg", "dir/my name.jpg"),
         ("s3://bucket/a%20b/c%23.jpg", "s3://bucket/a b/c#.jpg"),
@@ -50,14 +50,14 @@ def test_a_rectangle_in_percent(tmp_path):
         ("name #1.jpg", "name #1.jpg"),
     ],
 )
-def test_references_are_decoded(reference, picture):
-    assert picture_reference(reference) == picture
+def test_references_are_decoded(reference, image):
+    assert image_reference(reference) == image
 
 
-def test_the_picture_may_have_another_key(tmp_path):
+def test_the_image_may_have_another_key(tmp_path):
     content = task(annotation(region()))
     content["data"] = {"text": "hello", "photo": "x/b.png", "id": 3}
-    assert read(write(tmp_path, [content])).entries[0].picture == "x/b.png"
+    assert read(write(tmp_path, [content])).entries[0].image == "x/b.png"
 
 
 def test_turned_boxes_are_turned_in_pixels(tmp_path):
@@ -105,9 +105,9 @@ def test_the_last_of_several_annotations_counts(tmp_path):
     assert [note.code for note in entry.notes] == ["W117"]
 
 
-def test_unlabelled_tasks_have_no_entry_and_empty_annotations_no_boxes(tmp_path):
+def test_unlabeled_tasks_have_no_entry_and_empty_annotations_no_boxes(tmp_path):
     tasks = [task(key=1), task(annotation(was_cancelled=True), key=2), task(annotation(), image="empty.jpg", key=3)]
-    assert [(entry.picture, entry.boxes) for entry in read(write(tmp_path, tasks)).entries] == [("empty.jpg", ())]
+    assert [(entry.image, entry.boxes) for entry in read(write(tmp_path, tasks)).entries] == [("empty.jpg", ())]
 
 
 def test_json_min(tmp_path):
@@ -121,7 +121,7 @@ def test_json_min(tmp_path):
     first, second = read(write(tmp_path, rows)).entries
     assert len(first.boxes) == 2 and first.width_px == 200 and [note.code for note in first.notes] == ["W117"]
     assert first.boxes[0].class_name == "apple" and first.boxes[0].xyxy_px == pytest.approx((0.1, 0.2, 0.4, 0.6))
-    assert (second.picture, second.boxes) == ("b.jpg", ())
+    assert (second.image, second.boxes) == ("b.jpg", ())
 
 
 def test_lines_are_those_of_the_tasks(tmp_path):
@@ -138,7 +138,7 @@ def test_other_json_is_not_label_studio(tmp_path, content):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(json.dumps([task(annotation(region()))])[:-2], "not well-formed"), ([task(annotation(), image=3)], "no picture")],
+    [(json.dumps([task(annotation(region()))])[:-2], "not well-formed"), ([task(annotation(), image=3)], "no image")],
 )
 def test_broken_exports_are_errors(tmp_path, content, words):
     with pytest.raises(LabelError, match=words) as caught:

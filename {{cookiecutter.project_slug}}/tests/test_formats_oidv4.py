@@ -52,7 +52,7 @@ def test_a_name_that_is_not_utf_8_is_an_error(tmp_path):
         ("Label/a.txt", "Apple 1 2 3 4", "oidv4"),
         ("any/a.txt", "Apple 1 2 3 4", "oidv4"),
         ("any/a.txt", "apple 0.5 0.5 0.1 0.1", ""),  # YOLO with names is nobody's format
-        ("any/README.txt", "A picture of 4 cats, 2 dogs\nand more", ""),
+        ("any/README.txt", "An image of 4 cats, 2 dogs\nand more", ""),
         ("any/classes.txt", "apple\npear", ""),
         ("any/latin.txt", "Straße".encode("latin-1"), ""),
     ],

@@ -21,15 +21,15 @@ def write(tmp_path, text, name="a.csv"):
 
 
 def rows(tmp_path, text):
-    """(picture, class, corners) of each box."""
+    """(image, class, corners) of each box."""
     file = read(write(tmp_path, text))
-    return [(entry.picture, box.class_name, box.xyxy_px) for entry in file.entries for box in entry.boxes]
+    return [(entry.image, box.class_name, box.xyxy_px) for entry in file.entries for box in entry.boxes]
 
 
 def test_the_tutorials_table(tmp_path):
     text = f"{TUTORIAL}\nb.jpg,60,40,bell pepper,1,2,30,20\na.jpg,50,40,apple,1.5,2,3,4\nb.jpg,60,40,pear,3,4,5,6\n"
     file = read(write(tmp_path, text))
-    found = [(entry.picture, entry.width_px, entry.height_px, entry.line) for entry in file.entries]
+    found = [(entry.image, entry.width_px, entry.height_px, entry.line) for entry in file.entries]
     assert found == [("b.jpg", 60, 40, 2), ("a.jpg", 50, 40, 3)]
     assert [(box.class_name, box.line) for box in file.entries[0].boxes] == [("bell pepper", 2), ("pear", 4)]
     assert file.entries[1].boxes[0].xyxy_px == (1.5, 2, 3, 4) and not file.entries[1].fractions
@@ -65,7 +65,7 @@ def test_decimal_commas_are_read_and_said(tmp_path):
     assert [(note.code, note.line) for note in file.entries[0].notes] == [("R206", 2)]
 
 
-def test_a_row_with_a_picture_only_shows_no_object(tmp_path):
+def test_a_row_with_an_image_only_shows_no_object(tmp_path):
     file = read(write(tmp_path, f"{TUTORIAL}\na.jpg,60,40,,,,,\nb.jpg,60,40,apple,,,,\nc.jpg,60,40,,1,2,3,4\n"))
     empty, no_place, no_class = file.entries
     assert empty.boxes == () and (empty.width_px, empty.height_px) == (60, 40)
@@ -93,7 +93,7 @@ def test_open_images_boxes_are_shares_with_x_before_y(tmp_path):
     write(tmp_path, "/m/0cmf2,Airplane\n/m/01,Other\n", "class-descriptions-boxable.csv")
     file = read(write(tmp_path, text, "sub/validation-annotations-bbox.csv"))
     (box,) = file.entries[0].boxes
-    assert (file.entries[0].picture, file.entries[0].fractions) == ("0001eeaf4aed83f9", True)
+    assert (file.entries[0].image, file.entries[0].fractions) == ("0001eeaf4aed83f9", True)
     assert (box.class_name, box.xyxy_px) == ("Airplane", (0.1, 0.2, 0.9, 0.6))
     assert (box.occluded, box.truncated, box.group_of) == (True, False, False)
     assert not file.notes
@@ -108,7 +108,7 @@ def test_class_names_with_a_header_and_where_fiftyone_keeps_them(tmp_path, name)
     assert [(note.code, note.line) for note in file.notes] == [("W116", 3)]
 
 
-def test_a_table_of_shares_is_recognised_and_said(tmp_path):
+def test_a_table_of_shares_is_recognized_and_said(tmp_path):
     head = "filename,class,xmin,ymin,xmax,ymax\n"
     file = read(write(tmp_path, head + "a.jpg,x,0,0.25,1,1\nb.jpg,x,0,0,1,1\n"))
     assert file.entries[1].fractions and [note.code for note in file.notes] == ["W119"]
@@ -132,7 +132,7 @@ def test_other_tables_are_no_labels(tmp_path, text):
     [
         (f"{TUTORIAL}\na.jpg,60,40,x,1,2,3,4\na.jpg,60,40,salt, pepper,1,2,3,4\n", 3, "9 cells"),
         (f"{TUTORIAL}\na.jpg,60,40,x,1,5,2,3,4\n", 2, "9 cells"),
-        ("image,label,x,y,width,height\na.jpg,x,1,2,3,4\n", 1, "corner or the centre"),
+        ("image,label,x,y,width,height\na.jpg,x,1,2,3,4\n", 1, "corner or the center"),
         (f"{TUTORIAL}\na.jpg,60,40,\u00e4pfel,1,2,3,4\n".encode("latin-1"), 2, "UTF-8"),
     ],
 )
@@ -142,6 +142,6 @@ def test_what_would_be_a_guess_is_an_error_with_its_line(tmp_path, text, line, w
     assert caught.value.line == line and not isinstance(caught.value, NotALabelError)
 
 
-def test_a_row_without_a_picture_is_said(tmp_path):
+def test_a_row_without_an_image_is_said(tmp_path):
     file = read(write(tmp_path, f"{TUTORIAL}\n,60,40,x,1,2,3,4\na.jpg,60,40,x,1,2,3,4\n"))
     assert len(file.entries) == 1 and [(note.code, note.line) for note in file.notes] == [("W118", 2)]

@@ -35,7 +35,7 @@ def test_lines_count_blank_ones(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "\n  \r\n"])
-def test_an_empty_file_is_a_picture_without_objects(tmp_path, text):
+def test_an_empty_file_is_an_image_without_objects(tmp_path, text):
     assert entry_of(tmp_path, text).boxes == ()
 
 

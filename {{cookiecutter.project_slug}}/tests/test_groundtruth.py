@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.core.text import DetectorError
-from scripts.data.dataset import Box, Picture
+from scripts.data.dataset import Box, Image
 from scripts.data.label_map import write_label_map
 
 pytestmark = pytest.mark.slow
@@ -12,7 +12,7 @@ IDS = {"apple": 1, "пиво": 4}
 
 @pytest.fixture
 def root(project):
-    """A project whose test split has two pictures: one with a box of each flag, one without boxes."""
+    """A project whose test split has two images: one with a box of each flag, one without boxes."""
     import tensorflow as tf
 
     from scripts.data.examples import example_bytes
@@ -28,12 +28,12 @@ def root(project):
     )
     data = project.bytes_of("a", (333, 251))
     with tf.io.TFRecordWriter(str(root / "annotations/test.record-00000-of-00001")) as writer:
-        writer.write(example_bytes(Picture(root / "ä b.jpg", 333, 251, boxes), data, 12, IDS))
-        writer.write(example_bytes(Picture(root / "empty.jpg", 333, 251), data, 3, IDS))
+        writer.write(example_bytes(Image(root / "ä b.jpg", 333, 251, boxes), data, 12, IDS))
+        writer.write(example_bytes(Image(root / "empty.jpg", 333, 251), data, 3, IDS))
     return root
 
 
-def test_boxes_come_back_as_they_were_labelled(root):
+def test_boxes_come_back_as_they_were_labeled(root):
     from scripts.evaluation.detections import coco_groundtruth
 
     truth = coco_groundtruth(root, "test")
@@ -49,13 +49,13 @@ def test_boxes_come_back_as_they_were_labelled(root):
     assert all(row["id"] > 0 and row["image_id"] == 12 for row in truth["annotations"])
 
 
-def test_pictures_are_given_with_the_bytes_of_their_file(root, project):
-    from scripts.evaluation.detections import decode_rgb, record_pictures
+def test_images_are_given_with_the_bytes_of_their_file(root, project):
+    from scripts.evaluation.detections import decode_rgb, record_images
 
-    pictures = list(record_pictures(root, "test"))
-    assert [picture.image_id for picture in pictures] == [12, 3]
-    assert pictures[0].encoded == project.bytes_of("a", (333, 251))
-    assert decode_rgb(pictures[0].encoded).shape == (251, 333, 3)
+    images = list(record_images(root, "test"))
+    assert [image.image_id for image in images] == [12, 3]
+    assert images[0].encoded == project.bytes_of("a", (333, 251))
+    assert decode_rgb(images[0].encoded).shape == (251, 333, 3)
 
 
 def test_missing_records_and_unknown_classes_are_named(root):

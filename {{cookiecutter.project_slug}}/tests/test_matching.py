@@ -26,8 +26,8 @@ def test_a_crowd_may_be_found_often_and_counts_neither_way():
     assert matches.boxes == {APPLE: 1, PEAR: 0}
 
 
-def test_no_picture_and_no_detection_are_no_matches():
-    assert match(groundtruth([], pictures=0), []).rows == ()
+def test_no_image_and_no_detection_are_no_matches():
+    assert match(groundtruth([], count=0), []).rows == ()
     assert match(groundtruth([(1, APPLE, BOX)]), []).boxes == {APPLE: 1, PEAR: 0}
 
 

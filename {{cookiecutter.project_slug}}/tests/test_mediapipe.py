@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from mediapipe_client import mediapipe_detector, rows_of
-from tiny_tflite import CELLS, COLOURS, LABELS, SIDE_PX, picture, tiny_tflite
+from tiny_tflite import CELLS, COLORS, LABELS, SIDE_PX, image, tiny_tflite
 
 pytestmark = pytest.mark.slow
-PICTURES, CERTAIN = 12, 0.45
+IMAGES, CERTAIN = 12, 0.45
 
 
 @pytest.fixture(scope="module", params=["float32", "int8"])
@@ -14,20 +14,20 @@ def path(request, tmp_path_factory):
     """The tiny detector as it would be shipped."""
     from scripts.deploy.metadata import with_metadata
 
-    about = {"name": "n", "description": "d", "author": "a", "licence": "l"}
+    about = {"name": "n", "description": "d", "author": "a", "license": "l"}
     file = tmp_path_factory.mktemp("shipped") / "detector.tflite"
     file.write_bytes(with_metadata(tiny_tflite(request.param), list(LABELS), **about, provenance={}))
     return file
 
 
 def scene(seed: int, size_px: tuple[int, int]):
-    """Coloured cells at random places inside the border, the colours a little dull, in a picture of (height, width)."""
+    """Colored cells at random places inside the border, the colors a little dull, in an image of (height, width)."""
     dice = np.random.default_rng(seed)
     places = [(row, column) for row in range(1, CELLS - 1) for column in range(1, CELLS - 1)]
     chosen = dice.permutation(len(places))[: dice.integers(1, 4)]
-    cells = {places[index]: int(dice.integers(len(COLOURS))) for index in chosen}
+    cells = {places[index]: int(dice.integers(len(COLORS))) for index in chosen}
     rows, columns = (np.arange(side) * SIDE_PX // side for side in size_px)
-    return picture(cells, dim=float(dice.uniform(0.85, 1.0)))[rows][:, columns]
+    return image(cells, dim=float(dice.uniform(0.85, 1.0)))[rows][:, columns]
 
 
 def whole_pixels(yxyx_px):
@@ -36,13 +36,13 @@ def whole_pixels(yxyx_px):
     return np.concatenate([corners, corners + np.floor(yxyx_px[:, 2:] - yxyx_px[:, :2])], 1)
 
 
-def compared(path, pictures, resize=None):
+def compared(path, images, resize=None):
     """Differences of all boxes: pixels [n, 4] as ymin, xmin, ymax, xmax, and scores [n]; `resize` goes before ours."""
     from scripts.deploy.reader import TfliteDetector
 
     ours, edges, scores = TfliteDetector(path), [], []
     with mediapipe_detector(path) as detector:
-        for rgb in pictures:
+        for rgb in images:
             found, theirs = ours.detect(resize(rgb) if resize else rgb), rows_of(detector, rgb)
             boxes = whole_pixels(found.yxyx_norm * np.tile(rgb.shape[:2], 2))
             mine = [(LABELS[one], float(score), box)
@@ -55,19 +55,19 @@ def compared(path, pictures, resize=None):
                     other, nearest = min(same, key=lambda pair: np.abs(np.subtract(pair[1], box)).max())
                     edges.append(np.subtract(nearest, box))
                     scores.append(other - score)
-    assert len(scores) > PICTURES, "a detector that finds nothing proves nothing"
+    assert len(scores) > IMAGES, "a detector that finds nothing proves nothing"
     return np.abs(edges), np.abs(scores)
 
 
 def blurred(size_px: tuple[int, int]) -> list:
-    """Scenes whose colours run into the black around them, so that it matters where a resize looks."""
+    """Scenes whose colors run into the black around them, so that it matters where a resize looks."""
     import cv2
 
-    return [cv2.GaussianBlur(scene(seed, size_px), (0, 0), max(size_px) / 30) for seed in range(PICTURES)]
+    return [cv2.GaussianBlur(scene(seed, size_px), (0, 0), max(size_px) / 30) for seed in range(IMAGES)]
 
 
 def warped(rgb):
-    """MediaPipe's resize on a CPU: OpenCV's warpPerspective, corner to corner, without half-pixel centres."""
+    """MediaPipe's resize on a CPU: OpenCV's warpPerspective, corner to corner, without half-pixel centers."""
     import cv2
 
     corners = np.float32([[0, 1], [0, 0], [1, 0], [1, 1]])
@@ -78,15 +78,15 @@ def warped(rgb):
 
 @pytest.mark.parametrize("size_px", [(32, 32), (320, 320), (480, 200), (200, 480), (48, 40)])
 def test_mediapipe_finds_the_same_boxes(path, size_px):
-    """Stretched to the input in the same way, colours and classes the same; a rounding may tip over by one pixel."""
-    edges, scores = compared(path, [scene(seed, size_px) for seed in range(PICTURES)])
+    """Stretched to the input in the same way, colors and classes the same; a rounding may tip over by one pixel."""
+    edges, scores = compared(path, [scene(seed, size_px) for seed in range(IMAGES)])
     assert edges.max() <= 1 and scores.max() < 0.001
 
 
-def test_where_colours_run_mediapipe_differs_by_its_resize_alone(path):
-    """It has no half-pixel centres: what it sees of a picture ten times the input lies up to 4.5 pixels further on."""
-    pictures = blurred((320, 320))
-    edges, scores = compared(path, pictures, warped)
+def test_where_colors_run_mediapipe_differs_by_its_resize_alone(path):
+    """It has no half-pixel centers: what it sees of an image ten times the input lies up to 4.5 pixels further on."""
+    images = blurred((320, 320))
+    edges, scores = compared(path, images, warped)
     assert edges.max() <= 1 and scores.max() < 0.001
-    edges, scores = compared(path, pictures)
+    edges, scores = compared(path, images)
     assert edges.max() <= 1 + 4.5 and 0.001 < scores.max() < 0.25

@@ -1,4 +1,4 @@
-"""Near-identical pictures: the same photograph in another form is found, another picture of the same place is not."""
+"""Near-identical images: the same photograph in another form is found, another image of the same place is not."""
 
 import io
 import random
@@ -13,7 +13,7 @@ SIZE = (320, 240)
 
 
 def scene(seed: int, ground=None, things: int = 40) -> Image.Image:
-    """A picture full of coloured things; `ground` is its colour (None: one that depends on the seed)."""
+    """An image full of colored things; `ground` is its color (None: one that depends on the seed)."""
     chance = random.Random(seed)
     image = Image.new("RGB", SIZE, ground or tuple(chance.randrange(256) for _ in range(3)))
     pen = ImageDraw.Draw(image)
@@ -25,11 +25,11 @@ def scene(seed: int, ground=None, things: int = 40) -> Image.Image:
     return ImageEnhance.Color(image.filter(ImageFilter.GaussianBlur(2))).enhance(0.6)  # photographs are softer
 
 
-def with_thing(image: Image.Image, left: float, top: float, side: float, colour="white") -> Image.Image:
-    """A square of `side`, all in parts of the picture, on a copy of it."""
+def with_thing(image: Image.Image, left: float, top: float, side: float, color="white") -> Image.Image:
+    """A square of `side`, all in parts of the image, on a copy of it."""
     drawn, (width, height) = image.copy(), image.size
     corner = (round(left * width), round(top * height))
-    ImageDraw.Draw(drawn).rectangle((*corner, corner[0] + side * width, corner[1] + side * width), colour, "black")
+    ImageDraw.Draw(drawn).rectangle((*corner, corner[0] + side * width, corner[1] + side * width), color, "black")
     return drawn
 
 
@@ -48,8 +48,8 @@ def cropped(image: Image.Image, part: float) -> Image.Image:
     return image.crop((round(part * width), 0, width, round((1 - part) * height)))
 
 
-def groups(*pictures: Image.Image) -> list[int]:
-    return near_groups([signature(picture) for picture in pictures])
+def groups(*images: Image.Image) -> list[int]:
+    return near_groups([signature(image) for image in images])
 
 
 VARIATIONS = {
@@ -71,22 +71,22 @@ VARIATIONS = {
 }
 ROOM, WHITE, SHADE = scene(1), scene(2, "white", 3), Image.linear_gradient("L").resize(SIZE).convert("RGB")
 OTHERS = {
-    "two pictures": (scene(3), scene(4)),
+    "two images": (scene(3), scene(4)),
     "two on white ground": (scene(5, "white", 3), scene(6, "white", 3)),
     "two in the dark": tuple(ImageEnhance.Brightness(scene(seed)).enhance(0.08) for seed in (7, 8)),
     "a thing appeared, 4 %": (ROOM, with_thing(ROOM, 0.61, 0.52, 0.04)),
     "a thing appeared, 20 %": (ROOM, with_thing(ROOM, 0.3, 0.2, 0.2)),
     "a thing moved, 5 %": (with_thing(WHITE, 0.3, 0.4, 0.05, "red"), with_thing(WHITE, 0.36, 0.4, 0.05, "red")),
     "a thing moved on a shade": (with_thing(SHADE, 0.3, 0.4, 0.05), with_thing(SHADE, 0.33, 0.42, 0.05)),
-    "a lamp of another colour": (
+    "a lamp of another color": (
         with_thing(WHITE, 0.4, 0.4, 0.2, "#00a000"),
         with_thing(WHITE, 0.4, 0.4, 0.2, "#c04040"),
     ),
     "a thing moved in the dark": tuple(
         ImageEnhance.Brightness(with_thing(ROOM, left, 0.4, 0.06, "red")).enhance(0.08) for left in (0.3, 0.45)
     ),
-    "nearly one colour": tuple(Image.blend(Image.new("RGB", SIZE, "grey"), SHADE, part) for part in (0.02, 0.021)),
-    "one colour": (Image.new("RGB", SIZE, "grey"), Image.new("RGB", SIZE, "grey")),
+    "nearly one color": tuple(Image.blend(Image.new("RGB", SIZE, "gray"), SHADE, part) for part in (0.02, 0.021)),
+    "one color": (Image.new("RGB", SIZE, "gray"), Image.new("RGB", SIZE, "gray")),
     "black frames with noise": tuple(Image.effect_noise(SIZE, 4).convert("RGB") for _ in range(2)),
     "mirrored": (ROOM, ROOM.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
 }
@@ -95,16 +95,16 @@ OTHERS = {
 @pytest.mark.parametrize("name", VARIATIONS)
 @pytest.mark.parametrize("original", [scene(seed) for seed in range(10, 14)])
 def test_a_copy_in_another_form_is_found(name, original):
-    pictures = [scene(20), original, scene(21), VARIATIONS[name](original)]
-    assert groups(*pictures) == [0, 1, 2, 1]
+    images = [scene(20), original, scene(21), VARIATIONS[name](original)]
+    assert groups(*images) == [0, 1, 2, 1]
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_pictures_are_told_apart(name):
-    assert groups(*(saved(picture, quality=85) for picture in OTHERS[name])) == [0, 1]
+def test_other_images_are_told_apart(name):
+    assert groups(*(saved(image, quality=85) for image in OTHERS[name])) == [0, 1]
 
 
-def test_a_turned_copy_is_the_same_picture_whatever_the_setting():
+def test_a_turned_copy_is_the_same_image_whatever_the_setting():
     def data(image, **options):
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", **options)
@@ -158,9 +158,9 @@ def test_the_order_does_not_matter():
         assert sets(order) == expected
 
 
-def test_the_number_of_a_group_is_its_first_picture():
+def test_the_number_of_a_group_is_its_first_image():
     assert groups(ROOM, WHITE, ROOM, SHADE, WHITE) == [0, 1, 0, 3, 1]
 
 
-def test_pictures_without_signature_are_alone():
+def test_images_without_signature_are_alone():
     assert near_groups([]) == [] and near_groups([b"", b"", signature(ROOM), b""]) == [0, 1, 2, 3]

@@ -47,7 +47,7 @@ class World:
         self.labels: list[str] = ["Apple"]
 
     def settings(self, **changes):
-        return settings(f"{self.server.url}/metadata", f"{self.server.url}/pictures", **changes)
+        return settings(f"{self.server.url}/metadata", f"{self.server.url}/images", **changes)
 
     def download(self, **changes):
         self.images.write()
@@ -73,7 +73,7 @@ class World:
         return [(row["ImageID"], row["LabelName"]) for row in self.table("boxes.csv")]
 
     def fetched(self) -> list[str]:
-        return [path.split("/")[-1].removesuffix(".jpg") for path in self.server.asked("/pictures/")]
+        return [path.split("/")[-1].removesuffix(".jpg") for path in self.server.asked("/images/")]
 
 
 @pytest.fixture
@@ -88,9 +88,9 @@ def test_all_that_was_asked_for_is_there_and_a_second_run_asks_nothing(world, ca
     validation, test = world.images.add("validation", APPLE), world.images.add("test", ORANGE)
     world.labels = ["oranges", "apple"]
     done = world.download()
-    assert str(done).startswith("4 pictures (train 2, validation 1, test 1), 5 boxes of 2 classes; 4 fetched")
+    assert str(done).startswith("4 images (train 2, validation 1, test 1), 5 boxes of 2 classes; 4 fetched")
     assert (world.stored(), world.stored("validation"), world.stored("test")) == (train, [validation], [test])
-    assert world.path(train[0]).read_bytes() == world.images.picture("train", train[0]).read_bytes()
+    assert world.path(train[0]).read_bytes() == world.images.image("train", train[0]).read_bytes()
     rows = world.table("boxes.csv")
     assert list(rows[0]) == ("ImageID Source LabelName Confidence XMin XMax YMin YMax IsOccluded IsTruncated IsGroupOf "
                              "IsDepiction IsInside IsDifficult").split()
@@ -108,7 +108,7 @@ def test_all_that_was_asked_for_is_there_and_a_second_run_asks_nothing(world, ca
     assert capsys.readouterr().err == ""  # no progress bar where there is no terminal
 
 
-def test_authors_and_licences_are_written_also_odd_ones(world):
+def test_authors_and_licenses_are_written_also_odd_ones(world):
     ours, _ = world.images.add("train", APPLE), world.images.add("train", ORANGE)
     world.download()
     assert world.table("ATTRIBUTION.csv") == [{
@@ -117,13 +117,13 @@ def test_authors_and_licences_are_written_also_odd_ones(world):
 
 
 @pytest.mark.parametrize("trouble", ["no row", "no file"])
-def test_pictures_without_a_known_author_are_counted(world, trouble):
+def test_images_without_a_known_author_are_counted(world, trouble):
     ours = world.images.add("validation", APPLE)
     if trouble == "no row":
         world.images.authors["validation"].clear()
     else:
         world.server.faults["/metadata/2018_04/validation/validation-images-with-rotation.csv"] = [404]
-    assert str(world.download()).endswith("1 without author or licence")
+    assert str(world.download()).endswith("1 without author or license")
     (row,) = world.table("ATTRIBUTION.csv")
     assert (row["ImageID"], row["Split"], row["License"]) == (ours, "validation", "")
 
@@ -139,7 +139,7 @@ def test_unknown_names_are_refused_before_boxes_are_read(world):
     assert world.refusal(splits=()).startswith("openimages.splits is empty")
 
 
-def test_one_picture_with_two_classes_is_fetched_once_with_all_boxes_also_under_a_limit(world):
+def test_one_image_with_two_classes_is_fetched_once_with_all_boxes_also_under_a_limit(world):
     both = [world.images.add("train", APPLE, ORANGE, TAXI) for _ in range(12)]
     world.labels = ["Apple", "Orange"]
     world.download(limit=4)
@@ -149,7 +149,7 @@ def test_one_picture_with_two_classes_is_fetched_once_with_all_boxes_also_under_
     assert sorted(world.fetched()) == stored
 
 
-def test_a_class_that_is_added_later_gets_its_boxes_in_pictures_that_are_there(world):
+def test_a_class_that_is_added_later_gets_its_boxes_in_images_that_are_there(world):
     both = world.images.add("train", APPLE, ORANGE)
     world.download()
     world.labels = ["Apple", "Orange"]
@@ -175,7 +175,7 @@ def test_the_choice_is_the_same_everywhere_and_grows_with_the_limit(world):
     assert world.stored() != eight and len(world.stored()) == 8
 
 
-def test_the_order_does_not_depend_on_pythons_hashes_or_on_other_pictures():
+def test_the_order_does_not_depend_on_pythons_hashes_or_on_other_images():
     ids = [f"{number:04x}" for number in range(50)]
     code = "from scripts.data.openimages.catalog import seeded_order as o; " \
            "print(o({f'{n:04x}' for n in range(50)}, 7))"
@@ -187,7 +187,7 @@ def test_the_order_does_not_depend_on_pythons_hashes_or_on_other_pictures():
     assert seeded_order(ids[:20], 7) == [each for each in order if each in ids[:20]]
 
 
-def test_pictures_that_are_no_longer_chosen_are_set_aside_and_come_back(world):
+def test_images_that_are_no_longer_chosen_are_set_aside_and_come_back(world):
     for _ in range(10):
         world.images.add("train", APPLE)
     world.download(limit=10)
@@ -199,21 +199,21 @@ def test_pictures_that_are_no_longer_chosen_are_set_aside_and_come_back(world):
     assert world.stored() == many and world.fetched() == []
 
 
-def test_fewer_pictures_than_the_limit_are_said_and_are_no_error(world, capsys):
+def test_fewer_images_than_the_limit_are_said_and_are_no_error(world, capsys):
     for _ in range(3):
         world.images.add("train", APPLE)
     world.labels = ["Apple", "Squash"]
-    assert world.download(limit=5).pictures == {"train": 3, "validation": 0, "test": 0}
+    assert world.download(limit=5).images == {"train": 3, "validation": 0, "test": 0}
     first, *_ = capsys.readouterr().out.splitlines()
-    assert first == "download: train: fewer pictures than openimages.limit = 5 exist: Apple 3, Squash 0"
+    assert first == "download: train: fewer images than openimages.limit = 5 exist: Apple 3, Squash 0"
     world.download(limit=0)
-    assert capsys.readouterr().out.splitlines()[0] == "download: train: no picture exists: Squash 0"
+    assert capsys.readouterr().out.splitlines()[0] == "download: train: no image exists: Squash 0"
 
 
 @pytest.mark.parametrize(
     ("changes", "chosen", "difficult"),
     [
-        # pictures: 0 hidden, 1 whole, 2 nobody looked, 3 one hidden and one whole, 4 one nobody looked and one hidden
+        # images: 0 hidden, 1 whole, 2 nobody looked, 3 one hidden and one whole, 4 one nobody looked and one hidden
         ({}, "01234", 0),
         ({"occluded": "exclude"}, "1234", 2),
         ({"occluded": "exclude", "unknown": "drop"}, "13", 1),
@@ -223,14 +223,14 @@ def test_fewer_pictures_than_the_limit_are_said_and_are_no_error(world, capsys):
         ({"truncated": "exclude", "unknown": "drop"}, "01234", 0),
     ],
 )
-def test_filters_ask_boxes_and_what_they_refuse_stays_marked_in_chosen_pictures(world, changes, chosen, difficult):
+def test_filters_ask_boxes_and_what_they_refuse_stays_marked_in_chosen_images(world, changes, chosen, difficult):
     hidden, whole, unknown = (f"{APPLE} {flag},0,0,0,0" for flag in (1, 0, -1))
-    pictures = [(hidden,), (whole,), (unknown,), (hidden, whole), (unknown, hidden)]
-    ids = [world.images.add("train", *boxes) for boxes in pictures]
+    images = [(hidden,), (whole,), (unknown,), (hidden, whole), (unknown, hidden)]
+    ids = [world.images.add("train", *boxes) for boxes in images]
     world.download(**changes)
     expected = [ids[int(number)] for number in chosen]
     assert world.stored() == expected
-    assert world.boxes() == [(each, APPLE) for each in expected for _ in pictures[ids.index(each)]]
+    assert world.boxes() == [(each, APPLE) for each in expected for _ in images[ids.index(each)]]
     assert sum(row["IsDifficult"] == "1" for row in world.table("boxes.csv")) == difficult
 
 
@@ -249,7 +249,7 @@ def test_kinds_of_a_class_count_as_that_class_when_asked(world):
 def test_what_the_server_lacks_is_listed_and_replaced(world):
     ids = seeded_order([world.images.add("train", APPLE) for _ in range(8)], 7)
     world.server.fail(ids[0], 404)
-    world.images.picture("train", ids[3]).unlink()
+    world.images.image("train", ids[3]).unlink()
     done = world.download(limit=4)
     assert world.stored() == sorted([ids[1], ids[2], ids[4], ids[5]])
     assert "2 not on the server (images/source/openimages/missing.log)" in str(done)
@@ -265,20 +265,20 @@ def test_what_the_server_lacks_is_listed_and_replaced(world):
 
 
 @pytest.mark.parametrize("fault", [500, 429, "truncated", "slow", "short length", "broken"])
-def test_a_picture_that_comes_right_at_last_is_taken(world, fault):
+def test_an_image_that_comes_right_at_last_is_taken(world, fault):
     ours = world.images.add("train", APPLE)
     world.server.fail(ours, fault, None)
     world.download()
-    assert world.path(ours).read_bytes() == world.images.picture("train", ours).read_bytes()
+    assert world.path(ours).read_bytes() == world.images.image("train", ours).read_bytes()
     assert world.fetched() == [ours, ours]
 
 
 @pytest.mark.parametrize("fault", [500, 403, "truncated", "slow", "short length", "broken"])
-def test_pictures_that_exist_and_fail_stop_and_only_they_are_fetched_the_next_time(world, fault):
+def test_images_that_exist_and_fail_stop_and_only_they_are_fetched_the_next_time(world, fault):
     ids = [world.images.add("train", APPLE) for _ in range(6)]
     world.server.fail(ids[2], fault)
     text = world.refusal()
-    assert text.startswith("1 picture could not be fetched, 5 could (train/" + ids[2])
+    assert text.startswith("1 image could not be fetched, 5 could (train/" + ids[2])
     assert text.endswith("run the same command again, it fetches only what is missing")
     there = [each for each in ids if each != ids[2]]
     assert world.stored() == there and [each for each, _ in world.boxes()] == there
@@ -289,10 +289,10 @@ def test_pictures_that_exist_and_fail_stop_and_only_they_are_fetched_the_next_ti
     assert world.fetched() == [ids[2]] and world.stored() == ids
 
 
-def test_a_picture_that_is_broken_on_the_server_is_replaced_in_the_second_run(world):
+def test_an_image_that_is_broken_on_the_server_is_replaced_in_the_second_run(world):
     order = seeded_order([world.images.add("train", APPLE) for _ in range(6)], 7)
     bad = order[1]
-    world.images.picture("train", bad).write_bytes(b"<html>")
+    world.images.image("train", bad).write_bytes(b"<html>")
     assert "not a JPEG" in world.refusal(limit=3)
     assert world.stored() == sorted([order[0], order[2]])
     world.download(limit=3)
@@ -304,8 +304,8 @@ def test_a_dead_server_is_given_up_soon(world):
     for _ in range(80):
         world.images.add("train", APPLE)
     world.images.write()
-    world.server.fail("pictures", 503)
-    assert world.refusal().startswith("80 pictures could not be fetched, 0 could")
+    world.server.fail("images", 503)
+    assert world.refusal().startswith("80 images could not be fetched, 0 could")
     assert len(world.fetched()) < 60 * IMPATIENT.tries
 
 
@@ -326,23 +326,23 @@ def test_everything_works_from_files_too(world):
     ours = world.images.add("train", APPLE)
     world.images.write()
     base = world.images.folder.as_uri()
-    download(world.root, ["Apple"], settings(f"{base}/metadata/", f"{base}/pictures/"), IMPATIENT)
+    download(world.root, ["Apple"], settings(f"{base}/metadata/", f"{base}/images/"), IMPATIENT)
     assert world.stored() == [ours] and world.server.requests == []
-    world.images.picture("train", ours).unlink()
+    world.images.image("train", ours).unlink()
     world.path(ours).unlink()
     assert "1 not on the server" in str(
-        download(world.root, ["Apple"], settings(f"{base}/metadata/", f"{base}/pictures/"), IMPATIENT))
+        download(world.root, ["Apple"], settings(f"{base}/metadata/", f"{base}/images/"), IMPATIENT))
 
 
-def test_counting_fetches_no_picture(world):
+def test_counting_fetches_no_image(world):
     for number in range(4):
         world.images.add("train", APPLE, f"{APPLE} {number % 2},0,0,0,0", PEPPER)
     world.images.write()
     lines = show_stats(world.root, ["Apple", "bell_peppers"], world.settings(limit=3, occluded="only"), IMPATIENT)
     rows = [line.split() for line in lines.splitlines()]
     assert rows[1] == ["Apple", "train", "2", "2", "6", "2"] and rows[4] == ["bell_peppers", "train", *"0040"]
-    assert rows[-1][:2] == ["2", "pictures"]
-    assert world.server.asked("/pictures/") == [] and world.server.asked("images") == []
+    assert rows[-1][:2] == ["2", "images"]
+    assert world.server.asked("/images/") == [] and world.server.asked("images") == []
     assert not (world.root / FOLDER / "train").exists()
 
 
@@ -370,7 +370,7 @@ def typed(world):
         (shutil.copytree if source.is_dir() else shutil.copy)(source, world.root / name)
     given = {"source.kind": "openimages", "source.labels": ["Apple"],
              "openimages.metadata_url": f"{world.server.url}/metadata",
-             "openimages.pictures_url": f"{world.server.url}/pictures"}
+             "openimages.images_url": f"{world.server.url}/images"}
     lines = []
     for table, kind in TABLES.items():
         lines.append(f"[{table}]")
@@ -401,7 +401,7 @@ def test_typed_commands(world, typed):
     code, out, _ = typed("download", "--list", "taxis")
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["boxes", "Taxi", "1"]
     code, out, _ = typed("download", "--stats-only")
-    assert code == 0 and "3 pictures would be fetched" in out and world.server.asked("/pictures/") == []
+    assert code == 0 and "3 images would be fetched" in out and world.server.asked("/images/") == []
     # Looking is not doing.
     code, out, err = typed("download")
     assert (code, err) == (0, "") and "download: ran" in out and world.stored() == ids
@@ -418,7 +418,7 @@ def test_typed_commands(world, typed):
     assert (code, out) == (1, "") and err.startswith("error: no class of Open Images is named 'Aple' (did you mean")
 
 
-def test_ctrl_c_while_pictures_come(world, typed):
+def test_ctrl_c_while_images_come(world, typed):
     ids = seeded_order([world.images.add("train", APPLE) for _ in range(30)], 7)
     world.images.write()
     for image_id in ids[10:]:

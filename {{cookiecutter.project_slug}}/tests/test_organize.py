@@ -9,7 +9,7 @@ from scripts.core.text import DetectorError
 from scripts.data.formats.voc import read_voc
 
 
-def test_pictures_are_paired_in_any_layout_and_any_case(project):
+def test_images_are_paired_in_any_layout_and_any_case(project):
     project.add("beside/a.JPG")
     project.add("VOC/JPEGImages/b.jpeg", label="VOC/Annotations/b.xml")
     project.add("deep/er/c.png", data=project.bytes_of("c", form="PNG"))
@@ -42,19 +42,19 @@ def test_two_candidates_are_an_error_and_not_a_guess(project):
 
 
 @pytest.mark.parametrize(
-    ("unlabelled", "stored", "found"), [("error", ["a"], ["E012"]), ("skip", ["a"], []), ("negative", ["a", "b"], [])]
+    ("unlabeled", "stored", "found"), [("error", ["a"], ["E012"]), ("skip", ["a"], []), ("negative", ["a", "b"], [])]
 )
-def test_pictures_without_label_file(project, unlabelled, stored, found):
+def test_images_without_label_file(project, unlabeled, stored, found):
     project.add("a.jpg")
     project.add("b.jpg", None)
-    project.organize(unlabelled=unlabelled)
+    project.organize(unlabeled=unlabeled)
     assert sorted(project.splits()) == stored
     assert [code for code, _, _ in project.findings()] == found
     if "b" in stored:
         assert read_voc(project.find("b.xml")).boxes == ()
 
 
-def test_a_label_file_without_picture_and_foreign_xml(project):
+def test_a_label_file_without_image_and_foreign_xml(project):
     project.add("a.jpg")
     (project.source / "lost.xml").write_text(project.text_of("lost.jpg", []))
     (project.source / "config.xml").write_text("<module/>")
@@ -69,13 +69,13 @@ def test_sizes_names_and_extensions_are_repaired(project):
     project.add("c.jpg", declared=(999, 9))
     counts = project.organize()
     voc = read_voc(project.find("a.xml"))
-    assert (voc.picture, voc.width_px, voc.height_px) == ("a.png", 60, 40)
+    assert (voc.image, voc.width_px, voc.height_px) == ("a.png", 60, 40)
     found = [(code, file) for code, file, _ in project.findings()]
     assert found == [("R201", "a.xml"), ("R201", "b.xml"), ("R202", "c.xml"), ("R203", "a.jpg"), ("R208", "a.xml")]
     assert (counts.repaired, counts.errors) == (5, 0)
 
 
-def test_pictures_that_cannot_be_used_are_named_with_the_reason(project):
+def test_images_that_cannot_be_used_are_named_with_the_reason(project):
     project.add("good.jpg")
     whole = project.bytes_of("x", (200, 200))
     heic = b"\0\0\0\x18ftypheic" + b"\0" * 40
@@ -154,7 +154,7 @@ def test_equal_names_become_distinct_and_stay(project):
     assert sorted(project.splits()) == ["b c#%20é", "x_a", "y_A", "z_b c#%20é"]
 
 
-def test_equal_pictures_are_kept_once_and_other_boxes_are_told(project):
+def test_equal_images_are_kept_once_and_other_boxes_are_told(project):
     data = project.bytes_of("same")
     project.add("a.jpg", data=data)
     project.add("b.jpg", data=data)
@@ -164,10 +164,10 @@ def test_equal_pictures_are_kept_once_and_other_boxes_are_told(project):
     assert [found[:2] for found in project.findings()] == [("R207", "b.jpg"), ("W107", "c.xml")]
 
 
-def test_of_equal_pictures_the_labelled_one_is_kept(project):
+def test_of_equal_images_the_labeled_one_is_kept(project):
     project.add("a.jpg", None, data=project.bytes_of("same"))
     project.add("b.jpg", data=project.bytes_of("same"))
-    project.organize(unlabelled="negative")
+    project.organize(unlabeled="negative")
     assert sorted(project.splits()) == ["b"] and [found[:2] for found in project.findings()] == [("R207", "a.jpg")]
 
 
@@ -190,13 +190,13 @@ def test_unusable_sources_are_one_line(project, path, words):
     assert "\n" not in str(caught.value) and "detector.toml" in str(caught.value)
 
 
-def test_pictures_without_any_label_file_are_one_line(project):
+def test_images_without_any_label_file_are_one_line(project):
     project.add("a.jpg", None)
-    with pytest.raises(DetectorError, match="no label file .* for 1 picture:"):
+    with pytest.raises(DetectorError, match="no label file .* for 1 image:"):
         project.organize()
 
 
-def test_a_picture_without_its_end_mark_is_written_anew(project):
+def test_an_image_without_its_end_mark_is_written_anew(project):
     data = project.bytes_of("a", (200, 200))
     project.add("a.jpg", data=data[:-2], size=(200, 200))
     project.add("b.png", data=project.bytes_of("b", form="PNG")[:-12])

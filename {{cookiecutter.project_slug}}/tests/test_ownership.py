@@ -23,13 +23,13 @@ def snapshot(project) -> dict[str, tuple[bytes, int]]:
 
 
 def test_a_second_run_touches_nothing(organized):
-    before, ledger = snapshot(organized), (organized.root / "annotations/organize.json").read_bytes()
+    before, manifest = snapshot(organized), (organized.root / "annotations/organize.json").read_bytes()
     counts = organized.organize()
     assert snapshot(organized) == before and "new" not in str(counts)
-    assert (organized.root / "annotations/organize.json").read_bytes() == ledger
+    assert (organized.root / "annotations/organize.json").read_bytes() == manifest
 
 
-def test_new_pictures_are_added_and_old_ones_stay_in_their_split(organized):
+def test_new_images_are_added_and_old_ones_stay_in_their_split(organized):
     before = organized.splits()
     organized.add("0.jpg")
     assert "1 new" in str(organized.organize())
@@ -57,7 +57,7 @@ def test_a_copy_whose_content_gets_another_format_has_one_file(organized):
     assert organized.find("a.png") and not [name for name in organized.stored() if name.endswith("/a.jpg")]
 
 
-def test_deleted_pictures_do_not_come_back(organized):
+def test_deleted_images_do_not_come_back(organized):
     for name in ("a", "b"):
         organized.find(f"{name}.jpg").unlink()
         organized.find(f"{name}.xml").unlink()
@@ -66,7 +66,7 @@ def test_deleted_pictures_do_not_come_back(organized):
     assert sorted(organized.splits()) == ["c", "d", "e", "f"]
 
 
-def test_without_any_picture_it_starts_anew_with_the_same_split(organized):
+def test_without_any_image_it_starts_anew_with_the_same_split(organized):
     before = organized.splits()
     for split in ("train", "validation", "test"):
         shutil.rmtree(organized.root / "images" / split)
@@ -74,7 +74,7 @@ def test_without_any_picture_it_starts_anew_with_the_same_split(organized):
     assert organized.splits() == before
 
 
-def test_a_picture_moved_to_another_split_stays_there(organized):
+def test_an_image_moved_to_another_split_stays_there(organized):
     path = organized.find("a.jpg")
     other = "test" if path.parent.name == "train" else "train"
     for file in (path, path.with_suffix(".xml")):
@@ -83,7 +83,7 @@ def test_a_picture_moved_to_another_split_stays_there(organized):
     assert organized.splits()["a"] == other and len(organized.splits()) == 6
 
 
-def test_pictures_that_left_the_source_stay(organized):
+def test_images_that_left_the_source_stay(organized):
     (organized.source / "a.jpg").unlink()
     (organized.source / "a.xml").unlink()
     for _ in range(2):
@@ -91,14 +91,14 @@ def test_pictures_that_left_the_source_stay(organized):
     assert "a" in organized.splits()
 
 
-def test_a_renamed_source_file_is_the_same_picture(organized):
+def test_a_renamed_source_file_is_the_same_image(organized):
     for suffix in (".jpg", ".xml"):
         (organized.source / f"a{suffix}").rename(organized.source / f"renamed{suffix}")
     organized.organize()
     assert sorted(organized.splits()) == ["a", "b", "c", "d", "e", "f"]
 
 
-def test_lost_ledger_does_not_overwrite(organized):
+def test_lost_manifest_does_not_overwrite(organized):
     shutil.rmtree(organized.root / "annotations")
     organized.find("a.xml").write_text(organized.text_of("a.jpg", [("mine", (1, 1, 9, 9))]))
     before = snapshot(organized)

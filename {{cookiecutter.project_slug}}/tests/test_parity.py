@@ -1,6 +1,6 @@
-"""One network, many files and readers: the same pictures give the same boxes, and a reader that errs is caught.
+"""One network, many files and readers: the same images give the same boxes, and a reader that errs is caught.
 
-The small project has drawn pictures of 128 x 96 pixels and weights that two steps of training hardly moved.
+The small project has drawn images of 128 x 96 pixels and weights that two steps of training hardly moved.
 """
 
 import numpy as np
@@ -22,12 +22,12 @@ EXACT, TOLERANCES = (0.005, 0.99), {"float32": (0.005, 0.99), "float16": (0.05, 
 def lively(trained):
     """The trained model with class scores that differ: two steps leave them all at one per cent.
 
-    Scaled and shifted by what it says of a few pictures, so that one place in a hundred scores above a half in every
+    Scaled and shifted by what it says of a few images, so that one place in a hundred scores above a half in every
     class whatever two steps of training left in the layers before.
     """
     import numpy as np
 
-    from scripts.deploy.conversion import calibration_pictures
+    from scripts.deploy.conversion import calibration_images
     from scripts.evaluation.detector import load_model
 
     model = load_model(trained, "best")
@@ -36,8 +36,8 @@ def lively(trained):
     classifier.pointwise_kernel.assign(dice.normal(0, 0.1, classifier.pointwise_kernel.shape))
     classifier.depthwise_kernel.assign(dice.normal(0, 0.1, classifier.depthwise_kernel.shape))
     classifier.bias.assign(classifier.bias * 0.0)
-    pictures = calibration_pictures(trained, model.input_px, 8)
-    scores = np.concatenate([model.predict(picture[None])[1].numpy().reshape(-1, 4) for picture in pictures])
+    images = calibration_images(trained, model.input_px, 8)
+    scores = np.concatenate([model.predict(image[None])[1].numpy().reshape(-1, 4) for image in images])
     logits = np.log(scores / (1 - scores))
     scale = 2.0 / np.std(logits)
     classifier.pointwise_kernel.assign(classifier.pointwise_kernel * scale)
@@ -47,27 +47,27 @@ def lively(trained):
 
 @pytest.fixture(scope="module")
 def seen(lively, trained):
-    """Three test pictures, and what the checkpoint finds in each."""
+    """Three test images, and what the checkpoint finds in each."""
     from scripts.deploy.reader import first_slots
-    from scripts.evaluation.detections import decode_rgb, record_pictures
+    from scripts.evaluation.detections import decode_rgb, record_images
 
-    pictures = [decode_rgb(picture.encoded) for picture in list(record_pictures(trained, "test"))[:3]]
+    images = [decode_rgb(image.encoded) for image in list(record_images(trained, "test"))[:3]]
     found = [first_slots(*(part.numpy() for part in lively.detect(stretch(rgb, lively.input_px)[None], 0.3)))
-             for rgb in pictures]
+             for rgb in images]
     assert min(len(each) for each in found) > 3, "a model that finds nothing proves nothing"
-    return pictures, found
+    return images, found
 
 
 @pytest.fixture(scope="module")
 def files(lively, trained, tmp_path_factory):
     """The network as every kind of file."""
-    from scripts.deploy.conversion import CALIBRATED, anchors_yxhw, calibration_pictures, convert
+    from scripts.deploy.conversion import CALIBRATED, anchors_yxhw, calibration_images, convert
     from scripts.deploy.metadata import with_metadata
-    from scripts.deploy.quantization import QuantisationAware, equalize, quantised_network
+    from scripts.deploy.quantization import QuantizationAware, equalize, quantized_network
     from scripts.evaluation.detector import DETECTIONS
     from scripts.modeling.experiment import SUPPRESSION_IOU
 
-    calibration = calibration_pictures(trained, lively.input_px, 8)
+    calibration = calibration_images(trained, lively.input_px, 8)
     decoding = {"decoding": {"score_threshold": 0.3, "suppression_iou": SUPPRESSION_IOU, "max_detections": DETECTIONS}}
     made, weights = {}, [(weight, weight.numpy()) for weight in lively.network.weights]
     for variant in TOLERANCES:
@@ -75,11 +75,11 @@ def files(lively, trained, tmp_path_factory):
             equalize(lively, calibration)
         raw, model = variant.endswith("raw"), lively
         if variant == "int8_qat":  # Not trained on: where it starts is what the trained network computes.
-            model = QuantisationAware(quantised_network(lively, calibration), lively.config, lively.checkpoint)
+            model = QuantizationAware(quantized_network(lively, calibration), lively.config, lively.checkpoint)
         data = convert(model, variant, 0.3, calibration)
         made[variant] = tmp_path_factory.mktemp("files") / f"{variant}.tflite"
         made[variant].write_bytes(with_metadata(
-            data, LABELS, name="x", description="", author="", licence="", provenance=decoding if raw else {},
+            data, LABELS, name="x", description="", author="", license="", provenance=decoding if raw else {},
             anchors_yxhw=anchors_yxhw(lively) if raw else None))
     for weight, value in weights:
         weight.assign(value)
@@ -137,7 +137,7 @@ def letterboxed(rgb, side_px):
 
 
 def by_corners(rgb, side_px):
-    """Pixels picked from their corners on, not from their centres: the resize that is half a pixel off."""
+    """Pixels picked from their corners on, not from their centers: the resize that is half a pixel off."""
     rows, columns = ((np.arange(side_px) * size / side_px) for size in rgb.shape[:2])
     doubled = np.pad(rgb, [(0, 1), (0, 1), (0, 0)], "edge").astype(np.float32)
     down, across = (rows % 1)[:, None, None], (columns % 1)[None, :, None]
@@ -158,7 +158,7 @@ MISTAKES = {
     "BGR for RGB": lambda run, rgb, side: run(rgb[..., ::-1]),
     "x and y swapped": lambda run, rgb, side: changed(run(rgb), yxyx_norm=run(rgb).yxyx_norm[:, [1, 0, 3, 2]]),
     "label offset by one": lambda run, rgb, side: changed(run(rgb), class_ids=run(rgb).class_ids + 1),
-    "normalised twice": lambda run, rgb, side: run(rgb.astype(np.float32) / 127.5 - 1.0),
+    "normalized twice": lambda run, rgb, side: run(rgb.astype(np.float32) / 127.5 - 1.0),
     "half a pixel off": lambda run, rgb, side: run(by_corners(rgb, side)),
 }
 
@@ -182,14 +182,14 @@ def test_reading_slots_past_the_count_is_caught(files, seen, monkeypatch):
 
 
 def test_mediapipe_has_the_scores_of_our_reader(files, seen):
-    """On pictures of the size of the input, so that nobody's resize matters."""
+    """On images of the size of the input, so that nobody's resize matters."""
     from scripts.deploy.reader import TfliteDetector
 
     reader = TfliteDetector(files["int8"])
     with mediapipe_detector(files["int8"]) as detector:
         for rgb in (stretch(rgb, reader.input_px).astype(np.uint8) for rgb in seen[0]):
             found, ours = rows_of(detector, rgb), reader.detect(rgb).scores
-            # MediaPipe leaves out a box that has no area inside the picture; all others have their score.
+            # MediaPipe leaves out a box that has no area inside the image; all others have their score.
             assert len(found) >= 0.9 * len(ours) > 0
             assert all(min(abs(ours - score)) < 0.01 for _, score, _ in found)
 
@@ -218,14 +218,14 @@ def test_mediapipe_reads_the_raw_file_by_its_anchors(files, seen):
 
 
 def test_int8_qat_trains_on_and_leaves_the_statistics(trained):
-    from scripts.deploy.conversion import calibration_pictures
-    from scripts.deploy.quantization import quantisation_aware
+    from scripts.deploy.conversion import calibration_images
+    from scripts.deploy.quantization import quantization_aware
     from scripts.evaluation.detector import load_model
 
     def weights(share):
         model = load_model(trained, "best")
-        pictures = calibration_pictures(trained, model.input_px, 8)
-        network = quantisation_aware(trained, model, share, pictures).network
+        images = calibration_images(trained, model.input_px, 8)
+        network = quantization_aware(trained, model, share, images).network
         return {number: (weight.name, weight.numpy()) for number, weight in enumerate(network.weights)}
 
     start, end = weights(0.0), weights(1.0)

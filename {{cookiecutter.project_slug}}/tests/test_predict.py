@@ -1,11 +1,11 @@
-"""`invoke predict` on folders, single pictures, phone pictures, a video and rubbish, with a detector that runs."""
+"""`invoke predict` on folders, single images, phone images, a video and rubbish, with a detector that runs."""
 
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_tflite import LABELS, picture, tiny_tflite
+from tiny_tflite import LABELS, image, tiny_tflite
 
 from scripts.core.text import DetectorError
 from scripts.evaluation.detections import Detections
@@ -13,12 +13,12 @@ from scripts.tools.predict import detection_rows, predict
 
 
 def save(path, cells, side_px=160, exif=0, **options):
-    """A picture of tiny_tflite's colours, saved with an orientation tag."""
+    """An image of tiny_tflite's colors, saved with an orientation tag."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tags = Image.Exif()
     if exif:
         tags[0x0112] = exif
-    Image.fromarray(picture(cells, side_px)).save(path, exif=tags, **options)
+    Image.fromarray(image(cells, side_px)).save(path, exif=tags, **options)
     return path
 
 
@@ -27,7 +27,7 @@ def model(tmp_path):
     """A shipped detector."""
     from scripts.deploy.metadata import with_metadata
 
-    about = {"name": "n", "description": "d", "author": "a", "licence": "l"}
+    about = {"name": "n", "description": "d", "author": "a", "license": "l"}
     path = tmp_path / "tflite" / "detector_int8.tflite"
     path.parent.mkdir()
     path.write_bytes(with_metadata(tiny_tflite("int8"), list(LABELS), **about, provenance={}))
@@ -39,16 +39,16 @@ def rows_of(out):
 
 
 @pytest.mark.slow
-def test_folder_is_searched_at_any_depth_and_every_picture_is_drawn(tmp_path, model):
+def test_folder_is_searched_at_any_depth_and_every_image_is_drawn(tmp_path, model):
     photos, out = tmp_path / "my photos", tmp_path / "out"
     save(photos / "a.JPG", {(0, 0): 0}, format="JPEG")
     save(photos / "deep" / "ю.png", {(1, 1): 6, (2, 3): 1})
     save(photos / "empty.jpeg", {})
-    (photos / "notes.txt").write_text("no picture")
+    (photos / "notes.txt").write_text("no image")
     (photos / "torn.jpg").write_bytes((photos / "a.JPG").read_bytes()[:300])
     counts = predict([photos], model, out, "0.3")
-    assert (counts.pictures, counts.detections, len(counts.unreadable)) == (3, 3, 1)
-    assert "torn.jpg" in str(counts) and "3 pictures, 3 detections" in str(counts)
+    assert (counts.images, counts.detections, len(counts.unreadable)) == (3, 3, 1)
+    assert "torn.jpg" in str(counts) and "3 images, 3 detections" in str(counts)
     rows = {row["file"].rsplit("/", 1)[1]: row for row in rows_of(out)}
     assert sorted(rows) == ["a.JPG", "empty.jpeg", "ю.png"] and rows["empty.jpeg"]["detections"] == []
     assert (rows["a.JPG"]["width"], rows["a.JPG"]["height"]) == (160, 160)
@@ -57,18 +57,18 @@ def test_folder_is_searched_at_any_depth_and_every_picture_is_drawn(tmp_path, mo
     assert {one["class"] for one in rows["ю.png"]["detections"]} == {"белый", "green"}
     drawn = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.jpg"))
     assert drawn == ["a.jpg", "deep/ю.jpg", "empty.jpg"]
-    # A second run with the copies inside the searched folder does not take them for pictures.
+    # A second run with the copies inside the searched folder does not take them for images.
     inside = photos / "out"
-    assert predict([photos], model, inside, "0.3").pictures == predict([photos], model, inside, "0.3").pictures == 3
+    assert predict([photos], model, inside, "0.3").images == predict([photos], model, inside, "0.3").images == 3
 
 
 @pytest.mark.slow
-def test_phone_picture_is_seen_upright(tmp_path, model):
+def test_phone_image_is_seen_upright(tmp_path, model):
     # Stored turned by 90 degrees: what is at the top left of the file is at the top right of the view (orientation 6).
     path = tmp_path / "phone.jpg"
     tags = Image.Exif()
     tags[0x0112] = 6
-    stored = Image.fromarray(picture({(0, 0): 1}, 160)).resize((320, 160))
+    stored = Image.fromarray(image({(0, 0): 1}, 160)).resize((320, 160))
     stored.save(path, exif=tags)
     predict([path], model, tmp_path / "out", "0.3")
     (row,) = rows_of(tmp_path / "out")
@@ -93,7 +93,7 @@ def test_nothing_readable_and_originals_in_the_way_are_refused(tmp_path, model):
     with pytest.raises(DetectorError, match="name another folder"):
         predict([path], model, path.parent, "0.3")
     assert path.read_bytes() == before
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"no image")
     with pytest.raises(DetectorError, match="nothing can be read: .*a.jpg"):
         predict([path], model, tmp_path / "out", "0.3")
 
@@ -126,17 +126,17 @@ def test_the_advised_threshold_holds_when_none_is_given(tmp_path, model):
 
 
 @pytest.mark.slow
-def test_frames_of_a_video_are_seen_as_pictures_are(tmp_path, model):
+def test_frames_of_a_video_are_seen_as_images_are(tmp_path, model):
     import cv2
 
-    rgb = picture({(0, 0): 0, (2, 3): 1}, 160)
+    rgb = image({(0, 0): 0, (2, 3): 1}, 160)
     writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 160))
     for _ in range(3):
         writer.write(rgb[..., ::-1].copy())
     writer.release()
     path = save(tmp_path / "p.png", {(0, 0): 0, (2, 3): 1})
     counts = predict([path, tmp_path / "v.avi"], model, tmp_path / "out", "0.3")
-    assert (counts.pictures, counts.videos, counts.frames, counts.detections) == (1, 1, 3, 8)
+    assert (counts.images, counts.videos, counts.frames, counts.detections) == (1, 1, 3, 8)
     first, *frames = rows_of(tmp_path / "out")
     for row in frames:
         for seen, frame in zip(first["detections"], row["detections"], strict=True):

@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.core.files import write_json
-from scripts.core.text import DetectorError, typed_number
+from scripts.core.text import DetectorError, parse_number
 from scripts.data.box_table import read_table
 from scripts.deploy.video import results
 from scripts.tools.predict import copy_targets, find_files, find_model
@@ -34,9 +34,9 @@ def test_the_table_is_read_as_the_tables_of_the_project_are(tmp_path):
     assert lines[0] == "filename,width,height,class,xmin,ymin,xmax,ymax,score,frame,time_s"
     assert lines[3] == "in/empty.jpg,60,50,,,,,,,,"
     assert lines[4].endswith("1,2.5,30,40.25,0.75,3,0.12")
-    pictures = read_table(tmp_path / "predictions.csv")
-    assert [len(picture.boxes) for picture in pictures] == [2, 0, 1]
-    assert pictures[0].boxes[0].xyxy_px == (1.0, 2.5, 30.0, 40.25) and pictures[0].boxes[0].class_name == FOUND["class"]
+    images = read_table(tmp_path / "predictions.csv")
+    assert [len(image.boxes) for image in images] == [2, 0, 1]
+    assert images[0].boxes[0].xyxy_px == (1.0, 2.5, 30.0, 40.25) and images[0].boxes[0].class_name == FOUND["class"]
 
 
 def test_files_of_an_earlier_run_stay_when_a_run_fails(tmp_path):
@@ -49,7 +49,7 @@ def test_files_of_an_earlier_run_stay_when_a_run_fails(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_files_of_one_name_get_two_copies_and_a_video_beside_a_picture_none(tmp_path):
+def test_files_of_one_name_get_two_copies_and_a_video_beside_an_image_none(tmp_path):
     for name in ("a.jpg", "A.png", "a.mov", "b.jpg", "b.mp4", "c.MKV", "c.avi", "notes.txt", ".hidden.mp4"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).touch()
@@ -86,12 +86,12 @@ def test_a_model_is_a_variant_or_a_path(tmp_path):
 @pytest.mark.parametrize("text", ["abc", "", "-1", "1.01", "nan", "inf", "1,5"])
 def test_a_slip_in_a_number_is_one_line(text):
     with pytest.raises(DetectorError, match="is not a number from 0 to 1: --threshold: .* --threshold 0.3"):
-        typed_number(text, "threshold", float, 0, 1, "0.3")
+        parse_number(text, "threshold", float, 0, 1, "0.3")
 
 
 def test_numbers_that_fit():
-    assert typed_number("0.25", "threshold", float, 0, 1, "0.3") == 0.25
-    assert typed_number("7", "every", int, 1, float("inf"), "5") == 7
+    assert parse_number("0.25", "threshold", float, 0, 1, "0.3") == 0.25
+    assert parse_number("7", "every", int, 1, float("inf"), "5") == 7
     for text in ("0", "2.5"):
         with pytest.raises(DetectorError, match="is not a whole number of at least 1: --every"):
-            typed_number(text, "every", int, 1, float("inf"), "5")
+            parse_number(text, "every", int, 1, float("inf"), "5")

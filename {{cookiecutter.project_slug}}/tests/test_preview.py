@@ -1,4 +1,4 @@
-"""The contact sheet of `invoke preview`: which pictures are on it, where their boxes are, and what cannot stop it."""
+"""The contact sheet of `invoke preview`: which images are on it, where their boxes are, and what cannot stop it."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from PIL import Image
 
 from scripts.core.text import DetectorError
 from scripts.data.dataset import Box
-from scripts.data.drawing import class_colour
+from scripts.data.drawing import class_color
 from scripts.tools.preview import preview, visible_edges_px
 
 
@@ -22,9 +22,9 @@ def sheets(project, monkeypatch):
     def run(count=24, flagged="", split="", seed=0, out="annotations/preview.png", ids=None):
         captions = []
 
-        def noted(pictures, texts, *rest):
+        def noted(images, texts, *rest):
             captions.extend(texts)
-            return original(pictures, texts, *rest)
+            return original(images, texts, *rest)
 
         monkeypatch.setattr(module, "contact_sheet", noted)
         line = str(preview(project.root, project.root / out, count, flagged, split, seed, ids or {}))
@@ -36,7 +36,7 @@ def sheets(project, monkeypatch):
 
 
 def organized(project, bad=()):
-    """Four good pictures a split and the `bad` ones (name, boxes), organized and checked."""
+    """Four good images a split and the `bad` ones (name, boxes), organized and checked."""
     for split in ("train", "validation", "test"):
         for index in range(4):
             project.add(f"{split}/{split}{index}.jpg", [("apple", (5, 5, 30, 20)), ("pear", (20, 10, 55, 35))])
@@ -54,14 +54,14 @@ def look(project):
         pass
 
 
-def test_random_pictures_as_many_as_asked_for_and_the_same_for_one_seed(sheets):
+def test_random_images_as_many_as_asked_for_and_the_same_for_one_seed(sheets):
     organized(sheets)
     line, _, captions = sheets.sheet(count=5)
-    assert line == "annotations/preview.png: 5 of 12 pictures" and len(captions) == 5
+    assert line == "annotations/preview.png: 5 of 12 images" and len(captions) == 5
     assert sheets.sheet(count=5)[2] == captions != sheets.sheet(count=5, seed=1)[2]
     assert len(sheets.sheet(count=100)[2]) == 12
     line, _, captions = sheets.sheet(split="test")
-    assert line.endswith("4 of 4 pictures") and all(caption.startswith("test/") for caption in captions)
+    assert line.endswith("4 of 4 images") and all(caption.startswith("test/") for caption in captions)
 
 
 def test_boxes_stand_where_they_are_on_the_stored_pixels(project):
@@ -71,7 +71,7 @@ def test_boxes_stand_where_they_are_on_the_stored_pixels(project):
     out = project.root / "sheet.png"
     preview(project.root, out, 1, "", "", 0, {"apple": 3})
     sheet = np.asarray(Image.open(out))
-    rows, columns = np.nonzero((sheet == class_colour(3)).all(axis=2))
+    rows, columns = np.nonzero((sheet == class_color(3)).all(axis=2))
     width_px = sheet.shape[1] - 10
     assert (columns.max() - columns.min() + 1) / width_px == pytest.approx(36 / 60, abs=0.03)
     assert columns.min() == pytest.approx(5 + 12 / 60 * width_px, abs=3)
@@ -101,18 +101,18 @@ def test_a_broken_box_is_drawn_with_what_is_wrong_with_it(sheets, monkeypatch, n
     line, sheet, captions = sheets.sheet(flagged=True)
     assert captions[0].startswith(code) and captions[0].endswith(f"train/{name}.jpg")
     assert drawn[0]["note"] == f"{code} {note}"
-    colour = class_colour(drawn[0]["class_id"])
-    assert (sheet == colour).all(axis=2).sum() > 50, "seen on the sheet"
+    color = class_color(drawn[0]["class_id"])
+    assert (sheet == color).all(axis=2).sum() > 50, "seen on the sheet"
 
 
-def test_edges_are_in_order_and_near_the_picture():
+def test_edges_are_in_order_and_near_the_image():
     for corners in ((9, 9, 1, 1), (math.nan,) * 4, (-1e9, -1e9, 1e9, 1e9), (math.inf, 0, -math.inf, 5)):
         (left, top, right, bottom), note = visible_edges_px(Box("a", corners), (100, 50))
         assert -50 <= left <= right <= 150 and -25 <= top <= bottom <= 75 and note
     assert visible_edges_px(Box("a", (0, 0, 100, 50)), (100, 50)) == ((0, 0, 100, 50), "")
 
 
-def test_a_crowded_picture_is_not_hidden_by_its_names(sheets, monkeypatch):
+def test_a_crowded_image_is_not_hidden_by_its_names(sheets, monkeypatch):
     from scripts.tools import preview as module
 
     drawn = []
@@ -132,13 +132,13 @@ def test_flagged_shows_what_check_names_and_errors_before_the_rest(sheets):
     look(sheets)
     assert [caption.split()[0] for caption in sheets.sheet(flagged=True)[2]] == ["E004", "E005", "R202"]
     line, _, captions = sheets.sheet(flagged=True, count=2)
-    assert line.endswith("2 of 3 flagged pictures") and all(caption.startswith("E0") for caption in captions)
+    assert line.endswith("2 of 3 flagged images") and all(caption.startswith("E0") for caption in captions)
     assert sheets.sheet(flagged="E005")[2] == ["E005 train/bad.jpg"]
     with pytest.raises(DetectorError, match="no E003 finding is about"):
         sheets.sheet(flagged="E003")
 
 
-def test_a_finding_is_found_after_its_picture_was_moved_or_edited_here(sheets):
+def test_a_finding_is_found_after_its_image_was_moved_or_edited_here(sheets):
     organized(sheets, [("bad", [("apple", (5, 5, 61, 20))])])
     for name in ("bad.jpg", "bad.xml"):
         path = sheets.find(name)
@@ -155,11 +155,11 @@ def test_what_cannot_be_read_is_a_grey_tile(sheets):
     sheets.find("train0.jpg").write_bytes(sheets.bytes_of("x", (400, 300))[:900])
     sheets.find("train1.xml").write_text("<annotation><object>", "utf-8")
     sheets.find("train2.xml").unlink()
-    sheets.add("train/broken.jpg", data=b"no picture")
+    sheets.add("train/broken.jpg", data=b"no image")
     sheets.organize()
     look(sheets)
     line, _, captions = sheets.sheet(flagged=True)
-    assert line.endswith("4 of 4 flagged pictures")
+    assert line.endswith("4 of 4 flagged images")
     (left_out,) = [caption for caption in captions if "broken.jpg" in caption]
     assert left_out.startswith("E010")
     assert any("(no label file)" in caption for caption in captions)
@@ -169,11 +169,11 @@ def test_what_cannot_be_read_is_a_grey_tile(sheets):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"count": 0}, "0 pictures do not fit one sheet: --count"),
+        ({"count": 0}, "0 images do not fit one sheet: --count"),
         ({"split": "valid"}, "'valid' is no split: --split: the nearest is 'validation'"),
         ({"flagged": "e5"}, "'e5' is no code: --flagged: the nearest is 'E005'"),
         ({"out": "x.jpg"}, "--out"),
-        ({"out": "images/train/x.png"}, "would be a picture to train on"),
+        ({"out": "images/train/x.png"}, "would be an image to train on"),
         ({"flagged": True}, "check.json: run `invoke check`"),
     ],
 )
@@ -185,32 +185,32 @@ def test_refusals(sheets, options, words):
     assert "\n" not in str(caught.value)
 
 
-def test_no_pictures(sheets):
-    with pytest.raises(DetectorError, match="there are no pictures: images: run `invoke organize`"):
+def test_no_images(sheets):
+    with pytest.raises(DetectorError, match="there are no images: images: run `invoke organize`"):
         sheets.sheet()
 
 
 def test_many_boxes_from_one_label_file_are_told_apart_by_line(project):
     """Entries of `organize.json` that share a label file, as COCO has it."""
-    from scripts.tools.preview import findings_by_picture
+    from scripts.tools.preview import findings_by_image
 
     for split, name in (("train", "a"), ("train", "b"), ("test", "c")):
         path = project.root / "images" / split / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(project.bytes_of(name))
-    pictures = [{"name": name, "split": "train", "source": f"s/{name}.jpg", "label": "s/all.json", "lines": lines}
+    images = [{"name": name, "split": "train", "source": f"s/{name}.jpg", "label": "s/all.json", "lines": lines}
                 for name, lines in (("a", [10, 20]), ("b", [30]), ("c", [0]))]  # fmt: skip
     note = {"code": "W116", "file": "s/all.json", "line": 3, "class": "", "message": "m"}
-    ledger = {"schema": 1, "pictures": pictures, "findings": [{**note, "picture": "c.jpg"}]}
+    manifest = {"schema": 1, "images": images, "findings": [{**note, "image": "c.jpg"}]}
     (project.root / "annotations").mkdir()
-    (project.root / "annotations/organize.json").write_text(json.dumps(ledger), "utf-8")
+    (project.root / "annotations/organize.json").write_text(json.dumps(manifest), "utf-8")
     rows = [{**note, "line": line, "code": "E005"} for line in (20, 30, 99, 0)] + [note]
     rows.append({**note, "code": "W114", "line": 0, "message": "'b.jpg': 'fig' box covers all"})
-    found = {key: [row["line"] for row in each] for key, each in findings_by_picture(project.root, rows).items()}
+    found = {key: [row["line"] for row in each] for key, each in findings_by_image(project.root, rows).items()}
     assert found == {"train/a.jpg": [20], "train/b.jpg": [30, 0], "s/all.json": [99, 0], "test/c.jpg": [3]}
 
 
-def test_memory_does_not_grow_with_the_size_of_a_picture(project, tmp_path):
+def test_memory_does_not_grow_with_the_size_of_an_image(project, tmp_path):
     from scripts.data.image_files import open_shrunk
 
     path = Path(tmp_path / "big.jpg")

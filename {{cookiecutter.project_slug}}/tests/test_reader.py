@@ -6,12 +6,12 @@ import zipfile
 
 import pytest
 from mediapipe_client import mediapipe_detections
-from tiny_tflite import CELLS, COLOURS, LABELS, SIDE_PX, SLOTS, edited, picture, tiny_tflite
+from tiny_tflite import CELLS, COLORS, LABELS, SIDE_PX, SLOTS, edited, image, tiny_tflite
 
 from scripts.core.text import DetectorError
 
 pytestmark = pytest.mark.slow
-ABOUT = {"name": "tiny", "description": "Сортировка", "author": "Ää", "licence": "MIT"}
+ABOUT = {"name": "tiny", "description": "Сортировка", "author": "Ää", "license": "MIT"}
 PROVENANCE = {"checkpoint": "ckpt-7", "versions": {"tensorflow": "2.20"}, "note": "ночь"}
 MIXED = {(0, 0): 0, (1, 2): 3, (3, 3): 6, (2, 0): 4}
 
@@ -50,7 +50,7 @@ def test_index_readers_signature_readers_and_mediapipe_see_the_same_boxes(tmp_pa
         outputs = list(network.subgraphs[0].outputs)
         network.subgraphs[0].outputs = outputs[::-1]
 
-    rgb = picture(MIXED, side_px=320)
+    rgb = image(MIXED, side_px=320)
     path = write(tmp_path, model)
     expected = found_by_ours(path, rgb)
     assert sorted(expected) == sorted(MIXED.values())
@@ -69,7 +69,7 @@ def test_index_readers_signature_readers_and_mediapipe_see_the_same_boxes(tmp_pa
 def test_boxes_that_reach_over_the_border_end_at_it(tmp_path, model):
     from scripts.deploy.reader import TfliteDetector
 
-    rgb = picture({(0, 0): 0, (3, 3): 6})  # of the tiny detector's boxes, red ones lie to the left, white ones low
+    rgb = image({(0, 0): 0, (3, 3): 6})  # of the tiny detector's boxes, red ones lie to the left, white ones low
     raw = TfliteDetector(write(tmp_path, tiny_tflite("float32"), "raw.tflite")).detect(rgb).yxyx_norm
     assert raw.min() < -0.01 and raw.max() > 1.01
     found = TfliteDetector(write(tmp_path, model)).detect(rgb).yxyx_norm
@@ -81,11 +81,11 @@ def test_every_class_survives_the_round_trip(tmp_path, model):
     from scripts.deploy.reader import TfliteDetector
 
     path = write(tmp_path, model)
-    everything = picture({(class_id // CELLS, class_id % CELLS): class_id for class_id in range(len(COLOURS))})
+    everything = image({(class_id // CELLS, class_id % CELLS): class_id for class_id in range(len(COLORS))})
     for threads in (1, 2, 3, 4):  # with regular suppression the class whose id is the number of threads is lost
-        assert sorted(TfliteDetector(path, threads).detect(everything).class_ids) == list(range(len(COLOURS)))
-    for class_id in range(len(COLOURS)):
-        rgb = picture({(class_id % CELLS, 1): class_id}, side_px=96)
+        assert sorted(TfliteDetector(path, threads).detect(everything).class_ids) == list(range(len(COLORS)))
+    for class_id in range(len(COLORS)):
+        rgb = image({(class_id % CELLS, 1): class_id}, side_px=96)
         assert list(found_by_ours(path, rgb)) == [class_id]
         assert list(found_by_mediapipe(path, rgb)) == [LABELS[class_id]]
 
@@ -96,7 +96,7 @@ def test_confident_boxes_past_the_count_change_nothing(tmp_path, model):
     from scripts.deploy.reader import TfliteDetector
 
     class Stale:
-        """An interpreter whose unused slots hold the best boxes of some other picture."""
+        """An interpreter whose unused slots hold the best boxes of some other image."""
 
         def __init__(self, interpreter):
             self.interpreter = interpreter
@@ -110,7 +110,7 @@ def test_confident_boxes_past_the_count_change_nothing(tmp_path, model):
                 value[:, len(MIXED) :] = 0.999
             return value
 
-    detector, rgb = TfliteDetector(write(tmp_path, model)), picture(MIXED)
+    detector, rgb = TfliteDetector(write(tmp_path, model)), image(MIXED)
     before = detector.detect(rgb)
     detector._interpreter = Stale(detector._interpreter)
     after = detector.detect(rgb)
@@ -118,13 +118,13 @@ def test_confident_boxes_past_the_count_change_nothing(tmp_path, model):
     assert np.array_equal(before.yxyx_norm, after.yxyx_norm) and np.array_equal(before.scores, after.scores)
 
 
-def test_a_picture_without_objects_after_one_full_of_them(tmp_path, model):
+def test_an_image_without_objects_after_one_full_of_them(tmp_path, model):
     from scripts.deploy.reader import TfliteDetector
 
     detector = TfliteDetector(write(tmp_path, model))
     cells = [(row, column) for row in range(CELLS) for column in range(CELLS)]
-    assert len(detector.detect(picture(dict.fromkeys(cells, 2)))) == CELLS * CELLS
-    assert len(detector.detect(picture({}))) == 0
+    assert len(detector.detect(image(dict.fromkeys(cells, 2)))) == CELLS * CELLS
+    assert len(detector.detect(image({}))) == 0
 
 
 def test_count_beyond_the_slots_and_below_zero():
@@ -203,7 +203,7 @@ def test_latency_is_of_twenty_runs_or_more(tmp_path, model):
     detector, runs = TfliteDetector(write(tmp_path, model), threads=1), []
     invoke = detector.invoke
     detector.invoke = lambda: (runs.append(1), invoke())
-    latency = time_detector(detector, picture(MIXED), runs=3)
+    latency = time_detector(detector, image(MIXED), runs=3)
     assert len(runs) >= 20 and latency["threads"] == 1
     assert 0 < latency["median"] <= latency["p90"]
 

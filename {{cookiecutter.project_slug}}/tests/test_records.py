@@ -36,9 +36,9 @@ def read_back(project, split: str) -> dict[str, dict]:
     return found
 
 
-def test_examples_hold_all_keys_with_normalised_boxes(project):
+def test_examples_hold_all_keys_with_normalized_boxes(project):
     prepare(project)
-    assert str(write_records(project.root)) == "5 pictures, 7 boxes in 3 files, read back"
+    assert str(write_records(project.root)) == "5 images, 7 boxes in 3 files, read back"
     train = read_back(project, "train")
     values = train["train.jpg"]
     data = project.find("train.jpg").read_bytes()
@@ -75,7 +75,7 @@ def test_bytes_are_the_same_again_and_with_several_processes(project):
     assert digests() == first and len(first) == 3
 
 
-def test_only_pictures_that_organize_has_not_decoded_are_decoded_here(project, monkeypatch):
+def test_only_images_that_organize_has_not_decoded_are_decoded_here(project, monkeypatch):
     import tensorflow as tf
 
     prepare(project)
@@ -90,7 +90,7 @@ def test_only_pictures_that_organize_has_not_decoded_are_decoded_here(project, m
     assert decoded == [own]
 
 
-def test_a_damaged_picture_that_only_pillow_reads_is_found_before_training(project):
+def test_a_damaged_image_that_only_pillow_reads_is_found_before_training(project):
     # The end mark is gone, and damage within: Pillow shows it, TensorFlow refuses it.
     data = bytearray(project.bytes_of("x", (320, 240)))
     data[-2:] = b"\xff\xd5"
@@ -104,7 +104,7 @@ def test_a_damaged_picture_that_only_pillow_reads_is_found_before_training(proje
         project.check()
     build_label_map(project.root, [])
     write_tables(project.root)
-    with pytest.raises(DetectorError, match="cannot decode the picture: images/train/damaged.jpg"):
+    with pytest.raises(DetectorError, match="cannot decode the image: images/train/damaged.jpg"):
         write_records(project.root)
 
 
@@ -122,9 +122,9 @@ def test_large_sets_are_sharded_and_older_shards_removed(project, monkeypatch):
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
-        (lambda project: project.find("png.png").unlink(), "picture is missing: images/train/png.png"),
+        (lambda project: project.find("png.png").unlink(), "image is missing: images/train/png.png"),
         (lambda project: project.find("train.jpg").write_bytes(project.bytes_of("x", (61, 40))), "table says 60x40"),
-        (lambda project: project.find("train.jpg").write_bytes(b"no picture"), "cannot decode"),
+        (lambda project: project.find("train.jpg").write_bytes(b"no image"), "cannot decode"),
         (lambda project: (project.root / "annotations/label_map.pbtxt").write_text("item{id:1 name:'aple'}"),
          "class 'apple' is not in annotations/label_map.pbtxt .nearest: 'aple'"),
     ],

@@ -1,4 +1,4 @@
-"""The accumulation of ours gives pycocotools' figures, for the pictures as they are and for every draw of them."""
+"""The accumulation of ours gives pycocotools' figures, for the images as they are and for every draw of them."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from scripts.evaluation.metrics import evaluated
 
 
 def taken_literally(groundtruth, detections, taken):
-    """Ground truth and detections in which a picture taken three times stands there three times."""
+    """Ground truth and detections in which an image taken three times stands there three times."""
     images, boxes, found = [], [], []
     for image, times in zip(groundtruth["images"], taken, strict=True):
         for _ in range(times):

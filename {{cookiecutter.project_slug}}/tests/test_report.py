@@ -102,7 +102,7 @@ def test_the_counts_of_every_score_are_those_of_the_analysis(project):
 
 
 def test_the_slider_counts_what_a_person_would_count():
-    truth, found = made(pictures=12)
+    truth, found = made(count=12)
     outcome, counts = matched(truth, found), count(truth, found)
     for hundredth in (1, 30, 55, 80, 99):
         for number, category in enumerate(truth["categories"]):
@@ -128,9 +128,9 @@ def test_confusion_boxes_findings_and_files_are_those_of_the_files(project):
         wanted = [sum(f",{name}," in line for line in (project / f"annotations/{split}_labels.csv").read_text("utf-8")
                       .splitlines()) for split in ("train", "validation", "test")]
         assert [int(cell) for cell in boxes[name]] == [*wanted, sum(wanted)]
-    assert boxes["pictures"] == ["6", "6", "6", "18"]
+    assert boxes["images"] == ["6", "6", "6", "18"]
     assert page.rows("Findings of invoke check")["R201"][0:2] == ["repaired", "1"]
-    assert page.rows("On the test pictures")["int8"] == ["3.75 MB", "47.1", "81.2", "0.4 (-0.3 to 1.2)", "3.4", "4.0",
+    assert page.rows("On the test images")["int8"] == ["3.75 MB", "47.1", "81.2", "0.4 (-0.3 to 1.2)", "3.4", "4.0",
                                                          "ships"]
 
 
@@ -173,7 +173,7 @@ def test_an_empty_project_has_a_page_that_says_what_to_type(tmp_path):
 
 @pytest.mark.parametrize("name", list(FILES))
 def test_each_file_may_be_missing(tmp_path, undrawn, name):
-    root = made_project(tmp_path, pictures=2)
+    root = made_project(tmp_path, images=2)
     path, command = FILES[name]
     (root / path).unlink()
     counts = make_report(root)
@@ -187,7 +187,7 @@ def test_each_file_may_be_missing(tmp_path, undrawn, name):
     ("eval/groundtruth.json", "{}", "'images' is not in it"), ("eval/metrics.json", '{"AP": 1}', "'AP50' is not in it"),
 ])  # fmt: skip
 def test_a_damaged_file_is_refused_and_the_old_page_stays(tmp_path, undrawn, path, text, what):
-    root = made_project(tmp_path, pictures=2)
+    root = made_project(tmp_path, images=2)
     make_report(root)
     before = (root / REPORT).read_bytes()
     (root / path).write_text(text)
@@ -197,7 +197,7 @@ def test_a_damaged_file_is_refused_and_the_old_page_stays(tmp_path, undrawn, pat
 
 
 def test_what_does_not_belong_together_is_said(tmp_path, undrawn):
-    root = made_project(tmp_path, pictures=2)
+    root = made_project(tmp_path, images=2)
     errors = read(root, "eval/errors.json") | {"checkpoint": "best_ckpt-90"}
     (root / "eval/errors.json").write_text(json.dumps(errors))
     (root / "tflite/detector_int8.tflite").write_bytes(b"another")
@@ -209,7 +209,7 @@ def test_what_does_not_belong_together_is_said(tmp_path, undrawn):
 
 
 def test_nothing_found_is_undefined_and_no_traceback(tmp_path, undrawn):
-    root = made_project(tmp_path, pictures=2)
+    root = made_project(tmp_path, images=2)
     analysis = read(root, "eval/analysis.json")
     nothing = {"score": 0.5, "precision": None, "recall": 0.0, "f1": 0.0}
     analysis["thresholds"]["all"] = {"best_f1": nothing, "best_cost": None}
@@ -240,16 +240,16 @@ def test_what_to_do_next_rests_on_the_files(tmp_path):
     assert "Most costly are things found as another class" in "\n".join(next_steps(read_material(root)))
 
 
-def test_more_pictures_than_a_page_holds_are_said_and_the_worst_are_shown(tmp_path, undrawn, monkeypatch):
+def test_more_images_than_a_page_holds_are_said_and_the_worst_are_shown(tmp_path, undrawn, monkeypatch):
     monkeypatch.setattr("scripts.report.crops.EXAMPLES", 3)
     monkeypatch.setattr("scripts.report.crops.CROPS", 2)
     monkeypatch.setattr("scripts.report.crops.CROPS_A_CAUSE", 1)
-    root = made_project(tmp_path, pictures=8)
+    root = made_project(tmp_path, images=8)
     counts, page = make_report(root), page_of(root)
     errors, island = read(root, "eval/errors.json"), json.loads(page.island)
-    assert (counts.examples, counts.pictures) == (3, 8) and EXAMPLES > 8
-    assert "3 of 8 test pictures are in this page" in page.sections["examples"]
-    assert f"{counts.errors} of {len(errors['errors'])} have a picture here" in page.sections["errors"]
+    assert (counts.examples, counts.images) == (3, 8) and EXAMPLES > 8
+    assert "3 of 8 test images are in this page" in page.sections["examples"]
+    assert f"{counts.errors} of {len(errors['errors'])} have an image here" in page.sections["errors"]
     assert {row["cause"] for row in island["errors"]} == {row["cause"] for row in errors["errors"]}
     material = read_material(root)
     start = round(100 * material.start_score)
@@ -259,8 +259,8 @@ def test_more_pictures_than_a_page_holds_are_said_and_the_worst_are_shown(tmp_pa
     assert sum(wrong[row["file"]] for row in island["examples"]) >= sum(sorted(wrong.values())[-2:])
 
 
-def test_a_picture_that_is_gone_leaves_its_place(tmp_path, undrawn):
-    root = made_project(tmp_path, pictures=2)
+def test_an_image_that_is_gone_leaves_its_place(tmp_path, undrawn):
+    root = made_project(tmp_path, images=2)
     (root / "images/test/p0001.jpg").unlink()
     make_report(root)
     jpegs = {row["file"]: row["jpeg"] for row in json.loads(page_of(root).island)["examples"]}
@@ -268,7 +268,7 @@ def test_a_picture_that_is_gone_leaves_its_place(tmp_path, undrawn):
 
 
 @pytest.mark.parametrize("boxes", [[(10, 10, 30, 20)], [(-5, -5, 500, 20), (0, 0, 1, 1)], [(99, 79, 100, 80)], []])
-def test_a_crop_lies_in_the_picture_and_shows_the_boxes(boxes):
+def test_a_crop_lies_in_the_image_and_shows_the_boxes(boxes):
     left, top, right, bottom = window((100, 80), boxes)
     assert 0 <= left < right <= 100 and 0 <= top < bottom <= 80
     for xmin, ymin, xmax, ymax in boxes:

@@ -1,4 +1,4 @@
-"""The page of `invoke report` in headless Chromium: the slider, the pictures, the filters, a phone; skipped without."""
+"""The page of `invoke report` in headless Chromium: the slider, the images, the filters, a phone; skipped without."""
 
 import json
 
@@ -24,7 +24,7 @@ HELPERS = """
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    root = made_project(tmp_path_factory.mktemp("page"), pictures=30)
+    root = made_project(tmp_path_factory.mktemp("page"), images=30)
     make_report(root)
     return root
 
@@ -93,7 +93,7 @@ def test_the_slider_shows_the_counts_of_its_score(project):
         assert whole[4] == f"{100 * right / (right + missed):.1f} %"
 
 
-def test_pictures_load_and_their_boxes_follow_the_slider(project):
+def test_images_load_and_their_boxes_follow_the_slider(project):
     loaded, boxes, captions, files = visit(project, """
         const before = all("img").length;
         for (const name of ["example-list", "error-list", "suspect-list"]) await see(name);
@@ -140,7 +140,7 @@ def test_filters_show_what_they_say(project):
 
 
 def test_a_phone_shows_hostile_names_without_scrolling_sideways(tmp_path):
-    root = made_project(tmp_path, pictures=4, classes=HOSTILE)
+    root = made_project(tmp_path, images=4, classes=HOSTILE)
     make_report(root)
     wide, hacked, names = visit(root, """
         for (const name of ["example-list", "error-list", "suspect-list"]) await see(name);

@@ -16,8 +16,8 @@ RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256
         ({}, True, ""),
         ({"settings": {"trainer.train_steps": 40}}, True, ""),
         ({"settings": {"trainer.train_steps": 5}}, False, "fewer steps are asked for than were made"),
-        ({"data_sha256": {"train": "2"}}, False, "the pictures or boxes changed"),
-        # From the demo to own pictures nobody has to type another command.
+        ({"data_sha256": {"train": "2"}}, False, "the images or boxes changed"),
+        # From the demo to own images nobody has to type another command.
         ({"classes": ["Waschbär"], "data_sha256": {"train": "2"}}, False, "the classes were apple"),
     ],
 )

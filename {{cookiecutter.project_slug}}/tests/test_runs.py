@@ -34,11 +34,11 @@ def listed(root):
     return json.loads(list_runs(root, as_json=True))["runs"]
 
 
-def without(pictures, truth=TRUTH, found=FOUND):
-    """Ground truth and detections without the pictures of these numbers."""
-    cut = {**truth, "images": [row for row in truth["images"] if row["id"] not in pictures],
-           "annotations": [row for row in truth["annotations"] if row["image_id"] not in pictures]}
-    return cut, [row for row in found if row["image_id"] not in pictures]
+def without(images, truth=TRUTH, found=FOUND):
+    """Ground truth and detections without the images of these numbers."""
+    cut = {**truth, "images": [row for row in truth["images"] if row["id"] not in images],
+           "annotations": [row for row in truth["annotations"] if row["image_id"] not in images]}
+    return cut, [row for row in found if row["image_id"] not in images]
 
 
 def test_another_training_or_other_settings_add_a_run_and_the_same_again_replaces_it(tmp_path):
@@ -68,7 +68,7 @@ def test_the_table_says_what_each_run_was_and_which_one_eval_holds(tmp_path):
     keep(tmp_path, "one", HALF)
     name = keep(tmp_path, "two")
     heads, first, second, note = list_runs(tmp_path).split("\n")
-    assert heads.split() == ["run", "scored", "(UTC)", "model", "checkpoint", "minutes", "pictures", "AP", "95",
+    assert heads.split() == ["run", "scored", "(UTC)", "model", "checkpoint", "minutes", "images", "AP", "95",
                              "%", "interval", "AP50"]
     assert f"{name} *" in second and "*" not in first and note == "* is in eval/ now"
     ap = listed(tmp_path)[-1]["ap"]
@@ -91,27 +91,27 @@ def test_a_run_that_finds_less_is_worse_and_one_that_differs_by_chance_is_not_di
     assert [(each.name, each.verdict) for each in found.differences] == [
         ("AP", "worse"), ("AP50", "worse"), ("class 1", "worse"), ("class 2", "worse"), ("class 3", "worse")]
     assert all(each.interval[0] < each.b - each.a < each.interval[1] for each in found.differences)
-    assert "on 40 pictures\n" in str(found) and "is worse than" in str(found).split("\n")[-1]
+    assert "on 40 images\n" in str(found) and "is worse than" in str(found).split("\n")[-1]
     assert {each.verdict for each in compare(tmp_path, "last", "previous").differences} == {"better"}
     keep(tmp_path, "three", FOUND[1:])
     found = compare(tmp_path, listed(tmp_path)[0]["id"], "last")
     assert found.differences[0].verdict == "not distinguishable" and "not distinguishable by AP" in str(found)
 
 
-def test_pictures_added_or_relabelled_later_are_left_out_and_counted(tmp_path):
+def test_images_added_or_relabeled_later_are_left_out_and_counted(tmp_path):
     keep(tmp_path, "one", *reversed(without({1, 2})))
     keep(tmp_path, "two", HALF)
     found = compare(tmp_path, "previous", "last")
     truth, rows = without({1, 2})
-    assert (found.pictures, found.left_out) == (38, (0, 2))
+    assert (found.images, found.left_out) == (38, (0, 2))
     assert found.differences[0].a == score(truth, rows)["AP"]
-    assert "on 38 pictures that both scored with equal labels (0 more of A and 2 more of B are left out)" in str(found)
+    assert "on 38 images that both scored with equal labels (0 more of A and 2 more of B are left out)" in str(found)
     moved = [{**row, "bbox": [1, 2, 30, 40]} if row["image_id"] == 5 else row for row in TRUTH["annotations"]]
     keep(tmp_path, "three", FOUND, {**TRUTH, "annotations": moved})
     assert compare(tmp_path, "previous", "last").left_out == (1, 1)
 
 
-def test_pictures_and_classes_are_known_by_their_names_not_their_numbers(tmp_path):
+def test_images_and_classes_are_known_by_their_names_not_their_numbers(tmp_path):
     keep(tmp_path, "one")
     other = {1: 3, 2: 1, 3: 2}
     renumbered = {
@@ -121,7 +121,7 @@ def test_pictures_and_classes_are_known_by_their_names_not_their_numbers(tmp_pat
     }
     keep(tmp_path, "two", [changed(row, other) for row in FOUND], renumbered)
     found = compare(tmp_path, "previous", "last")
-    assert found.pictures == 40
+    assert found.images == 40
     assert all(each.a == each.b and each.interval == (0, 0) for each in found.differences)
 
 
@@ -155,13 +155,13 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path):
     assert "is the beginning of 2 runs" in refused(one[:4], "last")
     assert f"both are the run {two}" in refused("last", two)
     keep(tmp_path, "three", *reversed(without(set(range(1, 41)))))
-    assert "share no picture with equal labels" in refused("last", "previous")
+    assert "share no image with equal labels" in refused("last", "previous")
     (tmp_path / "eval/runs" / one / "detections.json").write_text("[1]", "utf-8")
     assert f"damaged: eval/runs/{one}: delete that folder" in refused(one, two)
 
 
-def test_four_pictures_tell_nothing(tmp_path):
+def test_four_images_tell_nothing(tmp_path):
     for weights in ("one", "two"):
         keep(tmp_path, weights, *reversed(without(set(range(5, 41)))))
     text = str(compare(tmp_path, "previous", "last"))
-    assert "on 4 pictures\n" in text and text.endswith("too few pictures with boxes to compare")
+    assert "on 4 images\n" in text and text.endswith("too few images with boxes to compare")

@@ -15,7 +15,7 @@ def test_perfect_detections_score_one():
     metrics = score(groundtruth([(1, APPLE, BOX), (2, PEAR, BOX)]), [found(1, APPLE, BOX), found(2, PEAR, BOX)])
     assert metrics["AP"] == metrics["AP50"] == metrics["AP75"] == metrics["AR1"] == metrics["AR100"] == 1.0
     assert metrics["per_class"]["pear"] == {"AP": 1.0, "AP50": 1.0, "AR100": 1.0, "boxes": 1}
-    assert (metrics["pictures"], metrics["boxes"]) == (2, 2)
+    assert (metrics["images"], metrics["boxes"]) == (2, 2)
     assert metrics["APm"] == 1.0 and metrics["APs"] is None and metrics["APl"] is None, "5,000 px² is a medium box"
 
 
@@ -37,12 +37,12 @@ def test_false_alarm_before_the_hit_halves_the_precision_and_after_it_costs_noth
     assert score(truth, [found(1, APPLE, wrong, 0.3), found(1, APPLE, BOX)])["AP50"] == 1.0
 
 
-def test_false_alarm_in_a_picture_without_boxes_counts():
-    truth = groundtruth([(1, APPLE, BOX)], pictures=3)
+def test_false_alarm_in_an_image_without_boxes_counts():
+    truth = groundtruth([(1, APPLE, BOX)], count=3)
     assert score(truth, [found(3, APPLE, BOX, 0.95), found(1, APPLE, BOX)])["AP50"] == 0.5
 
 
-def test_missed_picture_counts():
+def test_missed_image_counts():
     truth = groundtruth([(1, APPLE, BOX), (2, APPLE, BOX)])
     metrics = score(truth, [found(1, APPLE, BOX)])
     assert metrics["AR100"] == 0.5
@@ -71,9 +71,9 @@ def test_no_detections_score_zero():
     assert metrics["per_class"]["apple"]["AP"] == 0.0 and metrics["per_class"]["pear"]["AP"] is None
 
 
-@pytest.mark.parametrize("pictures", [0, 2])
-def test_no_ground_truth_is_undefined(pictures):
-    metrics = score(groundtruth([], pictures), [])
+@pytest.mark.parametrize("images", [0, 2])
+def test_no_ground_truth_is_undefined(images):
+    metrics = score(groundtruth([], images), [])
     assert metrics["AP"] is None and metrics["per_class"]["apple"]["AP"] is None and metrics["boxes"] == 0
 
 
@@ -106,12 +106,12 @@ def detections(yxyx_norm, class_ids, scores):
     return Detections(np.float32(yxyx_norm).reshape(-1, 4), np.asarray(class_ids, int), np.float32(scores))
 
 
-def test_coco_form_is_in_pixels_of_the_picture_and_counts_classes_from_one():
+def test_coco_form_is_in_pixels_of_the_image_and_counts_classes_from_one():
     (row,) = coco_detections(7, 200, 100, detections([[0.1, 0.2, 0.5, 0.6]], [0], [0.75]))
     assert row == {"image_id": 7, "category_id": 1, "bbox": [40.0, 10.0, 80.0, 40.0], "score": 0.75}
 
 
-def test_boxes_are_clipped_to_the_picture():
+def test_boxes_are_clipped_to_the_image():
     rows = coco_detections(1, 200, 100, detections([[-0.5, 0.9, 0.5, 1.4], [0.6, 0.6, 0.4, 0.4]], [0, 1], [0.9, 0.8]))
     assert rows[0]["bbox"] == [180.0, 0.0, 20.0, 50.0]
     assert rows[1]["bbox"][2:] == [0.0, 0.0], "inverted: no area"
@@ -127,7 +127,7 @@ def test_close_scores_keep_their_ranks():
 
 
 def test_a_broken_detector_is_named():
-    with pytest.raises(DetectorError, match="picture 3"):
+    with pytest.raises(DetectorError, match="image 3"):
         coco_detections(3, 10, 10, detections([[0, 0, 1, 1]], [0], [float("nan")]))
 
 

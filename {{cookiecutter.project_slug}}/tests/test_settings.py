@@ -171,7 +171,7 @@ def test_carriage_returns_are_fine(project):
         # texts with and without quotes, and one that looks like a number
         ("INVOKE_SOURCE_KIND", "folder", "source.kind", "folder"),
         ("INVOKE_SOURCE_KIND", '"folder"', "source.kind", "folder"),
-        ("INVOKE_SOURCE_PATH", r"C:\my pictures", "source.path", r"C:\my pictures"),
+        ("INVOKE_SOURCE_PATH", r"C:\my images", "source.path", r"C:\my images"),
         ("INVOKE_SOURCE_PATH", "2024", "source.path", "2024"),
         ("INVOKE_SOURCE_PATH", "a\nb = 1", "source.path", "a\nb = 1"),
         ("INVOKE_EXPORT_CHECKPOINT", "1200", "export.checkpoint", "1200"),

@@ -52,12 +52,12 @@ def test_files_carry_owner_advice_and_scores_and_the_network_that_was_scored(mad
         assert shipped == before and len(shipped) > 1e6, "the network has every byte that was scored"
         assert row["sha256"] == sha256_file(path) and row["bytes"] == path.stat().st_size
         about = read_metadata(path)
-        assert [about[key] for key in ("name", "author", "licence")] == ["obst", "Ada Ä", "MIT"]
+        assert [about[key] for key in ("name", "author", "license")] == ["obst", "Ada Ä", "MIT"]
         assert about["description"] == f"Object detector lite0-256 ({name}). Show detections from a score of 0.35 on."
         provenance = about["provenance"]
         assert provenance["AP"] == {"split": "test", "checkpoint": metrics["checkpoint"]["AP"], **scores}
         assert provenance["variant"] == name and provenance["advised_score_threshold"] == 0.35
         assert provenance["settings"]["train.batch_size"] == 8 and provenance["training"]["steps"] == 2
-    picture = next((root / "images/test").glob("*.jpg"))
-    counts = predict([picture], root / "tflite/detector_int8.tflite", root / "out")
+    image = next((root / "images/test").glob("*.jpg"))
+    counts = predict([image], root / "tflite/detector_int8.tflite", root / "out")
     assert counts.threshold == 0.35 and counts.reason == "advised by the model"

@@ -21,23 +21,23 @@ def shares(found: list[Group]) -> Counter:
     return Counter(group.split for group in found)
 
 
-def test_shares_are_met_for_pictures_and_for_each_class():
+def test_shares_are_met_for_images_and_for_each_class():
     found = groups(*["a"] * 100, *["b"] * 40, *["ab"] * 40, *[""] * 20)
     assign(found, 0.15, 0.15, seed=1)
     assert all(abs(count - wanted) <= 2 for count, wanted in zip(
         (shares(found)[split] for split in ("train", "validation", "test")), (140, 30, 30), strict=True))  # fmt: skip
     for name in "ab":
-        pictures = Counter()
+        images = Counter()
         for group in found:
-            pictures[group.split] += name in group.classes
-        assert abs(pictures["test"] / pictures.total() - 0.15) < 0.03
+            images[group.split] += name in group.classes
+        assert abs(images["test"] / images.total() - 0.15) < 0.03
 
 
-@pytest.mark.parametrize(("pictures", "wanted"), [
+@pytest.mark.parametrize(("images", "wanted"), [
     (1, {"train"}), (2, {"train", "test"}), (3, {"train", "test", "validation"}),
 ])  # fmt: skip
-def test_a_rare_class_stands_in_every_split_that_it_can_fill(pictures, wanted):
-    found = groups(*["a"] * 200, *["r"] * pictures)
+def test_a_rare_class_stands_in_every_split_that_it_can_fill(images, wanted):
+    found = groups(*["a"] * 200, *["r"] * images)
     assign(found, 0.1, 0.1, seed=1)
     assert {group.split for group in found if "r" in group.classes} == wanted
 
@@ -95,7 +95,7 @@ def test_merge_validation_pools_it_into_train_first(project):
     assert {splits[f"v{index}"] for index in range(10)} == {"train", "validation"}
 
 
-@pytest.mark.parametrize("folder", ["validation", "train", "pictures"])
+@pytest.mark.parametrize("folder", ["validation", "train", "images"])
 def test_a_source_with_one_folder_is_pooled(project, folder):
     for index in range(20):
         project.add(f"{folder}/{index}.jpg")
@@ -123,7 +123,7 @@ def test_what_is_assigned_stays_when_settings_change(project):
     assert project.splits() == before
 
 
-def test_equal_pictures_in_two_splits_of_the_source_stay_for_check_to_name(project):
+def test_equal_images_in_two_splits_of_the_source_stay_for_check_to_name(project):
     data = project.bytes_of("same")
     project.add("train/a.jpg", data=data)
     project.add("train/b.jpg")
@@ -133,7 +133,7 @@ def test_equal_pictures_in_two_splits_of_the_source_stay_for_check_to_name(proje
         assert (project.splits()["a"], project.splits()["c"]) == ("train", "test")
 
 
-def test_a_picture_that_changes_its_folder_stays_where_it_was_first(project):
+def test_an_image_that_changes_its_folder_stays_where_it_was_first(project):
     for name in ("train/a.jpg", "train/b.jpg", "valid/c.jpg", "test/d.jpg"):
         project.add(name)
     project.organize()
@@ -152,7 +152,7 @@ def test_a_broken_split_file_is_one_line(project):
         project.organize()
 
 
-def test_one_crowded_picture_does_not_tip_the_balance(project):
+def test_one_crowded_image_does_not_tip_the_balance(project):
     project.add("crowd.jpg", [("apple", (1, 1, 2 + index % 30, 9)) for index in range(200)])
     for index in range(39):
         project.add(f"{index}.jpg")
@@ -161,13 +161,13 @@ def test_one_crowded_picture_does_not_tip_the_balance(project):
 
 
 def scene(seed: int, quality: int = 90, size: tuple[int, int] = (240, 160)) -> bytes:
-    """A drawn scene of coloured rectangles, the same for one seed."""
+    """A drawn scene of colored rectangles, the same for one seed."""
     rng = random.Random(seed)
     image = Image.new("RGB", (240, 160), tuple(rng.randrange(256) for _ in range(3)))
     for _ in range(12):
         x, y = rng.randrange(200), rng.randrange(120)
-        colour = tuple(rng.randrange(256) for _ in range(3))
-        image.paste(colour, (x, y, x + rng.randrange(20, 90), y + rng.randrange(20, 60)))
+        color = tuple(rng.randrange(256) for _ in range(3))
+        image.paste(color, (x, y, x + rng.randrange(20, 90), y + rng.randrange(20, 60)))
     buffer = io.BytesIO()
     image.resize(size).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
@@ -178,7 +178,7 @@ def warnings(project) -> list[tuple[str, str, int]]:
     return [found for found in project.findings() if not found[0].startswith("R")]
 
 
-def test_nearly_identical_pictures_stay_on_one_side(project):
+def test_nearly_identical_images_stay_on_one_side(project):
     for index in range(12):
         project.add(f"{index}.jpg", data=scene(index))
         project.add(f"{index}_small.jpg", data=scene(index, 60, (180, 120)))
@@ -189,7 +189,7 @@ def test_nearly_identical_pictures_stay_on_one_side(project):
     assert sum(code == "R216" for code, _, _ in project.findings()) == 12
 
 
-def test_a_new_picture_goes_where_its_kin_is(project):
+def test_a_new_image_goes_where_its_kin_is(project):
     for index in range(9):
         project.add(f"{index}.jpg", data=scene(index))
     project.organize()

@@ -307,7 +307,7 @@ def test_source_inside_the_project_moves_with_it(done):
 
 
 def test_source_outside_the_project(done, tmp_path):
-    outside = tmp_path / "my [pictures]*"
+    outside = tmp_path / "my [images]*"
 
     @task(klass=Step, inputs=[lambda root, settings: [outside]])
     def read(c):

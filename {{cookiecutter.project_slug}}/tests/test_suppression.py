@@ -30,14 +30,14 @@ def operation(tmp_path_factory) -> bytes:
 
 
 def random_case(seed):
-    """Boxes (centre, side) in heaps, so that many overlap, and scores of which some are under the threshold."""
+    """Boxes (center, side) in heaps, so that many overlap, and scores of which some are under the threshold."""
     import numpy as np
 
     dice = np.random.default_rng(seed)
     heaps = dice.uniform(0.2, 0.8, (12, 2))
-    centres = heaps[dice.integers(0, 12, ANCHORS)] + dice.normal(0, 0.03, (ANCHORS, 2))
+    centers = heaps[dice.integers(0, 12, ANCHORS)] + dice.normal(0, 0.03, (ANCHORS, 2))
     sides = dice.uniform(0.1, 0.3, (ANCHORS, 2))
-    return centres.astype(np.float32), sides.astype(np.float32), dice.random((ANCHORS, CLASSES), np.float32) ** 2
+    return centers.astype(np.float32), sides.astype(np.float32), dice.random((ANCHORS, CLASSES), np.float32) ** 2
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -51,10 +51,10 @@ def test_checkpoint_and_file_suppress_alike(operation, threads):
     run = Interpreter(model_content=operation, num_threads=threads).get_signature_runner()
     ours = tf.function(lambda boxes, scores: suppress(boxes, scores, THRESHOLD, 0.5, SLOTS))
     for seed in range(5):
-        centres, sides, scores = random_case(seed)
-        encoded = np.concatenate([centres - 0.5, np.log(sides)], 1)[None].astype(np.float32)
+        centers, sides, scores = random_case(seed)
+        encoded = np.concatenate([centers - 0.5, np.log(sides)], 1)[None].astype(np.float32)
         theirs = run(b=encoded, s=scores[None])
-        yxyx = np.concatenate([centres - sides / 2, centres + sides / 2], 1)
+        yxyx = np.concatenate([centers - sides / 2, centers + sides / 2], 1)
         boxes, classes, best, count = (part.numpy() for part in ours(yxyx[None], scores[None]))
         used = int(theirs["d"][0])
         assert count.tolist() == [used] and 10 < used < SLOTS
@@ -65,7 +65,7 @@ def test_checkpoint_and_file_suppress_alike(operation, threads):
         assert not boxes[0, used:].any() and not best[0, used:].any()
 
 
-def test_pictures_of_a_batch_do_not_mix_and_none_may_be_empty():
+def test_images_of_a_batch_do_not_mix_and_none_may_be_empty():
     import numpy as np
 
     from scripts.evaluation.detector import suppress
@@ -75,4 +75,4 @@ def test_pictures_of_a_batch_do_not_mix_and_none_may_be_empty():
     found, classes, best, count = (part.numpy() for part in suppress(boxes, scores, 0.3, 0.5, 4))
     assert count.tolist() == [0, 2] and not found[0].any()
     assert classes[1, :2].tolist() == [0, 1] and best[1, :2].tolist() == pytest.approx([0.9, 0.6])
-    assert found[1, 1].tolist() == [0, 0, 0.5, 1], "clipped to the picture"
+    assert found[1, 1].tolist() == [0, 0, 0.5, 1], "clipped to the image"

@@ -11,7 +11,7 @@ from PIL import Image
 from scripts.core.text import DetectorError
 from scripts.data.dataset import ious
 from scripts.evaluation.detections import RecordBox
-from scripts.evaluation.label_issues import View, grounds, left_out_scores, suspects, trust
+from scripts.evaluation.label_issues import View, grounds, leave_one_out_scores, suspects, trust
 from scripts.tools.suspects import TABLE, find_suspects, write_suspects
 
 APPLE, PEAR = 1, 2
@@ -20,7 +20,7 @@ FEATURES = 6
 
 
 def seen(split, name, labels, objects, noise=0):
-    """A picture as a network sees it that is right about `objects` [(class id, box, score)], whatever is labelled."""
+    """An image as a network sees it that is right about `objects` [(class id, box, score)], whatever is labeled."""
     dice = np.random.default_rng(noise)
     anchors = np.array([box for _, box, _ in objects]).reshape(-1, 4)
     scores = np.full((len(objects), 2), 0.02)
@@ -38,8 +38,8 @@ def seen(split, name, labels, objects, noise=0):
                 described(looks), described([0, 0]))  # fmt: skip
 
 
-def pictures(wrong=()):
-    """Forty good pictures of an apple and a pear, and the `wrong` ones."""
+def images(wrong=()):
+    """Forty good images of an apple and a pear, and the `wrong` ones."""
     good = [(APPLE, LEFT, 0.8), (PEAR, RIGHT, 0.7)]
     for number in range(40):
         yield seen("train", f"good{number}.jpg", [(APPLE, LEFT), (PEAR, RIGHT)], good, number)
@@ -55,7 +55,7 @@ WRONG = {
 
 
 def test_every_kind_of_wrong_label_stands_before_all_right_ones_under_its_name():
-    found = suspects(pictures(WRONG.values()))
+    found = suspects(images(WRONG.values()))
     first = found[:4]
     assert {one.file_name: one.kind for one in first} == {f"{kind}.jpg": kind for kind in WRONG}
     assert first[-1].suspicion > 2 * found[4].suspicion
@@ -63,7 +63,7 @@ def test_every_kind_of_wrong_label_stands_before_all_right_ones_under_its_name()
 
 
 def test_what_is_suggested_is_what_the_network_sees():
-    found = {one.kind: one for one in suspects(pictures(WRONG.values()))[:4]}
+    found = {one.kind: one for one in suspects(images(WRONG.values()))[:4]}
     assert (found["class"].label_id, found["class"].suggested_id) == (PEAR, APPLE)
     assert found["box"].suggested_px == LEFT and found["box"].box_px == (15, 5, 35, 25)
     assert found["box"].iou == pytest.approx(1 / 3, abs=1e-6)
@@ -74,7 +74,7 @@ def test_what_is_suggested_is_what_the_network_sees():
 
 def test_a_wrong_class_that_the_network_has_learned_by_heart_is_found_all_the_same():
     learned = replace(WRONG["class"], scores=np.array([[0.05, 0.9]]), found_ids=np.array([PEAR]))
-    first = suspects(pictures([learned]))[0]
+    first = suspects(images([learned]))[0]
     assert (first.kind, first.file_name) == ("class", "class.jpg")
 
 
@@ -83,13 +83,13 @@ def test_without_a_witness_the_network_is_asked():
         return replace(view, label_features=np.zeros((len(view.labels), FEATURES)),
                        ground_features=np.zeros((2, FEATURES)))  # fmt: skip
 
-    found = suspects(map(silent, pictures(WRONG.values())))
+    found = suspects(map(silent, images(WRONG.values())))
     assert {one.file_name for one in found[:4]} == {f"{kind}.jpg" for kind in WRONG}
 
 
 def test_a_box_a_little_beside_its_object_is_found():
     beside = seen("train", "beside.jpg", [(APPLE, (9.0, 5.0, 29.0, 25.0))], [(APPLE, LEFT, 0.8)], 60)
-    first = suspects(pictures([beside]))[0]
+    first = suspects(images([beside]))[0]
     assert (first.file_name, first.kind, first.suggested_px) == ("beside.jpg", "box", LEFT)
 
 
@@ -99,11 +99,11 @@ def test_a_network_that_often_sees_things_where_none_are_is_believed_less():
     fancies = [seen("train", f"fancy{number}.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8), free], number)
                for number in range(60)]  # fmt: skip
 
-    def suspicion(pictures_seen):
-        return {one.file_name: one.suspicion for one in suspects(pictures_seen) if one.kind == "missing"}
+    def suspicion(images_seen):
+        return {one.file_name: one.suspicion for one in suspects(images_seen) if one.kind == "missing"}
 
-    assert suspicion(pictures([*wrong, fancies[0]]))["fancy0.jpg"] > 0.3
-    crowd = suspicion(pictures([*wrong, *fancies]))
+    assert suspicion(images([*wrong, fancies[0]]))["fancy0.jpg"] > 0.3
+    crowd = suspicion(images([*wrong, *fancies]))
     assert crowd["fancy0.jpg"] < 0.35 < crowd["missing.jpg"], "what scores more is believed all the same"
 
 
@@ -111,31 +111,31 @@ def test_that_a_network_sees_nothing_says_little_where_it_often_sees_nothing():
     blank = (APPLE, LEFT, 0.02)
     blind = [seen("test", f"blind{number}.jpg", [(APPLE, LEFT)], [blank], number) for number in range(12)]
     sharp = [seen("test", f"sharp{number}.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8)], number) for number in range(14)]
-    one_of_many = {one.file_name: one.suspicion for one in suspects([*pictures(), *blind, *sharp])}
-    only = {one.file_name: one.suspicion for one in suspects([*pictures(), blind[0], *sharp])}
+    one_of_many = {one.file_name: one.suspicion for one in suspects([*images(), *blind, *sharp])}
+    only = {one.file_name: one.suspicion for one in suspects([*images(), blind[0], *sharp])}
     assert one_of_many["blind0.jpg"] < 0.6 < 0.8 < only["blind0.jpg"]
 
 
 def test_a_crowd_is_not_judged_and_nothing_is_missing_inside_it():
     crowd = replace(WRONG["missing"], labels=(RecordBox(APPLE, (0.0, 0.0, 60.0, 40.0), True),))
-    assert all(one.file_name != "missing.jpg" for one in suspects(pictures([crowd])))
+    assert all(one.file_name != "missing.jpg" for one in suspects(images([crowd])))
 
 
-def test_pictures_without_labels_and_networks_without_detections_are_no_trouble():
+def test_images_without_labels_and_networks_without_detections_are_no_trouble():
     nothing = seen("test", "empty.jpg", [], [])
     assert suspects([]) == suspects([nothing]) == []
     (one,) = suspects([seen("test", "found.jpg", [], [(APPLE, LEFT, 0.4)])])
     assert one.kind == "missing"
     blind = suspects([seen("test", f"{number}.jpg", [(APPLE, LEFT)], [], number) for number in range(3)])
     assert len(blind) == 3
-    lone = suspects(replace(view, scores=view.scores[:, :1]) for view in pictures() if view.file_name == "good1.jpg")
+    lone = suspects(replace(view, scores=view.scores[:, :1]) for view in images() if view.file_name == "good1.jpg")
     assert [each.label_id for each in lone] == [APPLE], "of a class that the network does not know"
 
 
 def test_an_example_is_judged_as_if_it_had_not_been_learned():
     dice = np.random.default_rng(3)
     x, classes = dice.normal(size=(30, 4)), dice.integers(0, 3, 30)
-    scores = left_out_scores(x, classes)
+    scores = leave_one_out_scores(x, classes)
     # What leaving one out by hand gives, with the same means and penalty.
     full = np.hstack([(x - x.mean(0)) / (x.std(0) + 1e-6), np.ones((30, 1))])
     for at in range(30):
@@ -175,7 +175,7 @@ def judged(project):
              replace(WRONG["missing"], split="test")]  # fmt: skip
 
     def judge(split="", count=0):
-        line = str(write_suspects(project.root, pictures(wrong), "best_ckpt-7", split, count))
+        line = str(write_suspects(project.root, images(wrong), "best_ckpt-7", split, count))
         return line, json.loads((project.root / "eval/suspects.json").read_text("utf-8"))["suspects"]
 
     project.judge = judge
@@ -200,16 +200,16 @@ def test_the_list_names_the_line_of_the_source_and_says_why(judged):
     line, rows = judged.judge()
     assert [(row["rank"], row["kind"], row["annotation"], row["line"]) for row in rows[:2]] == [
         (1, "class", "../source/train/class.xml", 17), (2, "missing", "../source/test/missing.xml", None)]  # fmt: skip
-    assert rows[0]["why"] == "labelled pear, looks like apple"
+    assert rows[0]["why"] == "labeled pear, looks like apple"
     assert rows[1]["why"].startswith("pear is seen here (score 0.70, labels of test usually 0.80)")
-    assert line.startswith("42 pictures, 83 boxes: ") and " 1 in test: correcting those changes the figures" in line
+    assert line.startswith("42 images, 83 boxes: ") and " 1 in test: correcting those changes the figures" in line
     assert "first: class ../source/train/class.xml:17, missing ../source/test/missing.xml, " in line
     written = table(judged)
     assert written[0]["open"] == "../source/train/class.xml:17" and written[0]["looked"] == ""
     assert len(rows) == len(written) == 24, "a tenth of the boxes, but no fewer than these"
     assert len(judged.judge(count=3)[1]) == 3
     line, rows = judged.judge(split="test")
-    assert line.startswith("1 picture, 1 box: 1 missing, 1 ") and {row["split"] for row in rows} == {"test"}
+    assert line.startswith("1 image, 1 box: 1 missing, 1 ") and {row["split"] for row in rows} == {"test"}
 
 
 def test_the_sheet_shows_the_first_ones(judged):
@@ -266,7 +266,7 @@ def test_a_split_that_does_not_exist_is_named(project):
 def test_a_trained_project_gets_its_list_and_one_without_a_checkpoint_is_refused(copy):
     line = str(find_suspects(copy, "best", count=5))
     rows = json.loads((copy / "eval/suspects.json").read_text("utf-8"))["suspects"]
-    assert line.startswith("24 pictures, ") and len(rows) == 5
+    assert line.startswith("24 images, ") and len(rows) == 5
     assert all((copy / row["file"]).is_file() and row["why"] for row in rows)
     (copy / "training/best/info.json").unlink()
     with pytest.raises(DetectorError, match="no checkpoint 'best'.*type invoke train"):

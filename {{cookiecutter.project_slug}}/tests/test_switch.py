@@ -1,4 +1,4 @@
-"""Another source in detector.toml: drawn pictures make way, pictures of the user are never lost."""
+"""Another source in detector.toml: drawn images make way, images of the user are never lost."""
 
 import shutil
 
@@ -17,7 +17,7 @@ def clear(project) -> None:
         shutil.rmtree(project.root / "images" / split, ignore_errors=True)
 
 
-def pictures(project) -> list[str]:
+def images(project) -> list[str]:
     return sorted(path.name for path in (project.root / "images").glob("[tv]*/*.[jp]*"))
 
 
@@ -36,7 +36,7 @@ def ids(project) -> dict[int, str]:
 
 @pytest.fixture
 def drawn(project):
-    """The demo was organized and numbered; the folder of the user holds three pictures."""
+    """The demo was organized and numbered; the folder of the user holds three images."""
     project.organize(**DEMO)
     label_map(project, demo=True)
     for name in "abc":
@@ -46,7 +46,7 @@ def drawn(project):
 
 @pytest.fixture
 def moved(project):
-    """Six organized pictures, one of them edited, whose folder was then moved."""
+    """Six organized images, one of them edited, whose folder was then moved."""
     for name in "abcdef":
         project.add(f"sub/{name}.jpg")
     project.organize()
@@ -55,9 +55,9 @@ def moved(project):
     return project
 
 
-def test_drawn_pictures_make_way_for_a_folder(drawn):
-    assert "3 new, 4 drawn pictures removed" in str(drawn.organize())
-    assert pictures(drawn) == ["a.jpg", "b.jpg", "c.jpg"]
+def test_drawn_images_make_way_for_a_folder(drawn):
+    assert "3 new, 4 drawn images removed" in str(drawn.organize())
+    assert images(drawn) == ["a.jpg", "b.jpg", "c.jpg"]
     assert len(read_split(drawn.root / "annotations/split.csv")) == 3
     assert "removed" not in str(drawn.organize())
 
@@ -65,13 +65,13 @@ def test_drawn_pictures_make_way_for_a_folder(drawn):
 def test_their_names_are_free_at_once(drawn):
     drawn.add("fruit_00000.jpg")
     drawn.organize()
-    assert "fruit_00000.jpg" in pictures(drawn)
+    assert "fruit_00000.jpg" in images(drawn)
 
 
-def test_pictures_that_the_user_added_to_the_drawn_ones_stay(drawn):
+def test_images_that_the_user_added_to_the_drawn_ones_stay(drawn):
     (drawn.root / "images/train/own.png").write_bytes(drawn.bytes_of("own", form="PNG"))
     drawn.organize()
-    assert "own.png" in pictures(drawn)
+    assert "own.png" in images(drawn)
 
 
 def test_a_source_that_cannot_be_used_removes_nothing(drawn):
@@ -80,8 +80,8 @@ def test_a_source_that_cannot_be_used_removes_nothing(drawn):
         with pytest.raises(DetectorError, match="source.path"):
             drawn.organize(path=path)
     for name in "abc":
-        drawn.add(f"{name}.jpg", data=b"no picture")
-    with pytest.raises(DetectorError, match="none of 3 pictures can be used"):
+        drawn.add(f"{name}.jpg", data=b"no image")
+    with pytest.raises(DetectorError, match="none of 3 images can be used"):
         drawn.organize()
     assert drawn.stored() == before
 
@@ -90,32 +90,32 @@ def test_edited_drawings_are_kept_and_the_line_says_what_to_type(drawn):
     label = next((drawn.root / "images").glob("t*/fruit_*.xml"))
     label.write_bytes(label.read_bytes().replace(b"</annotation>", b" </annotation>"))
     where = label.relative_to(drawn.root).with_suffix("").as_posix()
-    with pytest.raises(DetectorError, match=rf"^1 drawn picture edited here .*: {where}: .*`rm {where}\.\*`"):
+    with pytest.raises(DetectorError, match=rf"^1 drawn image edited here .*: {where}: .*`rm {where}\.\*`"):
         drawn.organize()
-    assert len(pictures(drawn)) == 4
+    assert len(images(drawn)) == 4
     drawn.organize(**DEMO)  # the other way out that the line names
     for path in label.parent.glob(label.stem + ".*"):
         path.unlink()
-    assert "3 drawn pictures removed" in str(drawn.organize())
+    assert "3 drawn images removed" in str(drawn.organize())
 
 
-def test_drawings_without_a_ledger_are_not_mixed_with_pictures_of_the_user(drawn):
+def test_drawings_without_a_manifest_are_not_mixed_with_images_of_the_user(drawn):
     (drawn.root / "annotations/organize.json").unlink()
-    with pytest.raises(DetectorError, match=r"4 drawn pictures would be mixed.*`rm images/\*/fruit_\[0-9\]\*`"):
+    with pytest.raises(DetectorError, match=r"4 drawn images would be mixed.*`rm images/\*/fruit_\[0-9\]\*`"):
         drawn.organize()
 
 
-def test_a_copy_of_the_drawn_pictures_may_become_the_source(drawn):
+def test_a_copy_of_the_drawn_images_may_become_the_source(drawn):
     counts = str(drawn.organize(path="images/source/demo"))
-    assert "4 pictures" in counts and "removed" not in counts and "new" not in counts
+    assert "4 images" in counts and "removed" not in counts and "new" not in counts
 
 
-def test_the_demo_does_not_replace_pictures_of_the_user(project):
+def test_the_demo_does_not_replace_images_of_the_user(project):
     project.add("a.jpg")
     project.organize()
-    with pytest.raises(DetectorError, match=r"1 picture in images/ came from '../source', source.kind is now \"demo\""):
+    with pytest.raises(DetectorError, match=r"1 image in images/ came from '../source', source.kind is now \"demo\""):
         project.organize(**DEMO)
-    assert pictures(project) == ["a.jpg"] and not (project.root / "images/source").exists()
+    assert images(project) == ["a.jpg"] and not (project.root / "images/source").exists()
 
 
 def test_a_moved_folder_is_the_same_source(moved):
@@ -153,8 +153,8 @@ def test_another_folder_is_refused_until_images_is_cleared(moved):
     before = moved.stored()
     with pytest.raises(DetectorError) as caught:
         moved.organize(path="../other")
-    assert str(caught.value).startswith("6 pictures in images/ came from '../source', source.path is now '../other'")
-    assert "which lacks 1 of them" in str(caught.value) and "loses 2 pictures edited or added here" in str(caught.value)
+    assert str(caught.value).startswith("6 images in images/ came from '../source', source.path is now '../other'")
+    assert "which lacks 1 of them" in str(caught.value) and "loses 2 images edited or added here" in str(caught.value)
     assert "`rm -r images/train images/validation images/test`" in str(caught.value)
     assert 'set source.path = "../source"' in str(caught.value) and moved.stored() == before
     clear(moved)
@@ -203,24 +203,24 @@ def test_a_map_that_is_partly_the_users_keeps_its_ids(drawn, extra):
     assert ids(drawn) == {**before, max(before) + 1: "Waschbär"}
 
 
-def test_the_same_picture_twice_in_one_split_of_images_is_a_warning(project, capsys):
+def test_the_same_image_twice_in_one_split_of_images_is_a_warning(project, capsys):
     for split in ("train", "validation", "test"):
         project.add(f"{split}/{split}.jpg")
     project.organize()
     for suffix in (".jpg", ".xml"):
         shutil.copy(project.root / f"images/train/train{suffix}", project.root / f"images/train/copy{suffix}")
     assert "1 warning" in str(project.check())
-    assert "train/train.jpg is the same picture as train/copy.jpg" in capsys.readouterr().out
+    assert "train/train.jpg is the same image as train/copy.jpg" in capsys.readouterr().out
 
 
-def test_labels_of_the_user_do_not_meet_drawn_pictures(project):
+def test_labels_of_the_user_do_not_meet_drawn_images(project):
     with pytest.raises(DetectorError, match='^source.labels are Waschbär, the drawn .* set kind = "folder" and path'):
         project.organize(**DEMO, labels=("Waschbär",))
     assert project.stored() == []
 
 
 @pytest.mark.parametrize("source", [{"kind": "demo", "path": ""}, {"kind": "folder", "path": "../source"}])
-def test_downloaded_pictures_do_not_make_way_for_another_source(project, source):
+def test_downloaded_images_do_not_make_way_for_another_source(project, source):
     folder = project.root / "images/source/openimages"
     (folder / "train").mkdir(parents=True)
     (folder / "train/0a.jpg").write_bytes(project.bytes_of("a"))

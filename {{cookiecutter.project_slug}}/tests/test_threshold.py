@@ -57,9 +57,9 @@ def test_what_is_undefined_is_none():
     assert thresholds(nothing, nothing, 1.0) == {"best_f1": None, "best_cost": None}
 
 
-def test_a_model_that_covers_pictures_with_boxes_is_not_advised_to_show_them():
+def test_a_model_that_covers_images_with_boxes_is_not_advised_to_show_them():
     truth = groundtruth([(1, APPLE, BOX), (2, PEAR, BOX)])
-    cover = [found(picture, APPLE, [3.0 * number, 300, 40, 40], 0.012) for picture in (1, 2) for number in range(99)]
+    cover = [found(image, APPLE, [3.0 * number, 300, 40, 40], 0.012) for image in (1, 2) for number in range(99)]
     hardly = curve(truth, [found(1, APPLE, BOX, 0.011), *cover])
     assert hardly.hits[0] == 1 and best_f1(hardly) is None
     lucky = curve(groundtruth([(1, APPLE, BOX)] + [(2, APPLE, ELSEWHERE)] * 30), [found(1, APPLE, BOX, 0.02)])

@@ -48,7 +48,7 @@ Never_There==1.2 ; python_version >= '3' \\
 elsewhere==1 ; sys_platform == 'nowhere' \\
     --hash=sha256:00
 """
-    wishes = "# why\npillow   # pictures\nlxml>1\nelsewhere ; sys_platform == 'nowhere'\n"
+    wishes = "# why\npillow   # images\nlxml>1\nelsewhere ; sys_platform == 'nowhere'\n"
     path = lock(tmp_path, text, wishes)
     assert locked_versions(path) == {"pillow": PIL.__version__, "lxml": "0.0.1", "never-there": "1.2"}
     report = doctor(tmp_path, SETTINGS, path)
@@ -102,7 +102,7 @@ def test_little_memory_is_a_warning(monkeypatch):
 @pytest.mark.slow
 def test_the_chosen_model_runs():
     finding = doctor_module._guarded("model", lambda: doctor_module._model("lite0-256"))
-    assert finding.state == "ok" and "one picture in" in finding.found
+    assert finding.state == "ok" and "one image in" in finding.found
     unknown = doctor_module._guarded("model", lambda: doctor_module._model("lite9"))
     assert unknown.state == "FAIL" and "lite0-256" in unknown.found
 

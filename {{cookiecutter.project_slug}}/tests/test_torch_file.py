@@ -55,6 +55,6 @@ def test_half_a_file_is_refused(tmp_path, legacy):
         read_state_dict(path)
 
 
-def test_a_picture_is_no_torch_file(tmp_path):
+def test_an_image_is_no_torch_file(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"\xff\xd8\xff\xe0")
     assert not is_torch_file(tmp_path / "a.pth") and not is_torch_file(tmp_path / "missing")

@@ -1,4 +1,4 @@
-"""What a training sees: the same batch for the same step, boxes that follow the picture, nothing read twice."""
+"""What a training sees: the same batch for the same step, boxes that follow the image, nothing read twice."""
 
 import io
 from pathlib import Path
@@ -13,10 +13,10 @@ tf = pytest.importorskip("tensorflow")
 SIDE_PX = 64
 
 
-def record(path: Path, pictures: list[tuple[np.ndarray, list, list]]) -> str:
+def record(path: Path, images: list[tuple[np.ndarray, list, list]]) -> str:
     """A record file of (pixels, boxes xyxy in pixels, class ids); PNG, so that no pixel changes."""
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for number, (pixels, boxes, classes) in enumerate(pictures):
+        for number, (pixels, boxes, classes) in enumerate(images):
             writer.write(example(pixels, boxes, classes, number))
     return str(path)
 
@@ -40,7 +40,7 @@ def example(pixels, boxes, classes, number):
 
 @pytest.fixture
 def numbered(tmp_path):
-    """Two files with 11 pictures; picture i is of one grey 20 * i and has i boxes."""
+    """Two files with 11 images; image i is of one gray 20 * i and has i boxes."""
     def one(i):
         return np.full((40, 80, 3), 20 * i, np.uint8), [[5 * k, 5, 5 * k + 20, 30] for k in range(i)], [1 + i % 3] * i
 
@@ -57,7 +57,7 @@ def data(path: str, **parser):
     return DetectorData(**{k: v for k, v in settings.items() if k != "parser"}).replace(parser=settings["parser"])
 
 
-WILD = {"aug_rand_hflip": True, "aug_scale_min": 0.5, "aug_scale_max": 2.0, "aug_aspect": 1.4, "aug_colour": 0.8,
+WILD = {"aug_rand_hflip": True, "aug_scale_min": 0.5, "aug_scale_max": 2.0, "aug_aspect": 1.4, "aug_color": 0.8,
         "aug_mosaic": 0.5}
 
 
@@ -79,8 +79,8 @@ def test_a_training_that_goes_on_sees_what_it_would_have_seen(numbered, cache):
     assert not same(whole[:3], batches(params.replace(seed=8), 3))
 
 
-def test_every_epoch_shows_each_picture_once_in_another_order(numbered):
-    seen = np.concatenate([labels["picture"] for _, labels in batches(data(numbered), 11)])
+def test_every_epoch_shows_each_image_once_in_another_order(numbered):
+    seen = np.concatenate([labels["image"] for _, labels in batches(data(numbered), 11)])
     epochs = seen[:44].reshape(4, 11)
     assert all(sorted(epoch) == list(range(11)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
@@ -91,13 +91,13 @@ def test_two_workers_see_together_what_one_sees(numbered):
     parts = [batches(data(numbered, **WILD), 3, context=tf.distribute.InputContext(2, worker, 2)) for worker in (0, 1)]
     for step, (images, labels) in enumerate(whole):
         assert np.array_equal(images, np.concatenate([part[step][0] for part in parts]))
-        assert np.array_equal(labels["picture"], np.concatenate([part[step][1]["picture"] for part in parts]))
+        assert np.array_equal(labels["image"], np.concatenate([part[step][1]["image"] for part in parts]))
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_pictures_and_boxes_belong_together(numbered, cache):
+def test_images_and_boxes_belong_together(numbered, cache):
     for images, labels in batches(data(numbered).replace(cache=cache), 6):
-        for image, number, classes in zip(images, labels["picture"], labels["classes"], strict=True):
+        for image, number, classes in zip(images, labels["image"], labels["classes"], strict=True):
             assert np.allclose(image, 20 * number / 127.5 - 1, atol=0.01)
             assert list(classes[classes > 0]) == [1 + number % 3] * number
 
@@ -108,7 +108,7 @@ def test_boxes_follow_a_view_in_every_change(tmp_path):
     pixels[60:140, 90:150] = 255
     path = record(tmp_path / "train.record-00000-of-00001", [(pixels, [[90, 60, 150, 140]], [2])])
     looked_at = 0
-    for images, labels in batches(data(path, **WILD | {"aug_mosaic": 0.0, "aug_colour": 0.3}), 12):
+    for images, labels in batches(data(path, **WILD | {"aug_mosaic": 0.0, "aug_color": 0.3}), 12):
         for image, boxes, classes in zip(images, labels["boxes_px"], labels["classes"], strict=True):
             if classes.size and classes[0]:
                 ys, xs = np.where(image.min(-1) > 0.3)
@@ -118,7 +118,7 @@ def test_boxes_follow_a_view_in_every_change(tmp_path):
     assert looked_at > 20
 
 
-def test_a_view_without_changes_is_the_stretched_picture():
+def test_a_view_without_changes_is_the_stretched_image():
     from scripts.evaluation.detector import stretch
     from scripts.training.inputs import Strength, augment
 
@@ -151,7 +151,7 @@ def test_groups_are_no_examples(tmp_path):
     assert (labels["classes"] == 2).all() and labels["classes"].shape == (4, 1)
 
 
-def test_pictures_that_do_not_fit_into_memory_are_read_again(numbered, monkeypatch):
+def test_images_that_do_not_fit_into_memory_are_read_again(numbered, monkeypatch):
     from scripts.training import inputs as store
 
     kept = batches(data(numbered), 3)
@@ -162,10 +162,10 @@ def test_pictures_that_do_not_fit_into_memory_are_read_again(numbered, monkeypat
 
 @pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 2}, {"quality": 40, "progressive": True}])
 def test_a_jpeg_has_the_pixels_that_other_programs_see(options):
-    from scripts.training.inputs import decode_picture
+    from scripts.training.inputs import decode_image
 
     noise = np.random.default_rng(7).integers(0, 256, (37, 53, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).resize((90, 70)).save(buffer, "JPEG", **options)
     expected = np.asarray(Image.open(buffer))
-    assert np.array_equal(decode_picture(tf.constant(buffer.getvalue())), expected)
+    assert np.array_equal(decode_image(tf.constant(buffer.getvalue())), expected)

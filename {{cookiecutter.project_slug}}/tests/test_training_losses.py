@@ -44,12 +44,12 @@ def test_an_anchor_wanted_by_two_boxes_learns_the_one_it_overlaps_more():
     assert np.array_equal(boxes_px[0], truth[1]) and wanted[0, 1] > 0 and wanted[0, 0] == 0 and weights[0] > 0
 
 
-def test_a_box_too_small_to_hold_a_centre_takes_the_nearest_anchor():
+def test_a_box_too_small_to_hold_a_center_takes_the_nearest_anchor():
     _, _, weights = match([[0.5]] * 9, GRID, GRID, [[1, 1, 3, 3]], [1])
     assert list(np.flatnonzero(weights)) == [0]
 
 
-def test_padding_and_pictures_without_boxes_want_nothing():
+def test_padding_and_images_without_boxes_want_nothing():
     _, wanted, weights = match([[0.5]] * 9, GRID, GRID, [[0, 0, 0, 0], [0, 0, 30, 30]], [0, 0])
     assert not weights.any() and not wanted.any()
     _, wanted, weights = match([[0.5]] * 9, GRID, GRID, np.zeros((0, 4)), np.zeros(0, np.int32))
@@ -70,8 +70,8 @@ def test_boxes_are_coded_as_the_post_processing_operation_reads_them():
 
 @pytest.mark.parametrize(("box", "truth", "loss"), [
     ([0, 0, 10, 10], [0, 0, 10, 10], 0.0),  # the same
-    ([0, 0, 10, 10], [0, 10, 10, 20], 1.2),  # side by side: IoU 0, centres 10 apart, hull 10 x 20: 100 / 500
-    ([0, 0, 10, 10], [2.5, 2.5, 7.5, 7.5], 0.75),  # one inside the other, of one shape and centre: 1 - IoU
+    ([0, 0, 10, 10], [0, 10, 10, 20], 1.2),  # side by side: IoU 0, centers 10 apart, hull 10 x 20: 100 / 500
+    ([0, 0, 10, 10], [2.5, 2.5, 7.5, 7.5], 0.75),  # one inside the other, of one shape and center: 1 - IoU
 ])
 def test_complete_iou_by_hand(box, truth, loss):
     from scripts.training.task import complete_iou_loss

@@ -16,7 +16,7 @@ RED, GREY = (230, 20, 20), (90, 90, 90)
 
 
 def write_video(path, frames=12, size_px=SIZE_PX, codec="mp4v", fps=FPS):
-    """A grey video with a red left half; blue grows, so that frames differ."""
+    """A gray video with a red left half; blue grows, so that frames differ."""
     import cv2
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def test_a_copy_that_lost_frames_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "copy.mp4").exists()
 
 
-def test_pictures_and_frames_stand_in_one_list_and_one_table(tmp_path, monkeypatch):
+def test_images_and_frames_stand_in_one_list_and_one_table(tmp_path, monkeypatch):
     from PIL import Image
 
     from scripts.tools import predict as module
@@ -176,14 +176,14 @@ def test_pictures_and_frames_stand_in_one_list_and_one_table(tmp_path, monkeypat
     Image.new("RGB", (40, 30), GREY).save(source / "b.png")
     counts = module.predict([source], tmp_path / "no.tflite", out, "0.4", "2")
     rows = json.loads((out / "predictions.json").read_text("utf-8"))
-    assert (counts.pictures, counts.videos, counts.frames) == (2, 2, len(rows) - 2)
+    assert (counts.images, counts.videos, counts.frames) == (2, 2, len(rows) - 2)
     text = str(counts)
     found = f"{counts.detections} detections from a score of 0.4 (--threshold)"
-    assert text.startswith(f"2 pictures, 2 videos ({counts.frames} frames), {found} in ")
+    assert text.startswith(f"2 images, 2 videos ({counts.frames} frames), {found} in ")
     assert "1 unreadable left out" in text and "torn.webm: it is no video" in text
     assert "1 broken off" in text and "cut.avi: only " in text and " of 40 frames" in text
-    (picture,) = [row for row in rows if row["file"].endswith("a.png")]
-    assert set(picture) == {"file", "width", "height", "detections"}, "pictures have the form they always had"
+    (image,) = [row for row in rows if row["file"].endswith("a.png")]
+    assert set(image) == {"file", "width", "height", "detections"}, "images have the form they always had"
     assert [row["frame"] for row in rows if row["file"].endswith("a.mp4")] == [0, 2]
     with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))

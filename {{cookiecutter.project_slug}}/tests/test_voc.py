@@ -86,7 +86,7 @@ def test_what_is_written_reads_back_the_same(tmp_path):
     path = tmp_path / "a.xml"
     path.write_bytes(data)
     voc = read_voc(path)
-    assert (voc.picture, voc.width_px, voc.height_px) == ("a b#%20.jpg", 60, 40)
+    assert (voc.image, voc.width_px, voc.height_px) == ("a b#%20.jpg", 60, 40)
     assert [(box.class_name, box.difficult, box.occluded, box.is_crowd) for box in voc.boxes] == [
         (box.class_name, box.difficult, box.occluded, box.is_crowd) for box in boxes
     ]

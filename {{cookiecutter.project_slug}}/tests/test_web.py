@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from browser import VARIABLE, Site, missing, rows_of_ours
 from PIL import Image
-from tiny_tflite import LABELS, picture, tiny_tflite
+from tiny_tflite import LABELS, image, tiny_tflite
 
 from scripts.core.text import DetectorError
 from scripts.tools.web import NEEDED, PAGE, make_web
@@ -30,7 +30,7 @@ def shipped(folder, variant="int8", labels=LABELS):
     from scripts.deploy.metadata import with_metadata
 
     path = folder / f"detector_{variant}.tflite"
-    about = {"name": "tiny things", "description": "d", "author": "a", "licence": "l"}
+    about = {"name": "tiny things", "description": "d", "author": "a", "license": "l"}
     path.write_bytes(with_metadata(tiny_tflite(variant), list(labels), **about, provenance={}))
     return path
 
@@ -121,7 +121,7 @@ def folder(tmp_path_factory):
 
 
 def photographs(folder) -> dict[str, Path]:
-    """Pictures whose every pixel matters, as address -> path."""
+    """Images whose every pixel matters, as address -> path."""
     import numpy as np
 
     paths = {}
@@ -132,13 +132,13 @@ def photographs(folder) -> dict[str, Path]:
     ]):  # fmt: skip
         noise = np.random.default_rng(number).integers(0, 100, (size[1], size[0], 3))
         cells = {(number % 4, 0): number, (1, 1): 0, (2, 2): (number + 3) % 7, (3, 3): 6, (0, 3): 4}
-        image = Image.fromarray(picture(cells)).resize(size)
-        noisy = Image.fromarray(np.clip(np.abs(np.int64(image) - noise), 0, 255).astype(np.uint8))
+        drawn = Image.fromarray(image(cells)).resize(size)
+        noisy = Image.fromarray(np.clip(np.abs(np.int64(drawn) - noise), 0, 255).astype(np.uint8))
         if name == "clear.png":
             noisy.putalpha(Image.fromarray(np.uint8(noise[..., 0] * 2)))
         path = folder / name
         noisy.save(path, **options)
-        paths[f"/pictures/{name}"] = path
+        paths[f"/images/{name}"] = path
     return paths
 
 
@@ -151,16 +151,16 @@ def turned(orientation: int) -> Image.Exif:
 @pytest.mark.slow
 @in_browser
 def test_the_browser_finds_what_our_reader_finds(folder, tmp_path):
-    pictures = photographs(tmp_path)
-    with Site(folder, pictures) as site:
+    images = photographs(tmp_path)
+    with Site(folder, images) as site:
         found = site.visit(f"""
             const rows = [];
-            for (const url of {json.dumps(list(pictures))}) rows.push(await page.detectUrl(url));
+            for (const url of {json.dumps(list(images))}) rows.push(await page.detectUrl(url));
             return rows;""")
-    assert [row["file"] for row in found] == list(pictures)
+    assert [row["file"] for row in found] == list(images)
     total = 0
     for row in found:
-        size, ours = rows_of_ours(pictures[row["file"]], folder / "detector.tflite")
+        size, ours = rows_of_ours(images[row["file"]], folder / "detector.tflite")
         assert (row["width"], row["height"]) == size
         assert [one["class"] for one in row["detections"]] == [one["class"] for one in ours], row["file"]
         for theirs, our in zip(row["detections"], ours, strict=True):
@@ -178,7 +178,7 @@ def test_the_reader_in_the_readme_works(folder, tmp_path):
     readme = (PAGE.parents[2] / "README.md").read_text("utf-8")
     (own,) = re.findall(r"^```js\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
     (tmp_path / "own.js").write_text(own, "utf-8")
-    Image.fromarray(picture({(0, 1): 2, (2, 2): 4}, 200)).save(tmp_path / "a.png")
+    Image.fromarray(image({(0, 1): 2, (2, 2): 4}, 200)).save(tmp_path / "a.png")
     with Site(folder, {"/own.js": tmp_path / "own.js", "/a.png": tmp_path / "a.png"}) as site:
         printed = site.visit("""
             const input = document.createElement("input"), files = new DataTransfer(), printed = [];
@@ -198,7 +198,7 @@ def test_the_reader_in_the_readme_works(folder, tmp_path):
 @in_browser
 def test_boxes_are_drawn_where_they_are_and_the_threshold_hides_some(folder, tmp_path):
     path = tmp_path / "a.png"
-    Image.fromarray(picture({(0, 0): 0, (2, 3): 1}, 320, dim=0.8)).save(path)
+    Image.fromarray(image({(0, 0): 0, (2, 3): 1}, 320, dim=0.8)).save(path)
     with Site(folder, {"/a.png": path}) as site:
         seen = site.visit("""
             await page.detectUrl("/a.png");
@@ -224,10 +224,10 @@ def test_boxes_are_drawn_where_they_are_and_the_threshold_hides_some(folder, tmp
 
 @pytest.mark.slow
 @in_browser
-def test_chosen_pictures_replace_those_before_and_bad_ones_are_named(folder, tmp_path):
-    (tmp_path / "torn.jpg").write_bytes(b"no picture")
+def test_chosen_images_replace_those_before_and_bad_ones_are_named(folder, tmp_path):
+    (tmp_path / "torn.jpg").write_bytes(b"no image")
     for name in ("a.png", "b.png"):
-        Image.fromarray(picture({(0, 0): 0}, 64)).save(tmp_path / name)
+        Image.fromarray(image({(0, 0): 0}, 64)).save(tmp_path / name)
     with Site(folder, {f"/{path.name}": path for path in tmp_path.iterdir()}) as site:
         seen = site.visit("""
             const doc = page.document, input = doc.getElementById("files");
@@ -257,11 +257,11 @@ def test_the_page_cannot_reach_another_server(folder, tmp_path):
     with Site(folder) as site, Site(tmp_path) as other:
         answer = site.visit(f"""
             const own = await page.fetch("/about.json");
-            const foreign = await page.fetch("{other.address}/x", {{ mode: "no-cors" }}).catch((error) => error.name);
+            const third_party = await page.fetch("{other.address}/x", {{ mode: "no-cors" }}).catch((error) => error.name);
             const image = new page.Image();
             image.src = "{other.address}/x.png";
             await image.decode().catch(() => 0);
-            return [own.ok, foreign];""")
+            return [own.ok, third-party];""")
     assert answer == [True, "TypeError"] and other.asked == []
 
 

@@ -1,4 +1,4 @@
-"""Pictures that are whole: what Pillow has decoded of them, TensorFlow decodes too."""
+"""Images that are whole: what Pillow has decoded of them, TensorFlow decodes too."""
 
 import io
 import random
@@ -22,7 +22,7 @@ KINDS = {
     "baseline": ("jpeg", encoded("JPEG")),
     "progressive": ("jpeg", encoded("JPEG", progressive=True)),
     "restart marks": ("jpeg", encoded("JPEG", restart_marker_blocks=2)),
-    "grey": ("jpeg", encoded("JPEG", "L")),
+    "gray": ("jpeg", encoded("JPEG", "L")),
     "cmyk": ("jpeg", encoded("JPEG", "CMYK")),
     "comment": ("jpeg", encoded("JPEG", comment=b"\xff\x00\xff\xd9", exif=b"Exif\0\0MM\0*" + bytes(40))),
     "png": ("png", encoded("PNG")),
@@ -52,7 +52,7 @@ def test_damage_that_hides_the_end():
 
 
 @pytest.mark.slow
-def test_tensorflow_decodes_every_whole_picture_that_pillow_decodes():
+def test_tensorflow_decodes_every_whole_image_that_pillow_decodes():
     import tensorflow as tf
 
     chance, tried = random.Random(7), 0

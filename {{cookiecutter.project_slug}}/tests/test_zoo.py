@@ -47,7 +47,7 @@ class Layer:
         self.gamma = Variable(DICE.normal(0, 1, channels))
 
     def run(self, pixels, epsilon=None):
-        """Features [height - 2, width - 2, channels] of a picture: the interior, to which no padding reaches."""
+        """Features [height - 2, width - 2, channels] of an image: the interior, to which no padding reaches."""
         height, width = pixels.shape[0] - 2, pixels.shape[1] - 2
         parts = [pixels[row:row + height, column:column + width] @ self.kernel.value[row, column]
                  for row in range(3) for column in range(3)]
@@ -56,17 +56,17 @@ class Layer:
 
 
 def test_folded_weights_see_our_pixels_as_they_saw_imagenets():
-    layer, picture = Layer(), DICE.uniform(0, 255, (9, 8, 3))
-    expected = layer.run((picture / 255 - IMAGENET_MEAN) / IMAGENET_DEVIATION)
+    layer, image = Layer(), DICE.uniform(0, 255, (9, 8, 3))
+    expected = layer.run((image / 255 - IMAGENET_MEAN) / IMAGENET_DEVIATION)
     fold_imagenet_normalization(layer, layer)
-    assert np.allclose(layer.run((picture - 127.5) / 127.5), expected, atol=1e-4)
+    assert np.allclose(layer.run((image - 127.5) / 127.5), expected, atol=1e-4)
 
 
 def test_a_folded_epsilon_computes_the_same():
-    layer, picture = Layer(), DICE.uniform(-1, 1, (5, 5, 3))
-    expected = layer.run(picture, epsilon=1e-5)
+    layer, image = Layer(), DICE.uniform(-1, 1, (5, 5, 3))
+    expected = layer.run(image, epsilon=1e-5)
     fold_epsilon([layer], 1e-5)
-    assert np.allclose(layer.run(picture), expected, rtol=1e-5, atol=1e-5)
+    assert np.allclose(layer.run(image), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_nine_tensors_of_ten_are_enough_and_fewer_are_refused_with_reasons():
@@ -74,10 +74,10 @@ def test_nine_tensors_of_ten_are_enough_and_fewer_are_refused_with_reasons():
     for number in range(9):
         assert matched.count(f"kernel_{number}", (3, 3), (3, 3))
     assert not matched.count("last", (3, 3, 8), (3, 3, 16))
-    matched.refuse_other_model("lite0-256", "mine.pth")
+    matched.require_same_model("lite0-256", "mine.pth")
     assert not matched.count("gone", (8,), None)
     with pytest.raises(DetectorError, match=r"9 of 11 .*last \[3, 3, 8\] is \[3, 3, 16\] there, gone \[8\] is not "):
-        matched.refuse_other_model("lite0-256", "mine.pth")
+        matched.require_same_model("lite0-256", "mine.pth")
 
 
 @pytest.mark.parametrize("entry", COMPLETE, ids=lambda entry: entry.id)

@@ -99,7 +99,7 @@ def test_an_archive_is_fetched_resumed_and_every_tensor_taken(served, tmp_path):
 
 
 def test_training_begins_with_all_of_it_but_the_classifier(served, tmp_path):
-    """What differs from the published weights is the classifier, and the first layer by exactly the normalisation."""
+    """What differs from the published weights is the classifier, and the first layer by exactly the normalization."""
     from scripts.modeling.backbone import IMAGENET_DEVIATION, IMAGENET_MEAN
     from scripts.modeling.experiment import stem
     from scripts.modeling.weight_files import transferable_parts
@@ -121,9 +121,9 @@ def test_training_begins_with_all_of_it_but_the_classifier(served, tmp_path):
         assert np.array_equal(one, other), one.name
     assert set(transferable_parts(ours)) == {"backbone", "decoder", "head"}
     assert ours.head._classifier.bias.shape == (9 * 4,) and theirs.head._classifier.bias.shape == (9 * 91,)
-    picture = DICE.uniform(0, 255, (1, INPUT_PX, INPUT_PX, 3)).astype("f4")
+    image = DICE.uniform(0, 255, (1, INPUT_PX, INPUT_PX, 3)).astype("f4")
     seen, was_seen = (norm(convolution(pixels)).numpy()[0, :-1, :-1] for (convolution, norm), pixels in (
-        (stem(ours.backbone), picture / 127.5 - 1), (stem(theirs.backbone), (picture / 255 - np.float32(
+        (stem(ours.backbone), image / 127.5 - 1), (stem(theirs.backbone), (image / 255 - np.float32(
             IMAGENET_MEAN)) / np.float32(IMAGENET_DEVIATION))))
     assert np.allclose(seen, was_seen, atol=1e-3 * np.abs(was_seen).max())
 
@@ -165,7 +165,7 @@ def test_an_archive_without_a_checkpoint_is_refused(served, tmp_path):
 
 
 def test_features_of_mobilenet_v2_are_those_of_imagenets_pixels(tmp_path):
-    """Normalisation and epsilon of torchvision are folded: away from the border every feature is the same."""
+    """Normalization and epsilon of torchvision are folded: away from the border every feature is the same."""
     import tensorflow as tf
 
     from scripts.modeling.backbone import IMAGENET_DEVIATION, IMAGENET_MEAN, InvertedBottleneckNet
@@ -179,9 +179,9 @@ def test_features_of_mobilenet_v2_are_those_of_imagenets_pixels(tmp_path):
     tf.train.Checkpoint(backbone=ours).read(str(tmp_path / weights_prefix(entry))).assert_consumed()
     theirs = InvertedBottleneckNet(model_id=entry.backbone, norm_epsilon=1e-5)
     load_state_dict(theirs, read_state_dict(package_file(entry.weights)))
-    picture = DICE.uniform(0, 255, (1, 256, 256, 3)).astype("f4")
-    seen = ours(picture / 127.5 - 1, training=False)
-    was_seen = theirs((picture / 255 - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_DEVIATION), training=False)
+    image = DICE.uniform(0, 255, (1, 256, 256, 3)).astype("f4")
+    seen = ours(image / 127.5 - 1, training=False)
+    was_seen = theirs((image / 255 - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_DEVIATION), training=False)
     for level, border in (("2", 8), ("3", 12)):
         one, other = (features[level].numpy()[0] for features in (seen, was_seen))
         inside = (slice(border, -border),) * 2

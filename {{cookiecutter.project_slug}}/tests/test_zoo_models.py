@@ -1,4 +1,4 @@
-"""Every complete model goes the whole way on a few drawn pictures: weights, two steps, SavedModel, int8 file."""
+"""Every complete model goes the whole way on a few drawn images: weights, two steps, SavedModel, int8 file."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from scripts.modeling.zoo import ENTRIES
 
 pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).resolve().parent.parent
-SMALL = {"INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_PICTURES": "8",
+SMALL = {"INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_IMAGES": "8",
          "INVOKE_DEMO_SIZE_PX": "128", "INVOKE_TRAIN_EPOCHS": "1", "INVOKE_TRAIN_MINUTES": "0",
          "INVOKE_TRAIN_BATCH_SIZE": "3", "INVOKE_OVERRIDES": "{}"}  # fmt: skip
 
@@ -39,19 +39,19 @@ def drawn(tmp_path_factory):
 
 
 def int8_file(root, model, path):
-    from scripts.deploy.conversion import calibration_pictures, convert
+    from scripts.deploy.conversion import calibration_images, convert
     from scripts.deploy.quantization import equalize
 
-    pictures = calibration_pictures(root, model.input_px, 2)
-    equalize(model, pictures)
-    path.write_bytes(convert(model, "int8", 0.001, pictures))
+    images = calibration_images(root, model.input_px, 2)
+    equalize(model, images)
+    path.write_bytes(convert(model, "int8", 0.001, images))
     return path
 
 
 @pytest.mark.parametrize("model_id", [entry.id for entry in ENTRIES.values() if not entry.experimental])
 def test_a_complete_model_goes_the_whole_way(drawn, tmp_path, model_id):
     from scripts.deploy.reader import SavedModelDetector, TfliteDetector
-    from scripts.evaluation.detections import decode_rgb, record_pictures
+    from scripts.evaluation.detections import decode_rgb, record_images
     from scripts.evaluation.detector import load_model
     from scripts.steps.configure import configure
     from scripts.steps.export import export
@@ -65,7 +65,7 @@ def test_a_complete_model_goes_the_whole_way(drawn, tmp_path, model_id):
     assert f"{counts.matched.taken} of {counts.matched.taken} tensors of {model_id} (backbone)" in str(counts)
     configure(root, settings)
     assert train(root, model_id, settings.runtime).steps == 2
-    rgb = decode_rgb(next(iter(record_pictures(root, "test"))).encoded)
+    rgb = decode_rgb(next(iter(record_images(root, "test"))).encoded)
     export(root, "last", 0.001)
     assert len(SavedModelDetector(root / "inference/saved_model").detect(rgb).scores) > 0
     detector = TfliteDetector(int8_file(root, load_model(root, "last"), tmp_path / "int8.tflite"))

@@ -1,14 +1,14 @@
 """A detector of 16 cells that needs no training: what the `.tflite` contract is tested with.
 
-The picture is cut into 4 x 4 cells. A cell whose mean colour is that of a class is an object of it: the class with
-number i has the colour of `COLOURS[i]`, and black is none. The purer the colour, the higher the score.
+The image is cut into 4 x 4 cells. A cell whose mean color is that of a class is an object of it: the class with
+number i has the color of `COLORS[i]`, and black is none. The purer the color, the higher the score.
 """
 
 import functools
 import tempfile
 
 SIDE_PX, CELLS = 32, 4
-COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (255, 255, 255))
+COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (255, 255, 255))
 LABELS = ("red", "green", "blue", "yellow", "magenta", "cyan", "белый")
 NAMES = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
 SLOTS = 100
@@ -26,9 +26,9 @@ def tiny_tflite(variant: str = "int8") -> bytes:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.allow_custom_ops = True
         if variant == "int8":
-            pictures = [np.full((1, SIDE_PX, SIDE_PX, 3), colour, np.float32) for colour in ((0, 0, 0), *COLOURS)]
+            images = [np.full((1, SIDE_PX, SIDE_PX, 3), color, np.float32) for color in ((0, 0, 0), *COLORS)]
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: ([picture] for picture in pictures)
+            converter.representative_dataset = lambda: ([image] for image in images)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.uint8
             converter.inference_output_type = tf.float32
@@ -40,18 +40,18 @@ def _module():
     import tensorflow as tf
 
     module, size = tf.Module(), 1 / CELLS
-    centres = [(row + 0.5, column + 0.5) for row in range(CELLS) for column in range(CELLS)]
-    anchors = tf.constant([[y * size, x * size, size, size] for y, x in centres], tf.float32)
-    colours = np.float32(COLOURS) / 127.5 - 1
-    # The score is the likeness of two colours of -1..1 a channel: 3 when equal, 1 when one channel differs.
-    kernel = tf.constant(colours.T.reshape(1, 1, 3, -1))
-    post_process = _post_process(len(COLOURS))
+    centers = [(row + 0.5, column + 0.5) for row in range(CELLS) for column in range(CELLS)]
+    anchors = tf.constant([[y * size, x * size, size, size] for y, x in centers], tf.float32)
+    colors = np.float32(COLORS) / 127.5 - 1
+    # The score is the likeness of two colors of -1..1 a channel: 3 when equal, 1 when one channel differs.
+    kernel = tf.constant(colors.T.reshape(1, 1, 3, -1))
+    post_process = _post_process(len(COLORS))
 
     @tf.function(input_signature=[tf.TensorSpec([1, SIDE_PX, SIDE_PX, 3], tf.float32, name="images")])
     def serve(images):
         means = tf.nn.avg_pool2d(images / 127.5 - 1.0, SIDE_PX // CELLS, SIDE_PX // CELLS, "VALID")
         likeness = tf.nn.conv2d(means, kernel, 1, "VALID")
-        scores = tf.sigmoid(tf.reshape(likeness, [1, CELLS * CELLS, len(COLOURS)]) * 4.0 - 8.0)
+        scores = tf.sigmoid(tf.reshape(likeness, [1, CELLS * CELLS, len(COLORS)]) * 4.0 - 8.0)
         boxes = tf.reshape(tf.concat([means, means[..., :1]], -1), [1, CELLS * CELLS, 4]) * 0.1
         return dict(zip(NAMES, post_process(boxes, scores, anchors), strict=True))
 
@@ -90,12 +90,12 @@ def edited(model: bytes, edit) -> bytes:
     return bytes(builder.Output())
 
 
-def picture(cells: dict[tuple[int, int], int], side_px: int = SIDE_PX, dim: float = 1.0):
-    """A picture uint8 [side_px, side_px, 3] with the colour of a class in each cell (row, column), black elsewhere."""
+def image(cells: dict[tuple[int, int], int], side_px: int = SIDE_PX, dim: float = 1.0):
+    """An image uint8 [side_px, side_px, 3] with the color of a class in each cell (row, column), black elsewhere."""
     import numpy as np
 
     rgb, step = np.zeros((side_px, side_px, 3), np.uint8), side_px // CELLS
     for (row, column), class_id in cells.items():
-        colour = (np.float32(COLOURS[class_id]) * dim).astype(np.uint8)
-        rgb[row * step : (row + 1) * step, column * step : (column + 1) * step] = colour
+        color = (np.float32(COLORS[class_id]) * dim).astype(np.uint8)
+        rgb[row * step : (row + 1) * step, column * step : (column + 1) * step] = color
     return rgb

@@ -5,7 +5,7 @@
 //   const found = detector.detect(await decode(blob));
 //   // [{class: "apple", class_id: 0, score: 0.91, box_xyxy_px: [12.5, 40, 310.2, 333.1]}, ...], best first
 //
-// The picture is shrunk here, not by MediaPipe: it samples other places than training and the project's own reader.
+// The image is shrunk here, not by MediaPipe: it samples other places than training and the project's own reader.
 
 import { FilesetResolver, ObjectDetector } from "./vision_bundle.mjs";
 
@@ -28,16 +28,16 @@ export async function openDetector() {
   return new Detector(network, about);
 }
 
-/** A picture file (Blob) as an upright bitmap. Colour profile and transparency are ignored, as in training. */
+/** An image file (Blob) as an upright bitmap. Color profile and transparency are ignored, as in training. */
 export function decode(blob) {
   return createImageBitmap(blob, {
     imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" });
 }
 
 /** Width and height in pixels of a bitmap, canvas, image or video. */
-export function sizeOf(picture) {
-  return [picture.videoWidth ?? picture.naturalWidth ?? picture.width,
-    picture.videoHeight ?? picture.naturalHeight ?? picture.height];
+export function sizeOf(image) {
+  return [image.videoWidth ?? image.naturalWidth ?? image.width,
+    image.videoHeight ?? image.naturalHeight ?? image.height];
 }
 
 class Detector {
@@ -51,10 +51,10 @@ class Detector {
   }
 
   /** All detections in a bitmap, canvas, image or video, best first; boxes in its pixels, inside it. */
-  detect(picture) {
-    const [width, height] = sizeOf(picture);
+  detect(image) {
+    const [width, height] = sizeOf(image);
     const side = this.about.input_px;
-    const input = enlarged(stretched(this.#pixels.of(picture, width, height), width, height, side), side);
+    const input = enlarged(stretched(this.#pixels.of(image, width, height), width, height, side), side);
     const found = this.#network.detect(input).detections.map(({ boundingBox: box, categories: [best] }) => {
       const [left, right] = edges(box.originX, box.width, input.width, width);
       const [top, bottom] = edges(box.originY, box.height, input.height, height);
@@ -67,7 +67,7 @@ class Detector {
   }
 }
 
-/** Reads the pixels of pictures. Not by a 2D canvas, which loses the colour of what is transparent. */
+/** Reads the pixels of images. Not by a 2D canvas, which loses the color of what is transparent. */
 class Pixels {
   #gl = document.createElement("canvas").getContext("webgl2");
 
@@ -81,12 +81,12 @@ class Pixels {
     gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
   }
 
-  /** RGBA of a picture, row by row from the top. */
-  of(picture, width, height) {
+  /** RGBA of an image, row by row from the top. */
+  of(image, width, height) {
     const gl = this.#gl;
     const most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     if (Math.max(width, height) > most) throw new Error(`${width} x ${height} pixels, this browser takes ${most}`);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, picture);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, image);
     const rgba = new Uint8Array(4 * width * height);
     gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, rgba);
     if (gl.isContextLost()) throw new Error("the graphics of this device were reset: load the page again");
@@ -103,16 +103,16 @@ async function load(name) {
 
 /** First and last edge, 0..`size`, of a box that MediaPipe gives as start and length cut down to whole pixels of `of`. */
 function edges(start, length, of, size) {
-  // The middle of what was cut off is added again. What begins before the picture is given as beginning at 0.
+  // The middle of what was cut off is added again. What begins before the image is given as beginning at 0.
   const first = start > 0 ? start + 0.5 : 0;
   const last = start + length + (start > 0 ? 1 : 0.5);
   return [(first / of) * size, (Math.min(last, of) / of) * size];
 }
 
-/** RGBA of a picture stretched to `side` x `side`: scripts/deploy/resize.py to the bit. */
+/** RGBA of an image stretched to `side` x `side`: scripts/deploy/resize.py to the bit. */
 function stretched(rgba, width, height, side) {
-  const across = neighbours(width, side);
-  const down = neighbours(height, side);
+  const across = neighbors(width, side);
+  const down = neighbors(height, side);
   const out = new Uint8ClampedArray(side * side * 4).fill(255); // Rounds half to even, as NumPy does.
   const mix = (near, far, weight) => Math.fround(near + Math.fround((far - near) * weight));
   for (let y = 0, at = 0; y < side; y++) {
@@ -132,21 +132,21 @@ function stretched(rgba, width, height, side) {
   return out;
 }
 
-/** For each target pixel the two source pixels around its centre and the weight of the second. */
-function neighbours(size, side) {
+/** For each target pixel the two source pixels around its center and the weight of the second. */
+function neighbors(size, side) {
   const [first, second] = [new Int32Array(side), new Int32Array(side)];
   const weight = new Float32Array(side);
   const scale = Math.fround(size / side);
   for (let i = 0; i < side; i++) {
-    const centre = Math.fround(Math.fround((i + 0.5) * scale) - 0.5);
-    first[i] = Math.max(Math.floor(centre), 0);
-    second[i] = Math.min(Math.ceil(centre), size - 1);
-    weight[i] = centre - Math.floor(centre);
+    const center = Math.fround(Math.fround((i + 0.5) * scale) - 0.5);
+    first[i] = Math.max(Math.floor(center), 0);
+    second[i] = Math.min(Math.ceil(center), size - 1);
+    weight[i] = center - Math.floor(center);
   }
   return { first, second, weight };
 }
 
-/** RGBA `side` x `side` as a picture in which each pixel is a square. */
+/** RGBA `side` x `side` as an image in which each pixel is a square. */
 function enlarged(rgba, side) {
   const times = Math.ceil(FINE_PX / side);
   const pixels = new Uint32Array(rgba.buffer);

@@ -1,6 +1,6 @@
-// The page around detector.js: pictures and camera in, boxes out. Programs may call window.detectUrl(url).
+// The page around detector.js: images and camera in, boxes out. Programs may call window.detectUrl(url).
 
-const GOLDEN_RATIO = 0.618034; // Steps of this part of the colour circle never come close to an earlier hue.
+const GOLDEN_RATIO = 0.618034; // Steps of this part of the color circle never come close to an earlier hue.
 const LIVE = "(camera)";
 const byId = (id) => document.getElementById(id);
 const shown = new Map(); // frame element -> {row, caption} that is drawn on it
@@ -11,7 +11,7 @@ const ready = start();
 ready.catch((error) => tell(`The detector cannot be loaded: ${error?.message || "a file of wasm/ is missing"}. ` +
   "Make this folder anew with “invoke web”.", true));
 
-/** The row of `invoke predict` for a picture, which is shown too; plus milliseconds of resizing and network. */
+/** The row of `invoke predict` for an image, which is shown too; plus milliseconds of resizing and network. */
 window.detectUrl = async (url) => {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${url} cannot be loaded (${answer.status})`);
@@ -26,20 +26,20 @@ async function start() {
   document.title = byId("name").textContent = about.name;
   byId("classes").textContent = `Finds: ${about.labels.join(", ")}`;
   byId("about").textContent = `${about.file} (sha256 ${about.sha256.slice(0, 12)}…), ${about.input_px} × ` +
-    `${about.input_px} pixels, on MediaPipe tasks-vision ${about.tasks_vision} (Apache-2.0). Pictures stay in this ` +
+    `${about.input_px} pixels, on MediaPipe tasks-vision ${about.tasks_vision} (Apache-2.0). Images stay in this ` +
     "browser; nothing is sent.";
   for (const id of ["files", "camera"]) byId(id).disabled = false;
-  tell("Choose pictures, drop them here, or start the camera.");
+  tell("Choose images, drop them here, or start the camera.");
   return { detector, decode, sizeOf };
 }
 
 /** Detects in a bitmap or video and returns its row. */
-async function detect(picture, file) {
+async function detect(image, file) {
   const { detector, sizeOf } = await ready;
   const begin = performance.now();
-  const detections = detector.detect(picture);
+  const detections = detector.detect(image);
   const milliseconds = performance.now() - begin;
-  const [width, height] = sizeOf(picture);
+  const [width, height] = sizeOf(image);
   byId("speed").textContent = `${milliseconds.toFixed(0)} ms`;
   return { file, width, height, detections, milliseconds };
 }
@@ -62,8 +62,8 @@ function show(blob, row) {
   const caption = element("figcaption", "", figure);
   element("span", "file", caption).textContent = row.file;
   shown.set(frame, { row, found: element("span", "found", caption) });
-  byId("pictures").append(figure);
-  byId("pictures").classList.toggle("one", byId("pictures").children.length === 1);
+  byId("images").append(figure);
+  byId("images").classList.toggle("one", byId("images").children.length === 1);
   byId("message").hidden = true;
   draw(frame);
 }
@@ -83,8 +83,8 @@ function boxOf(one, { width, height }) {
   const box = element("div", "box");
   const percent = { left: left / width, top: top / height, width: (right - left) / width, height: (bottom - top) / height };
   for (const [name, part] of Object.entries(percent)) box.style.setProperty(name, `${100 * part}%`);
-  const [red, green, blue] = colourOf(one.class_id);
-  box.style.setProperty("--colour", `rgb(${red} ${green} ${blue})`);
+  const [red, green, blue] = colorOf(one.class_id);
+  box.style.setProperty("--color", `rgb(${red} ${green} ${blue})`);
   box.classList.toggle("dark", 0.299 * red + 0.587 * green + 0.114 * blue < 140);
   box.classList.toggle("high", top / height < 0.08);
   box.classList.toggle("right", left / width > 0.6);
@@ -92,8 +92,8 @@ function boxOf(one, { width, height }) {
   return box;
 }
 
-/** The colour of a class as `invoke predict` draws it, red, green and blue 0..255. */
-function colourOf(classId) {
+/** The color of a class as `invoke predict` draws it, red, green and blue 0..255. */
+function colorOf(classId) {
   const hue = (classId * GOLDEN_RATIO + 0.02) % 1;
   const light = Math.floor(classId / 8) % 2 ? 0.78 : 1;
   return [5, 3, 1].map((turn) => {
@@ -115,16 +115,16 @@ function tell(text, error = false) {
   byId("message").classList.toggle("error", error);
 }
 
-/** Pictures that were picked or dropped replace those before. */
+/** Images that were picked or dropped replace those before. */
 async function take(files) {
-  for (const image of byId("pictures").querySelectorAll("img")) URL.revokeObjectURL(image.src);
-  byId("pictures").replaceChildren();
+  for (const image of byId("images").querySelectorAll("img")) URL.revokeObjectURL(image.src);
+  byId("images").replaceChildren();
   for (const frame of shown.keys()) if (!frame.isConnected) shown.delete(frame);
   batch = files;
   const failed = [];
   for (const file of files) {
     await detectBlob(file, file.name).catch((error) => failed.push(`${file.name}: ${error.message}`));
-    await new Promise((done) => setTimeout(done)); // The page stays alive between two pictures.
+    await new Promise((done) => setTimeout(done)); // The page stays alive between two images.
     if (batch !== files) return;
   }
   if (failed.length) tell(`${failed.join("; ")}.`, true);
@@ -174,7 +174,7 @@ function stopCamera() {
 
 byId("files").addEventListener("change", (event) => {
   take([...event.target.files]);
-  event.target.value = ""; // The same picture may be chosen again.
+  event.target.value = ""; // The same image may be chosen again.
 });
 byId("camera").addEventListener("click", () => (stream ? stopCamera() : startCamera()));
 byId("threshold").addEventListener("input", (event) => {

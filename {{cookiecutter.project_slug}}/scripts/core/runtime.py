@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from scripts.core.text import DetectorError
 
-# Starting two spawned workers costs about as much as decoding this many pictures.
+# Starting two spawned workers costs about as much as decoding this many images.
 SMALLEST_POOL = 100
 _CHUNKS_AHEAD = 4  # a worker: more would fill the memory with results that nobody has taken yet
 
@@ -69,7 +69,7 @@ def map_items(
 # Keeps the chatter of libraries out of the terminal; what they say can be kept in a file.
 
 @contextlib.contextmanager
-def quiet_libraries(log=None) -> Iterator[None]:
+def silence_libraries(log=None) -> Iterator[None]:
     """Sends what libraries print to `log` (a text file; None drops it) and silences their informational logging."""
     from absl import logging as absl_logging
 
@@ -81,7 +81,7 @@ def quiet_libraries(log=None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet_native() -> Iterator[None]:
+def silence_native() -> Iterator[None]:
     """Drops what native code writes to standard error, which no Python logger sees; exceptions still pass."""
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

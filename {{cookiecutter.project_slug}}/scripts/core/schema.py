@@ -99,22 +99,22 @@ def toml(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """Where labelled pictures come from, and what to do with those that need a decision."""
+    """Where labeled images come from, and what to do with those that need a decision."""
 
     kind: str = setting("demo", choices=("demo", "folder", "openimages"))
     path: str = setting("")
     format: str = setting("auto", choices=("auto", "voc", "coco", "yolo", "csv", "oidv4", "labelstudio"))
     labels: tuple[str, ...] = setting([])
-    unlabelled: str = setting("error", choices=("error", "negative", "skip"))
+    unlabeled: str = setting("error", choices=("error", "negative", "skip"))
     exif: str = setting("error", choices=("error", "displayed", "stored"))
     merge_validation: bool = setting(False)
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The pictures that the project draws itself."""
+    """The images that the project draws itself."""
 
-    pictures: int = setting(320, least=1)
+    images: int = setting(320, least=1)
     size_px: int = setting(384, least=64, most=4096)
     seed: int = setting(7, least=0)
 
@@ -125,7 +125,7 @@ _ADDRESS = r"(https?|file)://.+"
 
 @dataclass(frozen=True)
 class Openimages:
-    """The pictures of Open Images that show the classes of `source.labels`."""
+    """The images of Open Images that show the classes of `source.labels`."""
 
     version: str = setting("v7", choices=("v4", "v5", "v6", "v7"))
     splits: tuple[str, ...] = setting(["train", "validation", "test"], choices=("train", "validation", "test"))
@@ -139,12 +139,12 @@ class Openimages:
     inside: str = setting("any", choices=_FILTER)
     unknown: str = setting("keep", choices=("keep", "drop"))
     metadata_url: str = setting("https://storage.googleapis.com/openimages", form=_ADDRESS)
-    pictures_url: str = setting("https://open-images-dataset.s3.amazonaws.com", form=_ADDRESS)
+    images_url: str = setting("https://open-images-dataset.s3.amazonaws.com", form=_ADDRESS)
 
 
 @dataclass(frozen=True)
 class Split:
-    """How pictures are dealt to train, validation and test; the two shares are fractions of all."""
+    """How images are dealt to train, validation and test; the two shares are fractions of all."""
 
     mode: str = setting("auto", choices=("auto", "source", "hash"))
     validation: float = setting(0.15, least=0, most=1, open_ends=True)
@@ -211,7 +211,7 @@ class Tflite:
     variants: tuple[str, ...] = setting(["float32", "float16", "int8"], choices=VARIANTS)
     ship: str = setting("int8", choices=VARIANTS)
     max_ap_drop: float = setting(0.01, least=0, most=1)
-    calibration_pictures: int = setting(200, least=1)
+    calibration_images: int = setting(200, least=1)
     qat_share: float = setting(0.1, least=0, most=1)
     threads: int = setting(2, least=1)
 

@@ -34,7 +34,7 @@ def label_of(path: Path, root: Path) -> str:
 
 
 class Tree:
-    """The files below the project, each folder walked once until `refresh`. Scales to 100,000 pictures."""
+    """The files below the project, each folder walked once until `refresh`. Scales to 100,000 images."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

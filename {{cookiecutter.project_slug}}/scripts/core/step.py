@@ -245,7 +245,7 @@ class Step(Task):
 class StepExecutor(Executor):
     """invoke's executor, except that a step which only tells something does not run the steps before it.
 
-    invoke.yaml names it: without it, `invoke check --explain E005` in a new project would first get all pictures.
+    invoke.yaml names it: without it, `invoke check --explain E005` in a new project would first get all images.
     """
 
     def expand_calls(self, calls: list) -> list:

@@ -15,7 +15,7 @@ class DetectorError(Exception):
 # Words that several rooms use in their one line, and tables for the terminal.
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """`1 picture`, `1,212 pictures`, `2 boxes`; `many` is for words whose plural is not `one` with an s."""
+    """`1 image`, `1,212 images`, `2 boxes`; `many` is for words whose plural is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
@@ -37,12 +37,12 @@ def _columns(text: str) -> int:
 
 # Numbers that a user types behind an option: invoke's own conversion answers a slip with a traceback.
 
-def typed_count(text: str, option: str, example: str, least: int = 1) -> int:
+def parse_count(text: str, option: str, example: str, least: int = 1) -> int:
     """The whole number of at least `least` in `text`. DetectorError names the option and an example."""
-    return int(typed_number(text, option, int, least, math.inf, example))
+    return int(parse_number(text, option, int, least, math.inf, example))
 
 
-def typed_number(text: str, option: str, kind: type, least: float, most: float, example: str) -> int | float:
+def parse_number(text: str, option: str, kind: type, least: float, most: float, example: str) -> int | float:
     """The `kind` (int or float) in `text`, from `least` to `most`. DetectorError names the option and an example."""
     try:
         value = kind(text)

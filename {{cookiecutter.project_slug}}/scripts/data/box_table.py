@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scripts.core.files import write_json, write_text
 from scripts.core.text import DetectorError, counted
-from scripts.data.dataset import SPLITS, Box, Picture
+from scripts.data.dataset import SPLITS, Box, Image
 from scripts.data.formats.voc import format_number
 from scripts.data.label_map import LABEL_MAP, read_label_map
 from scripts.data.manifest import Stored, read_stored
@@ -21,18 +21,18 @@ CHANGES = "annotations/csv.json"
 
 @dataclass(frozen=True)
 class TableCounts:
-    """Pictures and boxes written, and each change or omission: {"what", "file", "line", "class"}."""
+    """Images and boxes written, and each change or omission: {"what", "file", "line", "class"}."""
 
-    pictures: int
+    images: int
     boxes: int
     changes: list[dict] = field(default_factory=list)
 
     def __str__(self) -> str:
-        texts = [counted(self.pictures, "picture"), counted(self.boxes, "box", "boxes")]
+        texts = [counted(self.images, "image"), counted(self.boxes, "box", "boxes")]
         for what, count in sorted(Counter(change["what"] for change in self.changes).items()):
             places = [_place(change) for change in self.changes if change["what"] == what]
             names = ", ".join(places[:3]) + (f", ... see {CHANGES}" if count > 3 else "")
-            many = what.replace("box", "boxes", 1).replace("picture", "pictures", 1)
+            many = what.replace("box", "boxes", 1).replace("image", "images", 1)
             texts.append(f"{counted(count, what, many)} ({names})")
         return ", ".join(texts)
 
@@ -62,25 +62,25 @@ def usable_box(box: Box, width_px: int, height_px: int, classes: set[str]) -> tu
 
 
 class _Builder:
-    """Rows of the pictures of one split, and what was changed on the way."""
+    """Rows of the images of one split, and what was changed on the way."""
 
     def __init__(self, classes: set[str]):
         self.classes = classes
         self.rows: list[list] = []
         self.changes: list[dict] = []
-        self.pictures = self.boxes = 0
+        self.images = self.boxes = 0
 
     def add(self, stored: Stored) -> None:
-        """Rows of one picture; a picture without boxes is one row too."""
+        """Rows of one image; an image without boxes is one row too."""
         if stored.facts.error or stored.label is None:
             what = (
-                "unreadable picture left out"
+                "unreadable image left out"
                 if stored.facts.error
-                else "picture without a readable label file left out"
+                else "image without a readable label file left out"
             )
             self._note(what, stored.shown, 0, "")
             return
-        self.pictures += 1
+        self.images += 1
         start = [stored.path.name, stored.facts.width_px, stored.facts.height_px]
         boxes = []
         for box, line in zip(stored.label.boxes, stored.lines, strict=True):
@@ -110,7 +110,7 @@ def _csv_text(rows: list[list]) -> str:
 def write_tables(root: Path) -> TableCounts:
     """Write the three CSV files from `images/`, and `annotations/csv.json` with what could not go in as it was.
 
-    Boxes that `check` was told to accept are clipped to the picture or dropped; nothing happens without a count.
+    Boxes that `check` was told to accept are clipped to the image or dropped; nothing happens without a count.
     """
     classes = set(read_label_map(root / LABEL_MAP).values())
     builders = {split: _Builder(classes) for split in SPLITS}
@@ -121,15 +121,15 @@ def write_tables(root: Path) -> TableCounts:
     changes = [change for builder in builders.values() for change in builder.changes]
     write_json(root / CHANGES, {"schema": 1, "changes": changes})
     parts = builders.values()
-    return TableCounts(sum(part.pictures for part in parts), sum(part.boxes for part in parts), changes)
+    return TableCounts(sum(part.images for part in parts), sum(part.boxes for part in parts), changes)
 
 
 def _row_box(cells: list[str], flags: list[bool], line: int) -> Box:
     return Box(cells[3], (float(cells[4]), float(cells[5]), float(cells[6]), float(cells[7])), *flags, line=line)
 
 
-def read_table(path: Path) -> list[Picture]:
-    """Pictures of a CSV file in their order, boxes in theirs; `path` of each is that in `images/{split}/`.
+def read_table(path: Path) -> list[Image]:
+    """Images of a CSV file in their order, boxes in theirs; `path` of each is that in `images/{split}/`.
 
     DetectorError for a missing file or column, or a cell that is not a number, with the line.
     """
@@ -155,4 +155,4 @@ def read_table(path: Path) -> list[Picture]:
         except (IndexError, ValueError) as error:
             raise DetectorError(f"{error}: {where}:{reader.line_num}: correct the line") from None
     folder = path.parent.parent / "images" / split
-    return [Picture(folder / name, *size, tuple(boxes[name]), split=split) for name, size in sizes.items()]
+    return [Image(folder / name, *size, tuple(boxes[name]), split=split) for name, size in sizes.items()]

@@ -10,10 +10,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Box:
-    """One labelled object.
+    """One labeled object.
 
     `xyxy_px` are continuous pixel edges `(xmin, ymin, xmax, ymax)` of the stored (decoded, not EXIF-turned)
-    picture; width is `xmax - xmin`. A reader passes on what it read, also when it is outside or inverted:
+    image; width is `xmax - xmin`. A reader passes on what it read, also when it is outside or inverted:
     finding that is the task of `check`. `line` is the line in the file that the box was read from (0: unknown).
     """
 
@@ -28,11 +28,11 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture with its boxes.
+class Image:
+    """One image with its boxes.
 
-    `path` is the picture file, `label_path` the file its boxes were read from (None: there is none),
-    `width_px` and `height_px` are those of the decoded picture, `split` is `train`, `validation`, `test`
+    `path` is the image file, `label_path` the file its boxes were read from (None: there is none),
+    `width_px` and `height_px` are those of the decoded image, `split` is `train`, `validation`, `test`
     or `""` when the source does not say.
     """
 
@@ -46,7 +46,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Note:
-    """Something odd that a reader saw: a code of `findings.CATALOGUE`, what it was in words, and the line (0: none)."""
+    """Something odd that a reader saw: a code of `findings.CATALOG`, what it was in words, and the line (0: none)."""
 
     code: str
     message: str
@@ -55,19 +55,19 @@ class Note:
 
 @dataclass(frozen=True)
 class Labels:
-    """What one label file says of one picture, as it stands there.
+    """What one label file says of one image, as it stands there.
 
-    `picture` is the picture as the file names it: a name or a path, with `/` or with backslashes, with or without
-    extension. Formats with one label file a picture (voc, yolo, oidv4) are paired by the name of the label file
+    `image` is the image as the file names it: a name or a path, with `/` or with backslashes, with or without
+    extension. Formats with one label file an image (voc, yolo, oidv4) are paired by the name of the label file
     instead; there it may be "".
-    `boxes` are pixel edges, or, where `fractions` is true, shares 0..1 of the picture's width and height (readers do
-    not open pictures). `width_px`, `height_px` and `depth` are the declared size (0: not said, or not a number),
-    `line` and `size_line` where the picture is named and the size stands (0: unknown). `notes` are for a person to
+    `boxes` are pixel edges, or, where `fractions` is true, shares 0..1 of the image's width and height (readers do
+    not open images). `width_px`, `height_px` and `depth` are the declared size (0: not said, or not a number),
+    `line` and `size_line` where the image is named and the size stands (0: unknown). `notes` are for a person to
     look at. `split` is what the label file itself says ("" when it does not).
     """
 
     boxes: tuple[Box, ...]
-    picture: str = ""
+    image: str = ""
     width_px: int = 0
     height_px: int = 0
     depth: int = 0
@@ -80,7 +80,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file: the name of its format (a value of `source.format`) and an entry for each picture it labels.
+    """A label file: the name of its format (a value of `source.format`) and an entry for each image it labels.
 
     `notes` are about the file as a whole. `error` says why the file cannot be read although it is of this format,
     with `error_line` (then there are no entries).

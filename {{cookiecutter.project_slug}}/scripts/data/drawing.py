@@ -1,4 +1,4 @@
-"""Boxes drawn on pictures, labelled or detected, and many pictures on one sheet."""
+"""Boxes drawn on images, labeled or detected, and many images on one sheet."""
 
 import colorsys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 SHEET_GREY, TILE_GREY = (32, 32, 32), (96, 96, 96)
-GOLDEN_RATIO = 0.618034  # steps of this part of the colour circle never come close to an earlier hue
+GOLDEN_RATIO = 0.618034  # steps of this part of the color circle never come close to an earlier hue
 
 
 @lru_cache
@@ -27,23 +27,23 @@ def letters(size_px: int) -> ImageFont.FreeTypeFont:
         return ImageFont.load_default(size=size_px)
 
 
-def class_colour(class_id: int) -> tuple[int, int, int]:
-    """The RGB colour 0..255 of a class: always the same for one id, and far from those of the ids beside it."""
+def class_color(class_id: int) -> tuple[int, int, int]:
+    """The RGB color 0..255 of a class: always the same for one id, and far from those of the ids beside it."""
     hue = (class_id * GOLDEN_RATIO + 0.02) % 1
     light = (1.0, 0.78)[class_id // 8 % 2]
     return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.9, light))
 
 
-def draw_detections(picture: Image.Image, detections: Sequence[dict], least_letters_px: int = 10) -> Image.Image:
-    """A copy of `picture` in RGB with a frame and a label for each detection; the best score is drawn last, on top.
+def draw_detections(image: Image.Image, detections: Sequence[dict], least_letters_px: int = 10) -> Image.Image:
+    """A copy of `image` in RGB with a frame and a label for each detection; the best score is drawn last, on top.
 
-    `detections` are those of `predictions.json`: `class` ("": no label), `class_id`, `score` (0..1; None: a labelled
-    box, no score is shown) and `box_xyxy_px` in pixels of `picture`; a `note` is shown after the name, and its frame is
-    dashed with white. Lines and letters grow with the picture, letters from `least_letters_px`; labels stay inside it.
+    `detections` are those of `predictions.json`: `class` ("": no label), `class_id`, `score` (0..1; None: a labeled
+    box, no score is shown) and `box_xyxy_px` in pixels of `image`; a `note` is shown after the name, and its frame is
+    dashed with white. Lines and letters grow with the image, letters from `least_letters_px`; labels stay inside it.
     """
-    drawn = picture.convert("RGB")
-    if drawn is picture:
-        drawn = picture.copy()
+    drawn = image.convert("RGB")
+    if drawn is image:
+        drawn = image.copy()
     pen = ImageDraw.Draw(drawn)
     long_px = max(drawn.size)
     line_px, letters_px = max(2, round(long_px / 240)), max(least_letters_px, round(long_px / 36))
@@ -51,27 +51,27 @@ def draw_detections(picture: Image.Image, detections: Sequence[dict], least_lett
     in_order = sorted(detections, key=lambda one: 1.0 if one["score"] is None else one["score"])
     for one in in_order:
         frame_px = _frame_px(one["box_xyxy_px"], drawn.size)
-        pen.rectangle(frame_px, outline=class_colour(one["class_id"]), width=line_px)
+        pen.rectangle(frame_px, outline=class_color(one["class_id"]), width=line_px)
         if one.get("note"):
             _white_dashes(pen, frame_px, line_px)
     for one in filter(lambda one: one["class"], in_order):  # after all frames, so that no line crosses a label
         tail = "" if one["score"] is None else f" {one['score']:.2f}"
         tail += f" {one['note']}" if one.get("note") else ""
-        _label(pen, _frame_px(one["box_xyxy_px"], drawn.size), one["class"], tail, class_colour(one["class_id"]), font)
+        _label(pen, _frame_px(one["box_xyxy_px"], drawn.size), one["class"], tail, class_color(one["class_id"]), font)
     return drawn
 
 
-def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], columns: int, tile_px: int) -> Image.Image:
-    """Pictures in rows of `columns`, each shrunk or enlarged into `tile_px` x `tile_px`, its caption above it.
+def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], columns: int, tile_px: int) -> Image.Image:
+    """Images in rows of `columns`, each shrunk or enlarged into `tile_px` x `tile_px`, its caption above it.
 
-    Needs one caption a picture ("" for none; ValueError otherwise). No pictures give one empty tile.
+    Needs one caption an image ("" for none; ValueError otherwise). No images give one empty tile.
     """
     font = letters(max(10, tile_px // 20))
     gap_px = max(2, tile_px // 64)
     caption_px = _text_height_px(font) + gap_px
-    tiles = [(fitted(picture, tile_px), caption) for picture, caption in zip(pictures, captions, strict=True)]
+    tiles = [(fitted(image, tile_px), caption) for image, caption in zip(images, captions, strict=True)]
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
-    # A row is as high as its highest tile, so that a caption stands right above its picture.
+    # A row is as high as its highest tile, so that a caption stands right above its image.
     heights = [caption_px + gap_px + max(tile.height for tile, _ in row) for row in rows] or [tile_px]
     shown_columns = max(1, min(columns, len(tiles)))
     sheet = Image.new("RGB", (shown_columns * (tile_px + gap_px) + gap_px, sum(heights) + gap_px), SHEET_GREY)
@@ -87,7 +87,7 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], colu
 
 
 def text_tile(text: str, tile_px: int) -> Image.Image:
-    """A grey tile in place of a picture, with the reason on it in as many lines as it takes."""
+    """A gray tile in place of an image, with the reason on it in as many lines as it takes."""
     tile = Image.new("RGB", (tile_px, tile_px * 3 // 4), TILE_GREY)
     font = letters(max(10, tile_px // 20))
     lines, room_px = [""], tile_px * 9 // 10
@@ -102,22 +102,22 @@ def text_tile(text: str, tile_px: int) -> Image.Image:
     return tile
 
 
-def fitted(picture: Image.Image, tile_px: int) -> Image.Image:
-    """The picture in RGB with its longer side at `tile_px`, nothing cut off."""
-    scale = tile_px / max(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
-    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+def fitted(image: Image.Image, tile_px: int) -> Image.Image:
+    """The image in RGB with its longer side at `tile_px`, nothing cut off."""
+    scale = tile_px / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
 def _frame_px(xyxy_px: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Pixel edges as the first and last pixel that a frame covers, at least one pixel and inside the picture."""
+    """Pixel edges as the first and last pixel that a frame covers, at least one pixel and inside the image."""
     first = [max(0, min(side - 1, round(edge))) for edge, side in zip(xyxy_px[:2], size, strict=True)]
     last = [max(a, min(side, round(edge)) - 1) for a, edge, side in zip(first, xyxy_px[2:], size, strict=True)]
     return (*first, *last)
 
 
 def _white_dashes(pen: ImageDraw.ImageDraw, frame_px: tuple, line_px: int) -> None:
-    """Half of a frame in white: seen on every colour, and different from every sound frame."""
+    """Half of a frame in white: seen on every color, and different from every sound frame."""
     left, top, right, bottom = frame_px
     dash_px = 4 * line_px
     for x_px in range(left + dash_px, right + 1, 2 * dash_px):
@@ -130,7 +130,7 @@ def _white_dashes(pen: ImageDraw.ImageDraw, frame_px: tuple, line_px: int) -> No
         pen.rectangle((max(left, right - line_px + 1), y_px, right, end_px), fill=WHITE)
 
 
-def _label(pen: ImageDraw.ImageDraw, frame_px: tuple, name: str, score: str, colour: tuple, font) -> None:
+def _label(pen: ImageDraw.ImageDraw, frame_px: tuple, name: str, score: str, color: tuple, font) -> None:
     """Name and score on a bar above the frame, or at its inner top edge where there is no room above."""
     width_px, height_px = pen.im.size
     pad_px = max(1, round(_text_height_px(font) / 8))
@@ -139,8 +139,8 @@ def _label(pen: ImageDraw.ImageDraw, frame_px: tuple, name: str, score: str, col
     x_px = max(0, min(frame_px[0], width_px - bar_px[0]))
     above = frame_px[1] - bar_px[1]
     y_px = above if above >= 0 else max(0, min(frame_px[1], height_px - bar_px[1]))
-    pen.rectangle((x_px, y_px, x_px + bar_px[0] - 1, y_px + bar_px[1] - 1), fill=colour)
-    red, green, blue = colour
+    pen.rectangle((x_px, y_px, x_px + bar_px[0] - 1, y_px + bar_px[1] - 1), fill=color)
+    red, green, blue = color
     dark_bar = 0.299 * red + 0.587 * green + 0.114 * blue < 140
     pen.text((x_px + pad_px, y_px + pad_px), text, fill=WHITE if dark_bar else BLACK, font=font)
 

@@ -1,6 +1,6 @@
-"""Whether two pictures are near-identical, from their small copies: many pairs at a time.
+"""Whether two images are near-identical, from their small copies: many pairs at a time.
 
-Either nothing moved: then no value of the grey copies differs by much, or all of them by little (another tone curve).
+Either nothing moved: then no value of the gray copies differs by much, or all of them by little (another tone curve).
 Or the view was cropped: then a small shift and stretch explains part of the difference everywhere, which no object
 that moves in a fixed view does.
 """
@@ -11,38 +11,38 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-LUMA_PX, CHROMA_PX = 32, 8  # sides of the small copies: 4 % of a picture is still more than one value wide
+LUMA_PX, CHROMA_PX = 32, 8  # sides of the small copies: 4 % of an image is still more than one value wide
 SIGNATURE_BYTES = LUMA_PX**2 + 2 * CHROMA_PX**2
 
-CONTRAST, BRIGHTNESS = 1.25, 50.0  # largest ratio of the contrasts, and difference of the mean grey levels
-# Largest difference in the colour planes, and what is added for each level of their own standard deviation.
-COLOUR_MEAN, COLOUR_MOST = (3.0, 0.08), (16.0, 0.4)
-IN_PLACE, SHIFTED = 12.0, 45.0  # largest difference of one grey value; less where contrast is low
+CONTRAST, BRIGHTNESS = 1.25, 50.0  # largest ratio of the contrasts, and difference of the mean gray levels
+# Largest difference in the color planes, and what is added for each level of their own standard deviation.
+COLOR_MEAN, COLOR_MOST = (3.0, 0.08), (16.0, 0.4)
+IN_PLACE, SHIFTED = 12.0, 45.0  # largest difference of one gray value; less where contrast is low
 SHIFT = (0.05, 0.6)  # what a crop moves, in values of the halved copy (16 a side)
 TONE, TONE_PEAK = 0.07, 5.5  # as MOVED and PEAK below, where nothing moved and the tone curve is another
 MOVED = 0.6  # largest difference, in parts of the contrast, that a crop makes
 PEAK = 7.5  # largest difference in parts of the mean one (rms) that a crop makes; an object of 8 % or less: 8 to 16
 UNEXPLAINED = 0.93  # part of the difference that a shift may leave; a moved object leaves 0.94 to 1
-REST = 0.22  # what a shift leaves, in parts of the contrast; another picture leaves more than 0.8
+REST = 0.22  # what a shift leaves, in parts of the contrast; another image leaves more than 0.8
 _CHUNK = 1024  # pairs at a time: 20 MB
 
 
 class Copies:
-    """The small copies of N pictures.
+    """The small copies of N images.
 
-    `small` is uint8 [N, SIGNATURE_BYTES]: grey values, then the two colour planes. `mean` and `spread` (standard
-    deviation) are those of the grey values, float [N].
+    `small` is uint8 [N, SIGNATURE_BYTES]: gray values, then the two color planes. `mean` and `spread` (standard
+    deviation) are those of the gray values, float [N].
     """
 
     def __init__(self, small):
-        self.grey, self.colour = small[:, : LUMA_PX**2], small[:, LUMA_PX**2 :]
-        parts = (self.grey[start : start + _CHUNK].astype(np.float32) for start in range(0, len(small), _CHUNK))
+        self.gray, self.color = small[:, : LUMA_PX**2], small[:, LUMA_PX**2 :]
+        parts = (self.gray[start : start + _CHUNK].astype(np.float32) for start in range(0, len(small), _CHUNK))
         self.mean, self.spread = np.concatenate([(part.mean(1), part.std(1)) for part in parts], axis=1)
 
     def compare(self, one, other):
         """Which pairs are near (bool [P]) and how large their difference is (float [P], 0: none, inf: not looked at).
 
-        `one` and `other` are numbers of pictures, int [P], of which none may be without contrast.
+        `one` and `other` are numbers of images, int [P], of which none may be without contrast.
         """
         near, size = np.zeros(len(one), bool), np.full(len(one), np.inf, np.float32)
         for start in range(0, len(one), _CHUNK):
@@ -55,8 +55,8 @@ class Copies:
         rows = np.flatnonzero(near)
         one, other = one[rows], other[rows]
         spread = self.spread[one]
-        first = self.grey[one] - self.mean[one, None]
-        second = (self.grey[other] - self.mean[other, None]) * (spread / self.spread[other])[:, None]
+        first = self.gray[one] - self.mean[one, None]
+        second = (self.gray[other] - self.mean[other, None]) * (spread / self.spread[other])[:, None]
         size[rows] = (first - second).std(1) / spread
         near[rows] = np.abs(first - second).max(1) <= _allowed(IN_PLACE, spread)
         rest = np.flatnonzero(~near[rows] & (size[rows] <= MOVED))
@@ -64,32 +64,32 @@ class Copies:
         return near, size
 
     def _same_light(self, one, other):
-        """Whether brightness, contrast and colours are about the same."""
+        """Whether brightness, contrast and colors are about the same."""
         ratio = self.spread[one] / self.spread[other]
-        colours = self.colour[one].astype(np.float32)
-        many = colours.reshape(-1, 2, CHROMA_PX**2).std(2).mean(1)
-        colours = np.abs(colours - self.colour[other])
+        colors = self.color[one].astype(np.float32)
+        many = colors.reshape(-1, 2, CHROMA_PX**2).std(2).mean(1)
+        colors = np.abs(colors - self.color[other])
         return (
             (np.maximum(ratio, 1 / ratio) <= CONTRAST)
             & (np.abs(self.mean[one] - self.mean[other]) <= BRIGHTNESS)
-            & (colours.mean(1) <= COLOUR_MEAN[0] + COLOUR_MEAN[1] * many)
-            & (colours.max(1) <= COLOUR_MOST[0] + COLOUR_MOST[1] * many)
+            & (colors.mean(1) <= COLOR_MEAN[0] + COLOR_MEAN[1] * many)
+            & (colors.max(1) <= COLOR_MOST[0] + COLOR_MOST[1] * many)
         )
 
 
 def _allowed(levels: float, spread):
-    """`levels` where the contrast is usual, less below: everything in a dark picture differs by little."""
+    """`levels` where the contrast is usual, less below: everything in a dark image differs by little."""
     return levels * np.minimum(1, (2 + spread) / 22)
 
 
-def halved(grey):
+def halved(gray):
     """Float [P, S * S] made half as large, [P, S / 2 * S / 2]: each value the mean of four."""
-    side = int(grey.shape[1] ** 0.5)
-    return grey.reshape(-1, side // 2, 2, side // 2, 2).mean((2, 4)).reshape(-1, (side // 2) ** 2)
+    side = int(gray.shape[1] ** 0.5)
+    return gray.reshape(-1, side // 2, 2, side // 2, 2).mean((2, 4)).reshape(-1, (side // 2) ** 2)
 
 
 def _is_toned_or_shifted(one, other, spread):
-    """Whether only another tone or a small shift and stretch is between grey copies, both float [P, 256]; bool [P]."""
+    """Whether only another tone or a small shift and stretch is between gray copies, both float [P, 256]; bool [P]."""
     change = other - one
     rms = np.sqrt((change**2).mean(1))
     most = np.abs(change).max(1)
@@ -120,38 +120,38 @@ def _without_shift(middle, change):
     place = np.linspace(-1, 1, side, dtype=np.float32)
     terms = [np.ones_like(square), square, right, right * place, down, down * place[:, None]]
     terms = np.stack(terms, 1).reshape(count, len(terms), values)
-    # The identity keeps the equations solvable where a picture has no edges in one direction.
+    # The identity keeps the equations solvable where an image has no edges in one direction.
     squares = terms @ terms.transpose(0, 2, 1) + np.eye(terms.shape[1], dtype=np.float32)
     weights = np.linalg.solve(squares, terms @ change[:, :, None])
     rest = change - (terms.transpose(0, 2, 1) @ weights)[:, :, 0]
     return rest, np.abs(weights[:, 2:, 0]).max(1), np.hypot(right, down).reshape(count, values)
 
 
-# Groups of near-identical pictures: one photograph recompressed, resized, slightly cropped or brightened.
+# Groups of near-identical images: one photograph recompressed, resized, slightly cropped or brightened.
 
 ORDERS, WINDOW = 16, 8
 BLOCK, NEAREST = 16384, 8
-HASH_BITS = 20  # of 128 may differ: a crop of 2 % changes 6 of them, another picture 60
-FLAT = 2.0  # standard deviation in grey levels; below it there is nothing to compare
-CHAIN = 50  # the part of all pictures, one in 50, that a chain of slow changes may reach
+HASH_BITS = 20  # of 128 may differ: a crop of 2 % changes 6 of them, another image 60
+FLAT = 2.0  # standard deviation in gray levels; below it there is nothing to compare
+CHAIN = 50  # the part of all images, one in 50, that a chain of slow changes may reach
 CHAIN_LEAST = 10
 
 
 def signature(image: Image.Image, turn: Image.Transpose | None = None) -> bytes:
-    """Small copies of a picture (mode RGB or L) turned by `turn`: grey 32x32, then Cb and Cr 8x8, 1152 bytes."""
+    """Small copies of an image (mode RGB or L) turned by `turn`: gray 32x32, then Cb and Cr 8x8, 1152 bytes."""
     # HAMMING and not BOX: after the coarse reduction BOX would put the edges of its cells at uneven places.
     small = image.resize((LUMA_PX, LUMA_PX), Image.Resampling.HAMMING, reducing_gap=3.0).convert("YCbCr")
-    grey, *colours = (small if turn is None else small.transpose(turn)).split()
-    coarse = [plane.resize((CHROMA_PX, CHROMA_PX), Image.Resampling.BOX) for plane in colours]
-    return b"".join(plane.tobytes() for plane in (grey, *coarse))
+    gray, *colors = (small if turn is None else small.transpose(turn)).split()
+    coarse = [plane.resize((CHROMA_PX, CHROMA_PX), Image.Resampling.BOX) for plane in colors]
+    return b"".join(plane.tobytes() for plane in (gray, *coarse))
 
 
 def near_groups(signatures: Sequence[bytes]) -> list[int]:
-    """For each picture the index of the first picture of its group: itself, if it is near no other.
+    """For each image the index of the first image of its group: itself, if it is near no other.
 
-    `signatures` are those of `signature()`; b"" and pictures of one colour are near nothing, not even their equals.
-    Who is together does not depend on the order. A picture belongs to a group if it is near any picture in it, so a
-    scene that changes slowly becomes a chain: it is cut where it would exceed 2 % of the pictures (at least 10);
+    `signatures` are those of `signature()`; b"" and images of one color are near nothing, not even their equals.
+    Who is together does not depend on the order. An image belongs to a group if it is near any image in it, so a
+    scene that changes slowly becomes a chain: it is cut where it would exceed 2 % of the images (at least 10);
     larger groups only take what is near their middle.
     """
     distinct = sorted({one for one in signatures if len(one) == SIGNATURE_BYTES})
@@ -159,8 +159,8 @@ def near_groups(signatures: Sequence[bytes]) -> list[int]:
         return list(range(len(signatures)))
     copies = Copies(np.frombuffer(b"".join(distinct), np.uint8).reshape(len(distinct), -1))
     numbers = {one: number for number, one in enumerate(distinct) if copies.spread[number] >= FLAT}
-    pictures = Counter(numbers[one] for one in signatures if one in numbers)
-    group_of = _merge(copies, pictures, max(CHAIN_LEAST, len(signatures) // CHAIN))
+    images = Counter(numbers[one] for one in signatures if one in numbers)
+    group_of = _merge(copies, images, max(CHAIN_LEAST, len(signatures) // CHAIN))
     first: dict[int, int] = {}
     return [
         first.setdefault(group_of(numbers[one]), index) if one in numbers else index
@@ -168,9 +168,9 @@ def near_groups(signatures: Sequence[bytes]) -> list[int]:
     ]
 
 
-def _merge(copies: Copies, pictures: Counter, chain: int) -> Callable[[int], int]:
+def _merge(copies: Copies, images: Counter, chain: int) -> Callable[[int], int]:
     """Join the closest pairs first. Returns the function from the number of a copy to that of its group."""
-    pictures, parent, refused = dict(pictures), {number: number for number in pictures}, set()
+    images, parent, refused = dict(images), {number: number for number in images}, set()
 
     def root(number: int) -> int:
         while parent[number] != number:
@@ -179,15 +179,15 @@ def _merge(copies: Copies, pictures: Counter, chain: int) -> Callable[[int], int
         return number
 
     for one, other in _near_pairs(copies):
-        small, large = sorted((root(one), root(other)), key=lambda number: (pictures[number], -number))
+        small, large = sorted((root(one), root(other)), key=lambda number: (images[number], -number))
         if small == large or (small, large) in refused:
             continue
-        # A root stands for the middle of its group: the closest pictures were joined to it first.
-        if pictures[small] + pictures[large] > chain and not copies.compare([small], [large])[0][0]:
+        # A root stands for the middle of its group: the closest images were joined to it first.
+        if images[small] + images[large] > chain and not copies.compare([small], [large])[0][0]:
             refused.add((small, large))
             continue
         parent[small] = large
-        pictures[large] += pictures[small]
+        images[large] += images[small]
     return root
 
 
@@ -205,20 +205,20 @@ def _near_pairs(copies: Copies) -> list[list[int]]:
 
 
 def _hashes(copies: Copies):
-    """128 bits of each picture, uint8 [N, 16]: is the value at its right brighter, is the one below?"""
-    def bits(grey):
-        coarse = halved(halved(grey.astype(np.float32))).reshape(-1, 8, 8)
+    """128 bits of each image, uint8 [N, 16]: is the value at its right brighter, is the one below?"""
+    def bits(gray):
+        coarse = halved(halved(gray.astype(np.float32))).reshape(-1, 8, 8)
         # The last value looks at the first. A margin of one level: else noise on an even ground would decide.
         return [np.roll(coarse, -1, axis) - coarse > 1 for axis in (2, 1)]
 
-    parts = [copies.grey[start : start + 4096] for start in range(0, len(copies.grey), 4096)]
+    parts = [copies.gray[start : start + 4096] for start in range(0, len(copies.gray), 4096)]
     return np.concatenate([np.packbits(np.concatenate(bits(part), 1).reshape(-1, 128), axis=1) for part in parts])
 
 
 def _proposed(hashes, numbers):
     """Pairs, int64 [P, 2], whose hashes differ little and stand within WINDOW of each other in one of the orders.
 
-    Order k sorts the hashes by their bytes from byte k on: what differs in some bytes is neighbours by the others.
+    Order k sorts the hashes by their bytes from byte k on: what differs in some bytes is neighbors by the others.
     """
     count, words = len(hashes), hashes.view(np.uint64)
     codes = [np.empty(0, np.int64)]
@@ -234,12 +234,12 @@ def _proposed(hashes, numbers):
 
 
 def _nearest(copies: Copies, numbers):
-    """Each of `numbers` paired with the NEAREST others by the difference of their grey copies, int64 [P, 2]."""
-    grey = halved(copies.grey[numbers].astype(np.float32) - copies.mean[numbers, None])
-    grey /= np.linalg.norm(grey, axis=1, keepdims=True) + 1e-6
+    """Each of `numbers` paired with the NEAREST others by the difference of their gray copies, int64 [P, 2]."""
+    gray = halved(copies.gray[numbers].astype(np.float32) - copies.mean[numbers, None])
+    gray /= np.linalg.norm(gray, axis=1, keepdims=True) + 1e-6
     count, pairs = min(NEAREST, len(numbers) - 1), [np.empty((0, 2), np.int64)]
     for start in range(0, len(numbers) if count else 0, 512):  # rows at a time: 32 MB, not the square of the block
-        likeness = grey[start : start + 512] @ grey.T
+        likeness = gray[start : start + 512] @ gray.T
         rows = np.arange(len(likeness))
         likeness[rows, start + rows] = -2  # itself
         others = np.argpartition(-likeness, count - 1, axis=1)[:, :count]

@@ -1,4 +1,4 @@
-"""One picture as a `tf.train.Example` with all keys of the TensorFlow Object Detection format."""
+"""One image as a `tf.train.Example` with all keys of the TensorFlow Object Detection format."""
 
 import difflib
 import hashlib
@@ -13,23 +13,23 @@ from pathlib import Path
 from scripts.core.runtime import map_items
 from scripts.core.text import DetectorError, counted
 from scripts.data.box_table import read_table, table_path
-from scripts.data.dataset import SPLITS, Picture
+from scripts.data.dataset import SPLITS, Image
 from scripts.data.label_map import LABEL_MAP, read_label_map
-from scripts.data.manifest import read_ledger
+from scripts.data.manifest import read_manifest
 
 _SIGNATURES = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
 
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to write: its number over all splits, and the digest of bytes that need no decoding ("": none)."""
+    """One image to write: its number over all splits, and the digest of bytes that need no decoding ("": none)."""
 
-    picture: Picture
+    image: Image
     source_id: int
     decoded_sha256: str = ""
 
 
-def picture_format(data: bytes) -> str:
+def image_format(data: bytes) -> str:
     """`jpeg` or `png` by the first bytes, "" for anything else."""
     return next((name for signature, name in _SIGNATURES.items() if data.startswith(signature)), "")
 
@@ -45,10 +45,10 @@ def class_id(name: str, ids: dict[str, int], where: str) -> int:
     )
 
 
-def _box_features(picture: Picture, ids: dict[str, int]) -> tuple[dict, dict, dict]:
+def _box_features(image: Image, ids: dict[str, int]) -> tuple[dict, dict, dict]:
     """The lists of `image/object/`, one value a box, by kind: floats, integers, bytes. Empty without boxes."""
-    width, height = float(picture.width_px), float(picture.height_px)
-    boxes, corners = picture.boxes, [box.xyxy_px for box in picture.boxes]
+    width, height = float(image.width_px), float(image.height_px)
+    boxes, corners = image.boxes, [box.xyxy_px for box in image.boxes]
     floats = {
         "bbox/xmin": [xmin / width for xmin, _, _, _ in corners],
         "bbox/xmax": [xmax / width for _, _, xmax, _ in corners],
@@ -58,7 +58,7 @@ def _box_features(picture: Picture, ids: dict[str, int]) -> tuple[dict, dict, di
         "weight": [1.0] * len(boxes),
     }
     integers = {
-        "class/label": [class_id(box.class_name, ids, picture.path.name) for box in boxes],
+        "class/label": [class_id(box.class_name, ids, image.path.name) for box in boxes],
         "difficult": [int(box.difficult) for box in boxes],
         "truncated": [int(box.truncated) for box in boxes],
         "occluded": [int(box.occluded) for box in boxes],
@@ -69,32 +69,32 @@ def _box_features(picture: Picture, ids: dict[str, int]) -> tuple[dict, dict, di
     return floats, integers, {"class/text": [box.class_name.encode() for box in boxes], "view": [b""] * len(boxes)}
 
 
-def example_bytes(picture: Picture, data: bytes, source_id: int, ids: dict[str, int], sha256: str = "") -> bytes:
-    """The serialized Example of a picture; equal input gives equal bytes.
+def example_bytes(image: Image, data: bytes, source_id: int, ids: dict[str, int], sha256: str = "") -> bytes:
+    """The serialized Example of an image; equal input gives equal bytes.
 
-    `data` are the bytes of the picture file and `sha256` their digest ("": it is taken here), `source_id` its number
+    `data` are the bytes of the image file and `sha256` their digest ("": it is taken here), `source_id` its number
     over all splits (Model Garden's evaluation reads it as a number), `ids` the label map by name. Corners are
-    normalised by the decoded size, `area` is in px².
+    normalized by the decoded size, `area` is in px².
     """
     import tensorflow as tf
 
     # Filled in place: built from one message for each list it takes three times as long.
     example = tf.train.Example()
     feature = example.features.feature
-    floats, integers, texts = _box_features(picture, ids)
+    floats, integers, texts = _box_features(image, ids)
     for kind, lists in (("float_list", floats), ("int64_list", integers), ("bytes_list", texts)):
         for key, values in lists.items():
             one = getattr(feature["image/object/" + key], kind)
             one.SetInParent()  # a list without values is there all the same
             one.value.extend(values)
-    feature["image/height"].int64_list.value.append(picture.height_px)
-    feature["image/width"].int64_list.value.append(picture.width_px)
+    feature["image/height"].int64_list.value.append(image.height_px)
+    feature["image/width"].int64_list.value.append(image.width_px)
     whole = {
-        "filename": picture.path.name.encode(),
+        "filename": image.path.name.encode(),
         "source_id": str(source_id).encode(),
         "key/sha256": (sha256 or hashlib.sha256(data).hexdigest()).encode(),
         "encoded": data,
-        "format": picture_format(data).encode(),
+        "format": image_format(data).encode(),
     }
     for key, value in whole.items():
         feature["image/" + key].bytes_list.value.append(value)
@@ -102,24 +102,24 @@ def example_bytes(picture: Picture, data: bytes, source_id: int, ids: dict[str, 
 
 
 def make_example(task: Task, ids: dict[str, int]) -> bytes:
-    """`example_bytes` of a picture file; `ids` is the label map by name.
+    """`example_bytes` of an image file; `ids` is the label map by name.
 
     DetectorError when the file is missing, has another size than the CSV says, or TensorFlow cannot decode it.
     """
-    picture = task.picture
-    where = f"images/{picture.split}/{picture.path.name}"
+    image = task.image
+    where = f"images/{image.split}/{image.path.name}"
     try:
-        with open(picture.path, "rb", buffering=0) as file:
+        with open(image.path, "rb", buffering=0) as file:
             data = file.readall()
     except OSError as error:
-        raise DetectorError(f"picture cannot be opened ({error.strerror}): {where}: run `invoke csv`") from None
+        raise DetectorError(f"image cannot be opened ({error.strerror}): {where}: run `invoke csv`") from None
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != task.decoded_sha256:
-        _refuse_undecodable(picture, data, where)
-    return example_bytes(picture, data, task.source_id, ids, sha256)
+        _refuse_undecodable(image, data, where)
+    return example_bytes(image, data, task.source_id, ids, sha256)
 
 
-def _refuse_undecodable(picture: Picture, data: bytes, where: str) -> None:
+def _refuse_undecodable(image: Image, data: bytes, where: str) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -127,11 +127,11 @@ def _refuse_undecodable(picture: Picture, data: bytes, where: str) -> None:
         height_px, width_px = tf.io.decode_image(data, channels=3, expand_animations=False).shape[:2]
     except tf.errors.InvalidArgumentError:
         raise DetectorError(
-            f"TensorFlow cannot decode the picture: {where}: replace or delete it, then run `invoke records`"
+            f"TensorFlow cannot decode the image: {where}: replace or delete it, then run `invoke records`"
         ) from None
-    if (width_px, height_px) != (picture.width_px, picture.height_px):
+    if (width_px, height_px) != (image.width_px, image.height_px):
         raise DetectorError(
-            f"picture is {width_px}x{height_px}, its table says {picture.width_px}x{picture.height_px}: "
+            f"image is {width_px}x{height_px}, its table says {image.width_px}x{image.height_px}: "
             f"{where}: run `invoke csv`"
         )
 
@@ -139,23 +139,23 @@ def _refuse_undecodable(picture: Picture, data: bytes, where: str) -> None:
 # `annotations/{split}.record-NNNNN-of-NNNNN`: what training, evaluation and calibration read.
 
 SHARD_BYTES = 100_000_000
-# Each worker imports TensorFlow first, and only pictures that organize has not decoded cost anything:
-# 1,568 such pictures took 7 s in one process and 18 s in two (2 busy cores).
+# Each worker imports TensorFlow first, and only images that organize has not decoded cost anything:
+# 1,568 such images took 7 s in one process and 18 s in two (2 busy cores).
 SMALLEST_POOL = 5000
-_READ_TOGETHER = 32  # records: so many pictures are in memory at once
+_READ_TOGETHER = 32  # records: so many images are in memory at once
 Plan = list[tuple[str, list[Task]]]
 
 
 @dataclass(frozen=True)
 class RecordCounts:
-    """Pictures and boxes in the records, as counted by reading them back, and files written."""
+    """Images and boxes in the records, as counted by reading them back, and files written."""
 
-    pictures: int
+    images: int
     boxes: int
     files: int
 
     def __str__(self) -> str:
-        texts = [counted(self.pictures, "picture"), counted(self.boxes, "box", "boxes")]
+        texts = [counted(self.images, "image"), counted(self.boxes, "box", "boxes")]
         return f"{', '.join(texts)} in {counted(self.files, 'file')}, read back"
 
 
@@ -165,67 +165,67 @@ def record_files(root: Path, split: str) -> list[Path]:
 
 
 def record_names(root: Path, split: str) -> Iterator[str]:
-    """File names of the pictures of a split, in the order of its records."""
+    """File names of the images of a split, in the order of its records."""
     import tensorflow as tf
 
     for data in tf.data.TFRecordDataset([str(path) for path in record_files(root, split)]).as_numpy_iterator():
         yield tf.train.Example.FromString(data).features.feature["image/filename"].bytes_list.value[0].decode()
 
 
-def _shards(pictures: list[Picture]) -> list[list[Picture]]:
-    """Pictures in shards of about SHARD_BYTES, mixed: neighbours in a folder are often of one class or one scene."""
-    mixed = sorted(pictures, key=lambda picture: hashlib.sha256(picture.path.name.encode()).digest())
-    sizes = [_size(picture) for picture in mixed]
+def _shards(images: list[Image]) -> list[list[Image]]:
+    """Images in shards of about SHARD_BYTES, mixed: neighbors in a folder are often of one class or one scene."""
+    mixed = sorted(images, key=lambda image: hashlib.sha256(image.path.name.encode()).digest())
+    sizes = [_size(image) for image in mixed]
     total = sum(sizes)
     count = max(1, round(total / SHARD_BYTES))
     shards, done = [[] for _ in range(count)], 0
-    for picture, size in zip(mixed, sizes, strict=True):
-        shards[min(count - 1, done * count // max(1, total))].append(picture)
+    for image, size in zip(mixed, sizes, strict=True):
+        shards[min(count - 1, done * count // max(1, total))].append(image)
         done += size
     return shards
 
 
-def _size(picture: Picture) -> int:
+def _size(image: Image) -> int:
     try:
-        return os.stat(picture.path).st_size
+        return os.stat(image.path).st_size
     except OSError:
         raise DetectorError(
-            f"picture is missing: images/{picture.split}/{picture.path.name}: run `invoke csv`"
+            f"image is missing: images/{image.split}/{image.path.name}: run `invoke csv`"
         ) from None
 
 
 def _decoded(root: Path) -> dict[tuple[str, int, int], str]:
-    """Digests of the pictures that organize has decoded, by name and size in px, where TensorFlow can do so too.
+    """Digests of the images that organize has decoded, by name and size in px, where TensorFlow can do so too.
 
     Others are decoded here, so that nothing broken waits in the middle of training.
     """
     return {
-        (entry["name"], entry["width"], entry["height"]): entry["picture_sha256"] or ""
-        for entry in read_ledger(root)["pictures"]
-        if entry.get("whole") and entry.get("picture_sha256")
+        (entry["name"], entry["width"], entry["height"]): entry["image_sha256"] or ""
+        for entry in read_manifest(root)["images"]
+        if entry.get("whole") and entry.get("image_sha256")
     }
 
 
 def _plan(root: Path) -> Plan:
-    """Every record file's name with its pictures; source ids are counted from 1 over all splits."""
+    """Every record file's name with its images; source ids are counted from 1 over all splits."""
     tables = {split: read_table(table_path(root, split)) for split in SPLITS}
     if not tables["train"]:
         raise DetectorError(
-            "no pictures to train on: annotations/train_labels.csv: add pictures, then `invoke organize`"
+            "no images to train on: annotations/train_labels.csv: add images, then `invoke organize`"
         )
     decoded, start, plan = _decoded(root), 1, []
-    for split, pictures in tables.items():
-        numbers = {picture.path.name: number for number, picture in enumerate(pictures, start)}
-        start += len(pictures)
-        shards = _shards(pictures)
+    for split, images in tables.items():
+        numbers = {image.path.name: number for number, image in enumerate(images, start)}
+        start += len(images)
+        shards = _shards(images)
         for index, shard in enumerate(shards):
             tasks = [Task(one, numbers[one.path.name], decoded.get(_key(one), "")) for one in shard]
             plan.append((f"{split}.record-{index:05d}-of-{len(shards):05d}", tasks))
     return plan
 
 
-def _key(picture: Picture) -> tuple[str, int, int]:
-    return picture.path.stem, picture.width_px, picture.height_px
+def _key(image: Image) -> tuple[str, int, int]:
+    return image.path.stem, image.width_px, image.height_px
 
 
 def _write_file(path: Path, examples: Iterator[bytes], count: int) -> None:
@@ -237,17 +237,17 @@ def _write_file(path: Path, examples: Iterator[bytes], count: int) -> None:
 
 
 def count_records(path: Path) -> tuple[int, int]:
-    """Pictures and boxes in a record file, by reading it: TensorFlow compares every checksum."""
+    """Images and boxes in a record file, by reading it: TensorFlow compares every checksum."""
     import tensorflow as tf
 
-    pictures = boxes = 0
+    images = boxes = 0
     records = tf.data.TFRecordDataset(str(path), buffer_size=1 << 20)
     for batch in records.batch(_READ_TOGETHER).prefetch(1).as_numpy_iterator():
         for data in batch:
             feature = tf.train.Example.FromString(data).features.feature
-            pictures += 1
+            images += 1
             boxes += len(feature["image/object/class/label"].int64_list.value)
-    return pictures, boxes
+    return images, boxes
 
 
 def _write_all(folder: Path, plan: Plan, ids: dict[str, int], processes: int | None) -> tuple[int, int]:
@@ -261,38 +261,38 @@ def _write_all(folder: Path, plan: Plan, ids: dict[str, int], processes: int | N
             _write_file(folder / name, examples, len(shard))
             counts.append(reader.submit(_read_back, folder / name, shard))
         found = [count.result() for count in counts]
-    return sum(pictures for pictures, _ in found), sum(boxes for _, boxes in found)
+    return sum(images for images, _ in found), sum(boxes for _, boxes in found)
 
 
 def _read_back(path: Path, shard: list[Task]) -> tuple[int, int]:
     """`count_records`. DetectorError when not everything arrived."""
     import tensorflow as tf
 
-    wanted = len(shard), sum(len(task.picture.boxes) for task in shard)
+    wanted = len(shard), sum(len(task.image.boxes) for task in shard)
     try:
         found = count_records(path)
     except tf.errors.DataLossError:  # a checksum is wrong, or the end is missing
         found = 0, 0
     if found != wanted:
         raise DetectorError(
-            f"{found[0]} pictures and {found[1]} boxes read back, {wanted[0]} and {wanted[1]} written: "
+            f"{found[0]} images and {found[1]} boxes read back, {wanted[0]} and {wanted[1]} written: "
             f"annotations/{path.name}: look whether the disk is full, then `invoke records`"
         )
     return found
 
 
 def write_records(root: Path, processes: int | None = None) -> RecordCounts:
-    """Write the record files of all splits from CSV, pictures and label map; the same input gives the same bytes.
+    """Write the record files of all splits from CSV, images and label map; the same input gives the same bytes.
 
-    `processes` None: one for each core when many pictures have to be decoded, else one. The files are read back and
-    counted before they replace older ones. DetectorError for a class without id, and a missing or changed picture.
+    `processes` None: one for each core when many images have to be decoded, else one. The files are read back and
+    counted before they replace older ones. DetectorError for a class without id, and a missing or changed image.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     ids = {name: number for number, name in read_label_map(root / LABEL_MAP).items()}
     plan = _plan(root)
     annotations = root / "annotations"
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=annotations) as folder:
-        pictures, boxes = _write_all(Path(folder), plan, ids, processes)
+        images, boxes = _write_all(Path(folder), plan, ids, processes)
         for name, _ in plan:
             os.replace(Path(folder) / name, annotations / name)
     names = {name for name, _ in plan}
@@ -300,4 +300,4 @@ def write_records(root: Path, processes: int | None = None) -> RecordCounts:
         for path in record_files(root, split):
             if path.name not in names:
                 path.unlink()
-    return RecordCounts(pictures, boxes, len(plan))
+    return RecordCounts(images, boxes, len(plan))

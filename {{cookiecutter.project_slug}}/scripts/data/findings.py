@@ -1,4 +1,4 @@
-"""The catalogue of everything that can be wrong with labelled pictures: one code each, never reused.
+"""The catalog of everything that can be wrong with labeled images: one code each, never reused.
 
 E codes stop the pipeline unless `check.accept` names them, W codes do not stop it, R codes are what
 `organize` has repaired without loss. A finding points to the file and line that a person would correct.
@@ -34,7 +34,7 @@ class Code:
 class Finding:
     """One place where something is wrong.
 
-    `line` 0: no line; `picture` is the file name in `images/` that it is about ("": none).
+    `line` 0: no line; `image` is the file name in `images/` that it is about ("": none).
     """
 
     code: str
@@ -44,82 +44,82 @@ class Finding:
     class_name: str
     message: str
     fix: str
-    picture: str = ""
+    image: str = ""
 
     def as_json(self) -> dict:
         """The form of `annotations/check.json`, where `class_name` is called `class`."""
         values = asdict(self)
         values["class"] = values.pop("class_name")
-        del values["picture"]
+        del values["image"]
         return {key: values[key] for key in ("code", "severity", "file", "line", "class", "message", "fix")}
 
 
 _CODES = (
     Code("E001", "class is not in source.labels", "correct the name, or add it to source.labels"),
-    Code("E002", "class without boxes in a split", "label more pictures of it, or move some between the splits"),
+    Code("E002", "class without boxes in a split", "label more images of it, or move some between the splits"),
     Code("E003", "box is inverted", "swap its corners in the label file"),
     Code("E004", "box is smaller than check.min_box_px", "delete the box or draw it anew"),
-    Code("E005", "box is outside the picture", "draw it anew; the size or the EXIF turn of the picture may be wrong"),
-    Code("E006", "size in the label file is not the picture's", "correct <size>; look whether the boxes fit"),
+    Code("E005", "box is outside the image", "draw it anew; the size or the EXIF turn of the image may be wrong"),
+    Code("E006", "size in the label file is not the image's", "correct <size>; look whether the boxes fit"),
     Code(
         "E007",
-        "picture carries an EXIF turn",
+        "image carries an EXIF turn",
         'set source.exif = "displayed" if the boxes were drawn on the upright view, "stored" if on the file as it is',
     ),
     Code("E008", "coordinate is not a number", "correct the number or delete the box"),
-    Code("E009", "labels without their picture", "add the picture, or delete its label file or entry"),
-    Code("E010", "picture cannot be read", "replace the picture, or delete it with its label file"),
-    Code("E011", "same picture in two splits", "delete it from one of them: its score would be a memory, not a test"),
+    Code("E009", "labels without their image", "add the image, or delete its label file or entry"),
+    Code("E010", "image cannot be read", "replace the image, or delete it with its label file"),
+    Code("E011", "same image in two splits", "delete it from one of them: its score would be a memory, not a test"),
     Code(
         "E012",
-        "picture without a label file",
-        'label it; for those of the source also: source.unlabelled = "negative" (shows none of the classes) or "skip"',
+        "image without a label file",
+        'label it; for those of the source also: source.unlabeled = "negative" (shows none of the classes) or "skip"',
     ),
     Code(
         "E014",
-        "more boxes in a picture than a model finds",
-        "cut the picture into parts; or accept it: the boxes are used in training, the score is held down",
+        "more boxes in an image than a model finds",
+        "cut the image into parts; or accept it: the boxes are used in training, the score is held down",
     ),
     Code("E019", "label file cannot be read", "correct or delete the label file"),
     Code("E020", "several files fit one name", "keep one of them"),
     Code("E021", "box without a class", "write its <name>"),
     Code(
         "E022",
-        "picture in images/ is neither JPEG nor PNG",
+        "image in images/ is neither JPEG nor PNG",
         "move it to the source, from where organize writes it as one, or save it as one",
     ),
     Code("W101", "classes are out of balance", "label more of the rare classes, or expect less of them"),
     Code(
-        "W102", "many boxes are tiny for the model", "choose a model.id with a larger input, or cut pictures into parts"
+        "W102", "many boxes are tiny for the model", "choose a model.id with a larger input, or cut images into parts"
     ),
     Code("W103", "many boxes are marked as not to be learned or scored", "look whether the marks are meant"),
     Code(
         "W104",
         "little background to learn from",
-        'advice: add some pictures that show none of the classes (source.unlabelled = "negative")',
+        'advice: add some images that show none of the classes (source.unlabeled = "negative")',
     ),
-    Code("W105", "author or licence is not known", "look it up before you publish the pictures or the model"),
-    Code("W107", "same picture twice with different boxes", "delete the picture whose boxes are worse, with its .xml"),
+    Code("W105", "author or license is not known", "look it up before you publish the images or the model"),
+    Code("W107", "same image twice with different boxes", "delete the image whose boxes are worse, with its .xml"),
     Code("W108", "class names that differ only by case or spaces", "write the name in one way"),
     Code(
-        "W109", "declared size contradicts source.exif", "look at the picture with its boxes, then choose source.exif"
+        "W109", "declared size contradicts source.exif", "look at the image with its boxes, then choose source.exif"
     ),
     Code(
         "W110",
-        "picture is in another split than its folder says",
+        "image is in another split than its folder says",
         "to follow the folders now, delete images/train, images/validation, images/test and annotations/split.csv",
     ),
     Code("W111", "file is no label file that is read", "nothing to do, if it is not meant to be one"),
-    Code("W112", "same picture twice in one split", "delete one of them in images/, with its .xml"),
+    Code("W112", "same image twice in one split", "delete one of them in images/, with its .xml"),
     Code(
         "W113",
-        "nearly the same picture in two splits",
-        'delete one of them, or let split.mode = "hash" deal the pictures: the score may be a memory',
+        "nearly the same image in two splits",
+        'delete one of them, or let split.mode = "hash" deal the images: the score may be a memory',
     ),
     Code(
         "W114",
-        "box covers the whole picture",
-        "look at it: draw the object, or leave it if it really fills the picture",
+        "box covers the whole image",
+        "look at it: draw the object, or leave it if it really fills the image",
     ),
     Code("W115", "two boxes of one class on the same thing", "delete one of them"),
     Code(
@@ -130,44 +130,44 @@ _CODES = (
     ),
     Code("W117", "several annotations of one task", "delete all but one of them in Label Studio, then export again"),
     Code("W118", "something in a label file is not read", "label it anew with a box, if it matters"),
-    Code("W119", "coordinates read as shares of the picture", "nothing to do, if the boxes fit: invoke preview"),
+    Code("W119", "coordinates read as shares of the image", "nothing to do, if the boxes fit: invoke preview"),
     Code(
         "W120",
         "empty label file of OIDv4_ToolKit",
-        "label the picture, or delete both, unless it shows none of the classes",
+        "label the image, or delete both, unless it shows none of the classes",
     ),
-    Code("R201", "size was missing or 0", "nothing to do: taken from the picture"),
-    Code("R202", "size was wrong", "nothing to do, if the boxes fit: taken from the picture"),
+    Code("R201", "size was missing or 0", "nothing to do: taken from the image"),
+    Code("R202", "size was wrong", "nothing to do, if the boxes fit: taken from the image"),
     Code("R203", "extension did not match the content", "nothing to do: the copy in images/ has the right one"),
-    Code("R204", "picture was re-encoded", "nothing to do: TensorFlow does not read the original"),
-    Code("R205", "picture was turned upright", "nothing to do: the copy in images/ has no EXIF turn"),
+    Code("R204", "image was re-encoded", "nothing to do: TensorFlow does not read the original"),
+    Code("R205", "image was turned upright", "nothing to do: the copy in images/ has no EXIF turn"),
     Code("R206", "decimal comma", "nothing to do: read as a point"),
-    Code("R207", "same picture twice with the same boxes", "nothing to do: kept once"),
+    Code("R207", "same image twice with the same boxes", "nothing to do: kept once"),
     Code("R208", "<filename> named another file", "nothing to do: paired by the name of the label file"),
-    Code("R209", "labelled twice with the same boxes", "nothing to do: kept once"),
-    Code("R210", "picture is not in RGB", "nothing to do: grey, palette and transparent pictures are read as RGB"),
-    Code("R211", "depth in the label file is not 3", "nothing to do: training reads every picture as RGB"),
+    Code("R209", "labeled twice with the same boxes", "nothing to do: kept once"),
+    Code("R210", "image is not in RGB", "nothing to do: gray, palette and transparent images are read as RGB"),
+    Code("R211", "depth in the label file is not 3", "nothing to do: training reads every image as RGB"),
     Code("R212", "box past the border by rounding", "nothing to do: its corner was put on the border"),
     Code("R213", "polygon or turned box", "nothing to do: the upright box around it is taken"),
-    Code("R214", "picture found under another name", "nothing to do, if it is the right one"),
-    Code("R215", "copies with labels of one class each", "nothing to do: one picture with the boxes of all"),
-    Code("R216", "nearly the same pictures", "nothing to do: they are kept in one split"),
-    Code("R217", "picture file was damaged at its end", "nothing to do, if the picture looks right: written anew"),
+    Code("R214", "image found under another name", "nothing to do, if it is the right one"),
+    Code("R215", "copies with labels of one class each", "nothing to do: one image with the boxes of all"),
+    Code("R216", "nearly the same images", "nothing to do: they are kept in one split"),
+    Code("R217", "image file was damaged at its end", "nothing to do, if the image looks right: written anew"),
 )
-CATALOGUE = {code.code: code for code in _CODES}
+CATALOG = {code.code: code for code in _CODES}
 
 
-def refuse_unknown_code(code: str, where: str, advice: str) -> None:
+def require_known_code(code: str, where: str, advice: str) -> None:
     """DetectorError with the nearest code when `code` does not exist."""
-    if code not in CATALOGUE:
-        near = (difflib.get_close_matches(code.upper(), CATALOGUE, n=1, cutoff=0.0) or [""])[0]
+    if code not in CATALOG:
+        near = (difflib.get_close_matches(code.upper(), CATALOG, n=1, cutoff=0.0) or [""])[0]
         raise DetectorError(f"'{code}' is no code, the nearest is '{near}': {where}: {advice}")
 
 
-def finding(code: str, file: str, message: str, line: int = 0, class_name: str = "", picture: str = "") -> Finding:
-    """A finding of the catalogue. `file` is the path as the user knows it; unknown codes are a KeyError."""
-    entry = CATALOGUE[code]
-    return Finding(code, entry.severity, file, line, class_name, message, entry.fix, picture)
+def finding(code: str, file: str, message: str, line: int = 0, class_name: str = "", image: str = "") -> Finding:
+    """A finding of the catalog. `file` is the path as the user knows it; unknown codes are a KeyError."""
+    entry = CATALOG[code]
+    return Finding(code, entry.severity, file, line, class_name, message, entry.fix, image)
 
 
 # Findings as text for people: one block a code, the worst first.
@@ -191,7 +191,7 @@ def findings_table(findings: list[Finding], accept: Collection[str]) -> str:
     shown = _SHOWN if telling <= _MANY_CODES else _SHOWN_OF_MANY
     lines = []
     for code in sorted(by_code, key=lambda code: ("EWR".index(code[0]), code)):
-        same, entry = by_code[code], CATALOGUE[code]
+        same, entry = by_code[code], CATALOG[code]
         severity = "accepted" if code in accept and entry.severity == "error" else entry.severity
         lines.append(f"{code}  {severity:<8}  {len(same):>5,}  {entry.title}: {entry.fix}")
         if severity == "repaired":
@@ -205,7 +205,7 @@ def _place(one: Finding) -> str:
     return f"{one.file}:{one.line}" if one.line else one.file
 
 
-# Which pictures of `images/` the findings of `annotations/check.json` are about.
+# Which images of `images/` the findings of `annotations/check.json` are about.
 
 
 # The text of `invoke check --explain E005`, and the list of all codes.
@@ -219,8 +219,8 @@ def explain(code: str) -> str:
     code = code.strip().upper()
     if not code:
         return list_codes()
-    refuse_unknown_code(code, "invoke check --explain", "type it, or no code for the list of all")
-    entry, text = CATALOGUE[code], EXPLANATIONS[code]
+    require_known_code(code, "invoke check --explain", "type it, or no code for the list of all")
+    entry, text = CATALOG[code], EXPLANATIONS[code]
     lines = [f"{code}  {entry.severity}  {entry.title}", "", textwrap.fill(text.why, _WIDTH), ""]
     lines.append(_part("to do", entry.fix))
     if entry.severity != "repaired":
@@ -236,7 +236,7 @@ def _part(name: str, text: str) -> str:
 
 def list_codes() -> str:
     """All codes with what they are, one a line; a star marks those that `--fix` repairs."""
-    stars = {code: "*" if EXPLANATIONS[code].fixing else " " for code in CATALOGUE}
+    stars = {code: "*" if EXPLANATIONS[code].fixing else " " for code in CATALOG}
     lines = [f"{code}{stars[code]}  {entry.severity:<8}  {entry.title}" for code, entry in sorted_codes()]
     return "\n".join(
         [*lines, "", "* `invoke check --fix` repairs what is safe. More of one: invoke check --explain E005"]
@@ -244,8 +244,8 @@ def list_codes() -> str:
 
 
 def sorted_codes() -> list[tuple[str, Code]]:
-    """The catalogue, errors first."""
-    return sorted(CATALOGUE.items(), key=lambda pair: ("EWR".index(pair[0][0]), pair[0]))
+    """The catalog, errors first."""
+    return sorted(CATALOG.items(), key=lambda pair: ("EWR".index(pair[0][0]), pair[0]))
 
 
 def left_text(errors: Collection[Finding]) -> str:
@@ -253,7 +253,7 @@ def left_text(errors: Collection[Finding]) -> str:
     lines = []
     for code, _ in sorted_codes():
         same = [one for one in errors if one.code == code]
-        away = sum(not one.picture and not one.file.startswith("images") for one in same)
+        away = sum(not one.image and not one.file.startswith("images") for one in same)
         if not same:
             continue
         reasons = []

@@ -1,4 +1,4 @@
-"""One edit of a file in `images/`, and all edits of one picture."""
+"""One edit of a file in `images/`, and all edits of one image."""
 
 import json
 from collections import Counter
@@ -59,11 +59,11 @@ class Edit:
 
 
 @dataclass
-class PicturePlan:
-    """All edits of one picture and its label file.
+class ImagePlan:
+    """All edits of one image and its label file.
 
     `boxes` are the new boxes by their place in the label file, None for one to drop; `size` and `filename` the new
-    values of these tags (None: kept); `picture` is what happens to the picture itself: "", `encode`, `turn`, `untag`.
+    values of these tags (None: kept); `image` is what happens to the image itself: "", `encode`, `turn`, `untag`.
     """
 
     stored: Stored
@@ -71,7 +71,7 @@ class PicturePlan:
     boxes: dict[int, Box | None] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     filename: str | None = None
-    picture: str = ""
+    image: str = ""
 
 
 # Which class names are slips of the pen, and of which name.
@@ -83,9 +83,9 @@ LETTERS_A_SLIP = 3
 """Letters that a name needs for each slip in it: `cow` is no misspelt `cat`."""
 
 
-def renames(pictures: list[Stored], labels: Sequence[str], accept: Collection[str]) -> dict[str, tuple[str, str]]:
+def renames(images: list[Stored], labels: Sequence[str], accept: Collection[str]) -> dict[str, tuple[str, str]]:
     """Code and right name for each name that is to be corrected; none whose code is in `accept`."""
-    counts = Counter(box.class_name for stored in pictures for box, _ in numbered_boxes(stored) if box.class_name)
+    counts = Counter(box.class_name for stored in images for box, _ in numbered_boxes(stored) if box.class_name)
     if not labels:
         found = common_spellings(counts) if "W108" not in accept else {}
         return {name: ("W108", common) for name, common in found.items()}
@@ -121,10 +121,10 @@ def edit_distance(one: str, other: str) -> int:
     return row[-1]
 
 
-# Boxes that can be repaired without looking at the picture.
+# Boxes that can be repaired without looking at the image.
 
 MOST_OUTSIDE = 0.10
-"""Share of the side by which a box may leave and be clipped. More is a wrong size or a turned picture, and clipping
+"""Share of the side by which a box may leave and be clipped. More is a wrong size or a turned image, and clipping
 would hide it."""
 
 LEAST_PX = 1.0
@@ -195,7 +195,7 @@ def _is_copy(box: Box, seen: Box) -> bool:
 # What `--fix` would do, found without writing anything: `check` counts it, `fix` does it.
 
 SCALED = 0.01
-"""Sides that differ by one factor, to this precision, tell that the picture was resized after it was labelled."""
+"""Sides that differ by one factor, to this precision, tell that the image was resized after it was labeled."""
 
 _SUFFIXES = {"jpeg": (".jpg", ".jpeg"), "png": (".png",)}
 
@@ -213,30 +213,30 @@ class Policy:
     min_box_px: float
 
 
-def plan_fixes(root: Path, pictures: list[Stored], policy: Policy) -> list[PicturePlan]:
-    """The plans of all pictures that have something to repair."""
-    names = renames(pictures, policy.labels, policy.accept)
-    plans = [_plan(root, stored, names, policy) for stored in pictures]
+def plan_fixes(root: Path, images: list[Stored], policy: Policy) -> list[ImagePlan]:
+    """The plans of all images that have something to repair."""
+    names = renames(images, policy.labels, policy.accept)
+    plans = [_plan(root, stored, names, policy) for stored in images]
     return [plan for plan in plans if plan.edits]
 
 
-def answered(findings: list[Finding], plans: list[PicturePlan]) -> list[Finding]:
+def answered(findings: list[Finding], plans: list[ImagePlan]) -> list[Finding]:
     """The findings that the plans repair."""
     edits = Counter((edit.code, plan.stored.path.name, edit.shown_line) for plan in plans for edit in plan.edits)
     found = []
     for one in findings:
-        key = (one.code, one.picture, one.line)
+        key = (one.code, one.image, one.line)
         if edits[key]:
             edits[key] -= 1
             found.append(one)
     return found
 
 
-def _plan(root: Path, stored: Stored, names: dict[str, tuple[str, str]], policy: Policy) -> PicturePlan:
-    plan = PicturePlan(stored)
+def _plan(root: Path, stored: Stored, names: dict[str, tuple[str, str]], policy: Policy) -> ImagePlan:
+    plan = ImagePlan(stored)
     if stored.facts.error:
-        return plan  # nothing is known about a picture that cannot be read
-    width_px, height_px = _plan_picture(root, plan, policy)
+        return plan  # nothing is known about an image that cannot be read
+    width_px, height_px = _plan_image(root, plan, policy)
     if stored.label is None:
         return plan
     _plan_size(root, plan, (width_px, height_px), policy)
@@ -250,14 +250,14 @@ def _plan(root: Path, stored: Stored, names: dict[str, tuple[str, str]], policy:
     return plan
 
 
-def _add(root: Path, plan: PicturePlan, place: int, code: str, text: str, before: object, after: object) -> None:
+def _add(root: Path, plan: ImagePlan, place: int, code: str, text: str, before: object, after: object) -> None:
     stored = plan.stored
     box, shown_line = stored.label.boxes[place], stored.lines[place]
     label = stored.path.with_suffix(".xml").relative_to(root).as_posix()
     plan.edits.append(Edit(code, label, box.line, box.class_name, before, after, text, shown_line))
 
 
-def _plan_names(root: Path, plan: PicturePlan, names: dict[str, tuple[str, str]]) -> None:
+def _plan_names(root: Path, plan: ImagePlan, names: dict[str, tuple[str, str]]) -> None:
     for place, box in enumerate(plan.stored.label.boxes):
         if box.class_name in names:
             code, name = names[box.class_name]
@@ -265,8 +265,8 @@ def _plan_names(root: Path, plan: PicturePlan, names: dict[str, tuple[str, str]]
             plan.boxes[place] = replace(box, class_name=name)
 
 
-def _plan_picture(root: Path, plan: PicturePlan, policy: Policy) -> tuple[int, int]:
-    """Plan what happens to the picture itself; its width and height afterwards, in pixels."""
+def _plan_image(root: Path, plan: ImagePlan, policy: Policy) -> tuple[int, int]:
+    """Plan what happens to the image itself; its width and height afterwards, in pixels."""
     stored, facts = plan.stored, plan.stored.facts
     size = (facts.width_px, facts.height_px)
     file = stored.path.relative_to(root).as_posix()
@@ -278,15 +278,15 @@ def _plan_picture(root: Path, plan: PicturePlan, policy: Policy) -> tuple[int, i
         target = stored_as(stored)
         if "E022" in policy.accept or (target != stored.path and target.exists()):
             return size
-        plan.picture, plan.filename = "encode", target.name
+        plan.image, plan.filename = "encode", target.name
         text = f"{facts.source_format} written as {target.name}" + ", turned upright" * upright
         plan.edits.append(Edit("E022", file, 0, "", facts.source_format, target.name, text))
     elif turned and "E007" not in policy.accept:
-        plan.picture = "turn" if upright else "untag"
+        plan.image = "turn" if upright else "untag"
         text = "turned upright" if upright else "tag set to 1, the pixels as they were"
         text = f"EXIF orientation {facts.orientation}: {text}"
         plan.edits.append(Edit("E007", file, 0, "", facts.orientation, 1, text))
-    if not (plan.picture and upright and swaps_sides(facts.orientation)):
+    if not (plan.image and upright and swaps_sides(facts.orientation)):
         return size
     if stored.label and (stored.label.width_px, stored.label.height_px) == size:
         plan.size = size[::-1]
@@ -294,13 +294,13 @@ def _plan_picture(root: Path, plan: PicturePlan, policy: Policy) -> tuple[int, i
 
 
 def stored_as(stored: Stored) -> Path:
-    """Where a picture goes when it is written as a JPEG or PNG."""
+    """Where an image goes when it is written as a JPEG or PNG."""
     fits = stored.path.suffix.lower() in _SUFFIXES[stored.facts.format]
     return stored.path if fits else stored.path.with_suffix(EXTENSIONS[stored.facts.format])
 
 
-def _plan_size(root: Path, plan: PicturePlan, real: tuple[int, int], policy: Policy) -> None:
-    """Plan to correct the declared size, unless it tells that the boxes were drawn on another view of the picture."""
+def _plan_size(root: Path, plan: ImagePlan, real: tuple[int, int], policy: Policy) -> None:
+    """Plan to correct the declared size, unless it tells that the boxes were drawn on another view of the image."""
     label = plan.stored.label
     declared = plan.size or (label.width_px, label.height_px)
     if declared == real or 0 in declared or "E006" in policy.accept or _other_view(declared, real, label.boxes):
@@ -312,7 +312,7 @@ def _plan_size(root: Path, plan: PicturePlan, real: tuple[int, int], policy: Pol
 
 
 def _other_view(declared: tuple[int, int], real: tuple[int, int], boxes: Sequence[Box]) -> bool:
-    """Whether the declared size is that of the resized or turned picture, or a box needs it."""
+    """Whether the declared size is that of the resized or turned image, or a box needs it."""
     across, down = declared[0] / real[0], declared[1] / real[1]
     if abs(across - down) <= SCALED * across or declared == real[::-1]:
         return True
@@ -332,7 +332,7 @@ def edited_label(
 ) -> bytes:
     """The bytes of a label file with class and corners of some boxes replaced, by their place in the file.
 
-    None drops a box. `size` is (width, height) in pixels, `filename` the name of the picture; None keeps them.
+    None drops a box. `size` is (width, height) in pixels, `filename` the name of the image; None keeps them.
     """
     parser = etree.XMLParser(no_network=True, resolve_entities=False, load_dtd=False, huge_tree=False)
     root = etree.fromstring(data, parser)
@@ -397,16 +397,16 @@ def add_fixes(root: Path, earlier: list[dict], edits: list[Edit]) -> None:
         write_json(root / FIXES, {"schema": 1, "fixes": [*earlier, *(edit.as_json() for edit in edits)]})
 
 
-# Writing the edits of a picture: each file whole or as it was, in an order that a second run can go on from.
+# Writing the edits of an image: each file whole or as it was, in an order that a second run can go on from.
 
-def apply(plan: PicturePlan, exif: str) -> list[Edit]:
-    """Write the edits of one picture; those that were done. `exif` is `source.exif`.
+def apply(plan: ImagePlan, exif: str) -> list[Edit]:
+    """Write the edits of one image; those that were done. `exif` is `source.exif`.
 
-    The label file comes first: a picture that was left turned or in another format is then still found the next time.
+    The label file comes first: an image that was left turned or in another format is then still found the next time.
     """
     path = plan.stored.path
-    picture = _picture_bytes(plan, exif)
-    if plan.picture and picture is None:
+    image = _image_bytes(plan, exif)
+    if plan.image and image is None:
         # Its tag is where we cannot change it; the finding stays, and so does the size.
         plan.edits = [edit for edit in plan.edits if edit.code not in ("E007", "E022")]
         plan.filename = None
@@ -414,19 +414,19 @@ def apply(plan: PicturePlan, exif: str) -> list[Edit]:
     if plan.stored.label and (plan.boxes or plan.size or plan.filename):
         data = edited_label(label_path.read_bytes(), plan.boxes, plan.size, plan.filename)
         write_bytes(label_path, data)
-    if picture is not None:
-        target = stored_as(plan.stored) if plan.picture == "encode" else path
-        write_bytes(target, picture)
+    if image is not None:
+        target = stored_as(plan.stored) if plan.image == "encode" else path
+        write_bytes(target, image)
         if target != path:
             path.unlink()
     return plan.edits
 
 
-def _picture_bytes(plan: PicturePlan, exif: str) -> bytes | None:
-    """The new bytes of the picture, None when it stays."""
-    if not plan.picture:
+def _image_bytes(plan: ImagePlan, exif: str) -> bytes | None:
+    """The new bytes of the image, None when it stays."""
+    if not plan.image:
         return None
     data = plan.stored.path.read_bytes()
-    if plan.picture == "untag":
+    if plan.image == "untag":
         return without_turn(data)
     return inspect_bytes(data, "displayed" if exif == "displayed" else "stored")[1]

@@ -1,4 +1,4 @@
-"""Is a picture file whole from its first segment to its end mark? Then TensorFlow decodes what Pillow decoded.
+"""Is an image file whole from its first segment to its end mark? Then TensorFlow decodes what Pillow decoded.
 
 Pillow takes some damaged files that TensorFlow refuses: a JPEG whose end mark is gone or swallowed by damage inside, a
 PNG with a wrong checksum. Of 120,000 damaged files the two agreed on all that passed this test.
@@ -17,17 +17,17 @@ from PIL import Image
 
 from scripts.data.duplicates import signature
 
-# After 0xFF within the picture data of a JPEG: an escaped 0xFF, fill bytes, restart marks. All others end the data.
+# After 0xFF within the image data of a JPEG: an escaped 0xFF, fill bytes, restart marks. All others end the data.
 _INSIDE = frozenset((0x00, 0xFF, *range(0xD0, 0xD8)))
 
 
-def is_whole(data: bytes, picture_format: str) -> bool:
+def is_whole(data: bytes, image_format: str) -> bool:
     """Whether the structure of a `jpeg` or `png` file is sound; its pixels are another question."""
-    return _whole_jpeg(data) if picture_format == "jpeg" else _whole_png(data)
+    return _whole_jpeg(data) if image_format == "jpeg" else _whole_png(data)
 
 
 def _whole_jpeg(data: bytes) -> bool:
-    # Without its escapes, picture data is searched at the speed of memory; positions stay what they are.
+    # Without its escapes, image data is searched at the speed of memory; positions stay what they are.
     unescaped = data.replace(b"\xff\x00", b"\0\0")
     at = 2
     while data[at : at + 1] == b"\xff":
@@ -45,7 +45,7 @@ def _whole_jpeg(data: bytes) -> bool:
 
 
 def _end_of_data(unescaped: bytes, at: int) -> int:
-    """Where the mark after the picture data that begins at `at` stands; the length of the file when there is none."""
+    """Where the mark after the image data that begins at `at` stands; the length of the file when there is none."""
     at = unescaped.find(b"\xff", at)
     while 0 <= at < len(unescaped) - 1 and unescaped[at + 1] in _INSIDE:
         at = unescaped.find(b"\xff", at + 1)
@@ -64,10 +64,10 @@ def _whole_png(data: bytes) -> bool:
     return False
 
 
-# One picture file: is it whole, what is it really, how is it turned; re-encoded only when it must be.
+# One image file: is it whole, what is it really, how is it turned; re-encoded only when it must be.
 
 EXIF_ORIENTATION = 0x0112
-# Kept byte for byte. TensorFlow decodes grey, CMYK, palette, RGBA and 16 bit versions of both (tried with 2.20).
+# Kept byte for byte. TensorFlow decodes gray, CMYK, palette, RGBA and 16 bit versions of both (tried with 2.20).
 _KEPT = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
 # Lossy originals become JPEG (a PNG of a photo is five times as large), all others PNG.
 _LOSSY = {"WEBP", "AVIF", "JPEG2000"}
@@ -86,14 +86,14 @@ EXTENSIONS = {"jpeg": ".jpg", "png": ".png"}
 
 
 @dataclass(frozen=True)
-class PictureFacts:
-    """What one reading of a picture file found.
+class ImageFacts:
+    """What one reading of an image file found.
 
     `sha256` is that of the file; `source_format` and `mode` are Pillow's names for what it holds; `format`
     (`jpeg`, `png`) and the sizes are those of the copy in `images/`; `orientation` is the EXIF tag (1: upright);
     `staged` is the file with the re-encoded bytes ("": bytes are kept); `signature` is what `near.py` compares
     (b"": not asked for); `whole` that the copy in `images/` is sound enough for TensorFlow too (`whole.py`); `error`
-    says why the picture cannot be used ("": it can).
+    says why the image cannot be used ("": it can).
     """
 
     sha256: str = ""
@@ -111,7 +111,7 @@ class PictureFacts:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8. A malformed tag counts as 1: no viewer turns such a picture."""
+    """The EXIF orientation, 1 to 8. A malformed tag counts as 1: no viewer turns such an image."""
     try:
         value = int(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception:  # Pillow raises many kinds (SyntaxError, struct.error, TypeError) on real phone files.
@@ -133,10 +133,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
 
 
-def _encode(image: Image.Image, picture_format: str) -> bytes:
+def _encode(image: Image.Image, image_format: str) -> bytes:
     buffer = io.BytesIO()
     profile = image.info.get("icc_profile")
-    if picture_format == "jpeg":
+    if image_format == "jpeg":
         _to_rgb(image).save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=profile)
     else:
         _to_rgb(image).save(buffer, "PNG", icc_profile=profile)
@@ -155,15 +155,15 @@ def _why_not(data: bytes, error: Exception) -> str:
     if not data:
         return "the file is empty"
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
-        return "it is a HEIC picture (iPhone), which is not read here: export it as JPEG"
+        return "it is a HEIC image (iPhone), which is not read here: export it as JPEG"
     reason = " ".join(str(error).split())
     if "cannot identify" in reason:
-        return "its content is no picture"
+        return "its content is no image"
     return reason or type(error).__name__
 
 
 def open_upright(data: bytes) -> Image.Image:
-    """The picture in RGB as viewers show it: turned by its EXIF orientation. ValueError says why it cannot be read."""
+    """The image in RGB as viewers show it: turned by its EXIF orientation. ValueError says why it cannot be read."""
     try:
         image = _open(data)
         turn = exif_orientation(image)
@@ -173,7 +173,7 @@ def open_upright(data: bytes) -> Image.Image:
 
 
 def open_shrunk(path: Path, side_px: int) -> tuple[Image.Image, tuple[int, int]]:
-    """The stored pixels in RGB with the longer side at most `side_px`, and the size in px that the picture really has.
+    """The stored pixels in RGB with the longer side at most `side_px`, and the size in px that the image really has.
 
     EXIF is not applied. A large JPEG is decoded at a half, a quarter or an eighth, which takes that much less memory.
     ValueError says why it cannot be read.
@@ -192,25 +192,25 @@ def open_shrunk(path: Path, side_px: int) -> tuple[Image.Image, tuple[int, int]]
 
 
 def _signature(image: Image.Image, orientation: int) -> bytes:
-    # Every second or third pixel of a large picture is enough for a mean, and half of the time.
+    # Every second or third pixel of a large image is enough for a mean, and half of the time.
     thinned = image.resize(tuple(min(side, SIGNED_SIDE_PX) for side in image.size), Image.Resampling.NEAREST)
     return signature(thinned if thinned.mode in ("RGB", "L") else _to_rgb(thinned), _UPRIGHT.get(orientation))
 
 
-def inspect_bytes(data: bytes, exif: str = "stored", signed: bool = False) -> tuple[PictureFacts, bytes | None]:
-    """Facts of a picture, and its new bytes when it has to be re-encoded (else None).
+def inspect_bytes(data: bytes, exif: str = "stored", signed: bool = False) -> tuple[ImageFacts, bytes | None]:
+    """Facts of an image, and its new bytes when it has to be re-encoded (else None).
 
-    `exif` is `source.exif`: only "displayed" turns pixels. The picture is decoded fully. `signed`: also compute the
+    `exif` is `source.exif`: only "displayed" turns pixels. The image is decoded fully. `signed`: also compute the
     signature, of the upright view, so that a turned copy of a photograph is known as the same.
     """
-    facts = PictureFacts(sha256=hashlib.sha256(data).hexdigest())
+    facts = ImageFacts(sha256=hashlib.sha256(data).hexdigest())
     try:
         image = _open(data)
     except Exception as error:  # Pillow's plugins raise whatever their format makes them.
         return replace(facts, error=_why_not(data, error)), None
     source_format = image.format or ""
     mode, turn = image.mode, exif_orientation(image)
-    picture_format = _KEPT.get(source_format) or ("jpeg" if source_format in _LOSSY else "png")
+    image_format = _KEPT.get(source_format) or ("jpeg" if source_format in _LOSSY else "png")
     seen = _signature(image, turn) if signed else b""
     upright = exif == "displayed" and turn != 1
     if upright:
@@ -221,24 +221,24 @@ def inspect_bytes(data: bytes, exif: str = "stored", signed: bool = False) -> tu
         facts,
         source_format=source_format,
         mode=mode,
-        format=picture_format,
+        format=image_format,
         orientation=turn,
         width_px=image.width,
         height_px=image.height,
         signature=seen,
     )
-    kept = source_format in _KEPT and not upright and is_whole(data, picture_format)
-    encoded = None if kept else _encode(image, picture_format)
-    return replace(facts, whole=is_whole(encoded or data, picture_format)), encoded
+    kept = source_format in _KEPT and not upright and is_whole(data, image_format)
+    encoded = None if kept else _encode(image, image_format)
+    return replace(facts, whole=is_whole(encoded or data, image_format)), encoded
 
 
-def inspect_picture(task: tuple[str, str, str]) -> PictureFacts:
+def inspect_image(task: tuple[str, str, str]) -> ImageFacts:
     """`inspect_bytes` of a file, for a process pool: `task` is (path, exif, folder for re-encoded bytes or "")."""
     path, exif, staging = task
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        return PictureFacts(error=f"cannot be opened: {error.strerror}")
+        return ImageFacts(error=f"cannot be opened: {error.strerror}")
     facts, encoded = inspect_bytes(data, exif, signed=bool(staging))
     if encoded is None or not staging:
         return facts
@@ -248,7 +248,7 @@ def inspect_picture(task: tuple[str, str, str]) -> PictureFacts:
     return replace(facts, staged=str(target), staged_sha256=digest)
 
 
-# Taking the EXIF turn out of a picture without touching a pixel.
+# Taking the EXIF turn out of an image without touching a pixel.
 
 _SHORT = 3  # TIFF's type of a 16 bit number
 _XMP = re.compile(rb"(tiff:Orientation(?:=[\"']|>))[2-8]")

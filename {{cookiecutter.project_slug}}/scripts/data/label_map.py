@@ -9,7 +9,7 @@ from scripts.core.files import write_text
 from scripts.core.text import DetectorError, counted
 from scripts.data.dataset import LabelError
 from scripts.data.demo.scene import CLASSES
-from scripts.data.manifest import read_label, read_ledger, stored_labels
+from scripts.data.manifest import read_label, read_manifest, stored_labels
 
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r\f\v]+|#[^\n]*)|(?P<newline>\n)"
@@ -148,7 +148,7 @@ def parse_text_format(text: str) -> tuple[Field, ...]:
 # `annotations/label_map.pbtxt`: which number stands for which class, from 1; numbers never change hands.
 
 LABEL_MAP = "annotations/label_map.pbtxt"
-DRAWN = '# Classes of the drawn pictures (source.kind = "demo"). Another source numbers its classes anew.\n'
+DRAWN = '# Classes of the drawn images (source.kind = "demo"). Another source numbers its classes anew.\n'
 """First line of a map that holds nothing of the user's; what does not begin with it is never renumbered."""
 _ESCAPES = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -235,7 +235,7 @@ def read_label_map(path: Path) -> dict[int, str]:
 
 
 def class_numbers(root: Path) -> dict[str, int]:
-    """Numbers by name, from 0 as in `labels.txt`; none when the map is missing or broken. For colours only."""
+    """Numbers by name, from 0 as in `labels.txt`; none when the map is missing or broken. For colors only."""
     try:
         return {name: number - 1 for number, name in read_label_map(root / LABEL_MAP).items()}
     except DetectorError:
@@ -253,7 +253,7 @@ def write_label_map(path: Path, ids: dict[int, str], heading: str = "") -> None:
 
 def class_boxes(root: Path) -> Counter:
     """Boxes by class name over all label files of `images/`; unreadable ones are the business of `check`."""
-    boxes, entries = Counter(), {entry["name"]: entry for entry in read_ledger(root)["pictures"]}
+    boxes, entries = Counter(), {entry["name"]: entry for entry in read_manifest(root)["images"]}
     for path in stored_labels(root):
         try:
             label, _ = read_label(path, entries.get(path.stem))
@@ -282,7 +282,7 @@ def build_label_map(root: Path, labels: list[str], demo: bool = False) -> LabelM
     ids = {} if drawn and not demo else before
     wanted = list(labels) or sorted(boxes)
     if not wanted and not ids:
-        raise DetectorError("no box has a class: images/: label some pictures, then `invoke labelmap`")
+        raise DetectorError("no box has a class: images/: label some images, then `invoke labelmap`")
     start = max(ids, default=0) + 1
     fresh = [name for name in wanted if name not in set(ids.values())]
     merged = {**ids, **{start + index: name for index, name in enumerate(fresh)}}

@@ -1,4 +1,4 @@
-"""Rules about boxes: one picture at a time."""
+"""Rules about boxes: one image at a time."""
 
 import csv
 import difflib
@@ -14,10 +14,10 @@ from scripts.data.manifest import Stored
 from scripts.data.source import same_name
 
 ROUNDING_PX = 1e-6
-"""A corner this far outside is arithmetic, not a mistake: 0.1 + 0.2 of a wide picture is off by less."""
+"""A corner this far outside is arithmetic, not a mistake: 0.1 + 0.2 of a wide image is off by less."""
 
-WHOLE_PICTURE = 0.98
-"""Share of the picture's area. A real object is rarely cut off by all four borders; a box drawn by a habit is."""
+WHOLE_IMAGE = 0.98
+"""Share of the image's area. A real object is rarely cut off by all four borders; a box drawn by a habit is."""
 
 SAME_THING_IOU = 0.9
 """Two people who box one object agree to about this; two objects of a class hardly ever overlap so much."""
@@ -26,7 +26,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def numbered_boxes(stored: Stored) -> Iterator[tuple[Box, int]]:
-    """Boxes of a picture with the line to point to."""
+    """Boxes of an image with the line to point to."""
     yield from zip(stored.label.boxes, stored.lines, strict=True) if stored.label else ()
 
 
@@ -42,7 +42,7 @@ def box_text(xyxy_px: tuple[float, float, float, float]) -> str:
 
 
 def named(stored: Stored, text: str) -> str:
-    """A message about a picture, whose name it bears where the label file is not of this picture alone."""
+    """A message about an image, whose name it bears where the label file is not of this image alone."""
     alone = Path(stored.label_shown).stem == Path(stored.shown).stem
     return text if alone else f"'{Path(stored.shown).name}': {text}"
 
@@ -63,7 +63,7 @@ def area_px(xyxy_px: tuple[float, float, float, float]) -> float:
 
 
 def box_findings(stored: Stored, min_box_px: float) -> Iterator[Finding]:
-    """Boxes without numbers or class, inverted, too small, outside, over the whole picture, doubled, or too many."""
+    """Boxes without numbers or class, inverted, too small, outside, over the whole image, doubled, or too many."""
     name = stored.path.name
     for box, line in numbered_boxes(stored):
         found = box_problem(box, stored.facts.width_px, stored.facts.height_px, min_box_px)
@@ -83,7 +83,7 @@ def box_findings(stored: Stored, min_box_px: float) -> Iterator[Finding]:
 def box_problem(box: Box, width_px: int, height_px: int, min_box_px: float) -> tuple[str, str] | None:
     """Code and message of the worst that is wrong with the corners, None when they are right.
 
-    `width_px` 0: the picture could not be read, so nothing is said about its borders.
+    `width_px` 0: the image could not be read, so nothing is said about its borders.
     """
     xmin, ymin, xmax, ymax = box.xyxy_px
     start = f"'{box.class_name}' box"
@@ -95,13 +95,13 @@ def box_problem(box: Box, width_px: int, height_px: int, min_box_px: float) -> t
         return "E003", f"{start} is inverted"
     if width_px and outside_px(box.xyxy_px, width_px, height_px) > ROUNDING_PX:
         share = outside_share(box.xyxy_px, width_px, height_px)
-        return "E005", f"{start} leaves the {width_px}x{height_px} picture by {_percent(share)} of its side"
+        return "E005", f"{start} leaves the {width_px}x{height_px} image by {_percent(share)} of its side"
     side = min(xmax - xmin, ymax - ymin)
     if side <= 0 or side < min_box_px:
         return "E004", f"{start} is {side:.7g} px wide or high"
     share = area_px(box.xyxy_px) / (width_px * height_px) if width_px else 0.0
-    if share > WHOLE_PICTURE and not (box.group_of or box.is_crowd):
-        return "W114", f"{start} covers {_percent(share)} of the {width_px}x{height_px} picture"
+    if share > WHOLE_IMAGE and not (box.group_of or box.is_crowd):
+        return "W114", f"{start} covers {_percent(share)} of the {width_px}x{height_px} image"
     return None
 
 
@@ -111,7 +111,7 @@ def outside_px(xyxy_px: tuple[float, ...], width_px: int, height_px: int) -> flo
 
 
 def outside_share(xyxy_px: tuple[float, ...], width_px: int, height_px: int) -> float:
-    """The same as a fraction of the side of the picture."""
+    """The same as a fraction of the side of the image."""
     xmin, ymin, xmax, ymax = xyxy_px
     return max(-xmin / width_px, -ymin / height_px, (xmax - width_px) / width_px, (ymax - height_px) / height_px)
 
@@ -137,9 +137,9 @@ def doubled_boxes(stored: Stored) -> Iterator[tuple[Box, int, int, float]]:
 
 # Rules about class names: unknown ones, slips of the pen, two spellings of one class.
 
-def name_findings(pictures: list[Stored], labels: list[str]) -> Iterator[Finding]:
+def name_findings(images: list[Stored], labels: list[str]) -> Iterator[Finding]:
     """Boxes of classes that are not in `labels`; without labels, names that differ only by case or spaces."""
-    places = [(box.class_name, stored, line) for stored in pictures for box, line in numbered_boxes(stored)]
+    places = [(box.class_name, stored, line) for stored in images for box, line in numbered_boxes(stored)]
     counts = Counter(name for name, _, _ in places)
     if labels:
         near = {name: _nearest(name, labels) for name in counts if name and name not in labels}
@@ -178,66 +178,66 @@ def _nearest(name: str, labels: list[str]) -> str:
     return by_folded[near[0]] if near else ""
 
 
-# Rules about the files as such: can a picture be read, is there a label file that fits it.
+# Rules about the files as such: can an image be read, is there a label file that fits it.
 
 READ_BY_TENSORFLOW = ("jpeg", "mpo", "png")
 """Formats by Pillow's name, in lower case, that training decodes. It would also decode GIF and BMP, which other tools
 of the chain do not expect in `images/`."""
 
 
-def picture_findings(stored: Stored) -> Iterator[Finding]:
-    """What is wrong with a picture file and its label file as such."""
+def image_findings(stored: Stored) -> Iterator[Finding]:
+    """What is wrong with an image file and its label file as such."""
     facts, name = stored.facts, stored.path.name
     if facts.error:
-        yield finding("E010", stored.shown, f"'{name}': {facts.error}", picture=name)
+        yield finding("E010", stored.shown, f"'{name}': {facts.error}", image=name)
     elif facts.source_format.lower() not in READ_BY_TENSORFLOW:
         text = f"'{name}' is {facts.source_format}, which training does not read"
-        yield finding("E022", stored.shown, text, picture=name)
+        yield finding("E022", stored.shown, text, image=name)
     elif not facts.whole:
         text = f"'{name}' has no sound end, or a wrong checksum: TensorFlow refuses it"
-        yield finding("E010", stored.shown, text, picture=name)
+        yield finding("E010", stored.shown, text, image=name)
     elif facts.orientation != 1:
-        yield finding("E007", stored.shown, f"EXIF orientation {facts.orientation}", picture=name)
+        yield finding("E007", stored.shown, f"EXIF orientation {facts.orientation}", image=name)
     if stored.label_error:
         text = f"'{stored.path.stem}.xml': {stored.label_error}"
-        yield finding("E019", stored.label_shown, text, stored.label_error_line, picture=name)
+        yield finding("E019", stored.label_shown, text, stored.label_error_line, image=name)
     elif stored.label is None:
-        yield finding("E012", stored.shown, f"no .xml file is named '{stored.path.stem}'", picture=name)
+        yield finding("E012", stored.shown, f"no .xml file is named '{stored.path.stem}'", image=name)
     elif not facts.error:
         declared = (stored.label.width_px, stored.label.height_px)
         real = (facts.width_px, facts.height_px)
         if declared != real and 0 not in declared:
-            text = f"size {declared[0]}x{declared[1]}, picture {real[0]}x{real[1]}"
-            yield finding("E006", stored.label_shown, text, stored.label.size_line, picture=name)
+            text = f"size {declared[0]}x{declared[1]}, image {real[0]}x{real[1]}"
+            yield finding("E006", stored.label_shown, text, stored.label.size_line, image=name)
 
 
-def orphan_findings(root: Path, pictures: list[Stored], labels: list[Path]) -> Iterator[Finding]:
-    """Label files in `images/` without a picture beside them."""
-    there = {stored.path.with_suffix(".xml") for stored in pictures}
+def orphan_findings(root: Path, images: list[Stored], labels: list[Path]) -> Iterator[Finding]:
+    """Label files in `images/` without an image beside them."""
+    there = {stored.path.with_suffix(".xml") for stored in images}
     for label in labels:
         if label not in there:
-            yield finding("E009", label.relative_to(root).as_posix(), f"no picture is named '{label.stem}'")
+            yield finding("E009", label.relative_to(root).as_posix(), f"no image is named '{label.stem}'")
 
 
-# Rules about the three splits: pictures that stand in two of them, classes that a split lacks.
+# Rules about the three splits: images that stand in two of them, classes that a split lacks.
 
-def split_findings(pictures: list[Stored], labels: list[str]) -> Iterator[Finding]:
-    """Equal pictures in two splits, two pictures of one name, and classes without boxes in a split."""
+def split_findings(images: list[Stored], labels: list[str]) -> Iterator[Finding]:
+    """Equal images in two splits, two images of one name, and classes without boxes in a split."""
     by_content, by_name = defaultdict(list), defaultdict(list)
     boxes = {split: Counter() for split in SPLITS}
-    for stored in pictures:
+    for stored in images:
         by_content[stored.facts.sha256].append(stored)
         by_name[stored.split, same_name(stored.path.stem)].append(stored)
         boxes[stored.split].update(box.class_name for box, _ in numbered_boxes(stored) if box.class_name)
-    for sha256, twins in by_content.items():
-        for twin in twins[1:] if sha256 else []:
-            text = f"{twin.split}/{twin.path.name} is the same picture as {twins[0].split}/{twins[0].path.name}"
-            code = "W112" if twin.split == twins[0].split else "E011"
-            yield finding(code, twin.shown, text, picture=twin.path.name)
+    for sha256, duplicates in by_content.items():
+        for duplicate in duplicates[1:] if sha256 else []:
+            text = f"{duplicate.split}/{duplicate.path.name} is the same image as {duplicates[0].split}/{duplicates[0].path.name}"
+            code = "W112" if duplicate.split == duplicates[0].split else "E011"
+            yield finding(code, duplicate.shown, text, image=duplicate.path.name)
     for (split, _), same in by_name.items():
         if len(same) > 1:
             names = ", ".join(stored.path.name for stored in same)
-            yield finding("E020", same[1].shown, f"one name in images/{split}: {names}", picture=same[1].path.name)
+            yield finding("E020", same[1].shown, f"one name in images/{split}: {names}", image=same[1].path.name)
     yield from _empty_classes(boxes, labels)
 
 
@@ -265,18 +265,18 @@ MANY_SET_APART = 0.25
 """Share of boxes that are drawn but not learned or not scored. The labels of Open Images and Pascal VOC stay below."""
 
 MOSTLY_FILLED = 0.65
-"""Share of a picture, averaged over train, that its boxes cover. Photographs of single things from the web have about
+"""Share of an image, averaged over train, that its boxes cover. Photographs of single things from the web have about
 0.5, and a detector learns from them; far above that there is little background to learn from."""
 
 ENOUGH = 20
-"""Boxes or pictures, at least: a share of fewer says nothing about the set."""
+"""Boxes or images, at least: a share of fewer says nothing about the set."""
 
 ATTRIBUTION = "images/source/openimages/ATTRIBUTION.csv"
 
 
-def balance_findings(pictures: list[Stored], labels: list[str]) -> Iterator[Finding]:
+def balance_findings(images: list[Stored], labels: list[str]) -> Iterator[Finding]:
     """Classes (of `labels`, if there are any) with far fewer training boxes than the largest."""
-    named = Counter(box.class_name for one in pictures if one.split == "train" for box, _ in numbered_boxes(one))
+    named = Counter(box.class_name for one in images if one.split == "train" for box, _ in numbered_boxes(one))
     usual, boxes = common_spellings(named), Counter()
     for name, count in named.items():
         boxes[usual.get(name, name)] += count
@@ -290,24 +290,24 @@ def balance_findings(pictures: list[Stored], labels: list[str]) -> Iterator[Find
         yield finding("W101", "images/train", f"boxes: '{largest}' {most:,}, but {names}")
 
 
-def tiny_findings(pictures: list[Stored], input_px: int) -> Iterator[Finding]:
-    """Boxes that are tiny once the picture is stretched to the `input_px` x `input_px` that the model sees."""
+def tiny_findings(images: list[Stored], input_px: int) -> Iterator[Finding]:
+    """Boxes that are tiny once the image is stretched to the `input_px` x `input_px` that the model sees."""
     tiny = boxes = 0
-    for one in pictures:
-        picture_px = one.facts.width_px * one.facts.height_px
-        for box, _ in numbered_boxes(one) if picture_px else ():
+    for one in images:
+        image_px = one.facts.width_px * one.facts.height_px
+        for box, _ in numbered_boxes(one) if image_px else ():
             boxes += 1
-            tiny += has_area(box) and area_px(box.xyxy_px) / picture_px * input_px**2 < TINY_PX**2
+            tiny += has_area(box) and area_px(box.xyxy_px) / image_px * input_px**2 < TINY_PX**2
     if boxes >= ENOUGH and tiny >= MANY_TINY * boxes:
         text = f"{counted(tiny, 'box', 'boxes')} of {boxes:,} ({100 * tiny / boxes:.0f} %)"
         verb = "is" if tiny == 1 else "are"
         yield finding("W102", "images", f"{text} {verb} under {TINY_PX}x{TINY_PX} px at an input of {input_px} px")
 
 
-def flag_findings(pictures: list[Stored]) -> Iterator[Finding]:
+def flag_findings(images: list[Stored]) -> Iterator[Finding]:
     """Boxes that are marked as something that training or scoring leaves out."""
     marked, boxes, any_mark = Counter(), 0, 0
-    for one in pictures:
+    for one in images:
         for box, _ in numbered_boxes(one):
             names = [name for name in ("group_of", "is_crowd", "difficult") if getattr(box, name)]
             marked.update(names)
@@ -318,36 +318,36 @@ def flag_findings(pictures: list[Stored]) -> Iterator[Finding]:
         yield finding("W103", "images", f"{any_mark:,} of {boxes:,} boxes ({share:.0f} %) are marked: {parts}")
 
 
-def background_findings(pictures: list[Stored]) -> Iterator[Finding]:
-    """No picture without boxes, and those with boxes show hardly anything else."""
-    covered = [_covered(one) for one in pictures if one.split == "train" and one.label and one.facts.width_px]
+def background_findings(images: list[Stored]) -> Iterator[Finding]:
+    """No image without boxes, and those with boxes show hardly anything else."""
+    covered = [_covered(one) for one in images if one.split == "train" and one.label and one.facts.width_px]
     if len(covered) >= ENOUGH and min(covered) > 0 and sum(covered) / len(covered) > MOSTLY_FILLED:
         share = 100 * sum(covered) / len(covered)
-        text = f"none of {len(covered):,} pictures is without boxes, and boxes cover {share:.0f} % of them on average"
+        text = f"none of {len(covered):,} images is without boxes, and boxes cover {share:.0f} % of them on average"
         yield finding("W104", "images/train", text)
 
 
 def _covered(stored: Stored) -> float:
-    """Share of a picture that its boxes cover, overlaps counted twice, at most 1."""
+    """Share of an image that its boxes cover, overlaps counted twice, at most 1."""
     areas_px = sum(area_px(box.xyxy_px) for box, _ in numbered_boxes(stored) if has_area(box))
     return min(1.0, areas_px / (stored.facts.width_px * stored.facts.height_px))
 
 
-def licence_findings(root: Path, pictures: list[Stored]) -> Iterator[Finding]:
-    """Pictures of Open Images whose author or licence is not in `ATTRIBUTION.csv`; for `source.kind = "openimages"`."""
+def license_findings(root: Path, images: list[Stored]) -> Iterator[Finding]:
+    """Images of Open Images whose author or license is not in `ATTRIBUTION.csv`; for `source.kind = "openimages"`."""
     named = _attributed(root / ATTRIBUTION)
     folder = ATTRIBUTION.rpartition("/")[0] + "/"
-    ours = [one for one in pictures if one.entry and one.entry["source"].startswith(folder)]
+    ours = [one for one in images if one.entry and one.entry["source"].startswith(folder)]
     missing = [one for one in ours if Path(one.entry["source"]).stem not in named]
     if missing:
-        text = f"{len(missing):,} of {counted(len(ours), 'picture')} without author or licence, such as "
+        text = f"{len(missing):,} of {counted(len(ours), 'image')} without author or license, such as "
         yield finding("W105", ATTRIBUTION, text + missing[0].path.name)
 
 
 def _attributed(path: Path) -> set[str]:
-    """ImageIDs of the rows that name an author and a licence."""
+    """ImageIDs of the rows that name an author and a license."""
     if not path.is_file():
         return set()
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [{key.lower(): value for key, value in row.items() if key} for row in csv.DictReader(file)]
-    return {row.get("imageid", "") for row in rows if row.get("author") and (row.get("license") or row.get("licence"))}
+    return {row.get("imageid", "") for row in rows if row.get("author") and (row.get("license") or row.get("license"))}

@@ -1,4 +1,4 @@
-"""The files of a source folder: which are pictures, and which split their folder says."""
+"""The files of a source folder: which are images, and which split their folder says."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from scripts.core.text import DetectorError
 
 # HEIC is here to be named as a finding: left out silently it would be missing without a word.
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif"}
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -25,11 +25,11 @@ _SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """All picture files below `folder` and all others, sorted by path. `shown` is the folder as the user typed it."""
+    """All image files below `folder` and all others, sorted by path. `shown` is the folder as the user typed it."""
 
     folder: Path
     shown: str
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     others: tuple[Path, ...]
 
     def show(self, path: Path) -> str:
@@ -56,19 +56,19 @@ def _walk(folder: Path):
 
 
 def scan_source(folder: Path, shown: str) -> SourceFiles:
-    """List a folder with all its sub-folders. DetectorError when it is missing or holds no pictures."""
+    """List a folder with all its sub-folders. DetectorError when it is missing or holds no images."""
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DetectorError(f"source.path '{shown}' {what}: detector.toml: set it to the folder with your pictures")
+        raise DetectorError(f"source.path '{shown}' {what}: detector.toml: set it to the folder with your images")
     paths = sorted(_walk(folder), key=lambda path: path.relative_to(folder).as_posix())
-    pictures = tuple(path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES)
-    others = tuple(path for path in paths if path.suffix.lower() not in PICTURE_SUFFIXES)
-    if not pictures:
+    images = tuple(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
+    others = tuple(path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES)
+    if not images:
         raise DetectorError(
             f"no .jpg, .jpeg or .png file: {shown}: set source.path in detector.toml to the folder that holds both "
-            "pictures and label files"
+            "images and label files"
         )
-    return SourceFiles(folder, shown, pictures, others)
+    return SourceFiles(folder, shown, images, others)
 
 
 def _split_name(text: str) -> str:
@@ -89,7 +89,7 @@ def split_in_name(path: Path) -> str:
 
 
 def respects_folders(splits: Counter, mode: str, shown: str) -> bool:
-    """Whether the source's own split is kept. `splits` counts pictures by what their folder says."""
+    """Whether the source's own split is kept. `splits` counts images by what their folder says."""
     if mode == "hash":
         return False
     if mode == "source" and not splits["train"]:
@@ -99,7 +99,7 @@ def respects_folders(splits: Counter, mode: str, shown: str) -> bool:
     return mode == "source" or (splits["train"] > 0 and splits["test"] > 0)
 
 
-# From source files to items: picture, facts and boxes together, and what is wrong with them.
+# From source files to items: image, facts and boxes together, and what is wrong with them.
 
 
-# Names in `images/`: the picture's own name, made distinct where two pictures share one.
+# Names in `images/`: the image's own name, made distinct where two images share one.

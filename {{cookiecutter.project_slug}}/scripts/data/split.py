@@ -1,6 +1,6 @@
-"""Which picture goes to train, validation or test; what was assigned once stays.
+"""Which image goes to train, validation or test; what was assigned once stays.
 
-Pictures with equal content are one group. New groups are assigned in an order that depends on the seed and the
+Images with equal content are one group. New groups are assigned in an order that depends on the seed and the
 content only: first so that each class stands in each split, then to where most is missing.
 """
 
@@ -20,17 +20,17 @@ from scripts.data.manifest import ImagesFolder
 from scripts.data.reading import Item
 from scripts.data.source import respects_folders
 
-# A class in a single picture is for training, a second one for the test.
+# A class in a single image is for training, a second one for the test.
 _COVER_ORDER = ("train", "test", "validation")
 
 
 @dataclass
 class Group:
-    """Pictures that stay together: the classes on them, how many they are, and their split ("": none yet)."""
+    """Images that stay together: the classes on them, how many they are, and their split ("": none yet)."""
 
     key: str
     classes: set[str] = field(default_factory=set)
-    pictures: int = 1
+    images: int = 1
     split: str = ""
 
 
@@ -39,9 +39,9 @@ def _order(group: Group, seed: int) -> str:
 
 
 class _Balance:
-    """Pictures in each split, all and those of each class, against the wanted shares.
+    """Images in each split, all and those of each class, against the wanted shares.
 
-    Pictures are counted and not boxes: one picture of a crowd would else make its split look full.
+    Images are counted and not boxes: one image of a crowd would else make its split look full.
     """
 
     def __init__(self, groups: list[Group], shares: dict[str, float]):
@@ -54,7 +54,7 @@ class _Balance:
 
     @staticmethod
     def _weights(group: Group) -> Counter:
-        return Counter(dict.fromkeys([*group.classes, ""], group.pictures))  # "" stands for any picture
+        return Counter(dict.fromkeys([*group.classes, ""], group.images))  # "" stands for any image
 
     def put(self, group: Group, split: str) -> None:
         group.split = split
@@ -71,7 +71,7 @@ class _Balance:
 
 
 def assign(groups: list[Group], validation: float, test: float, seed: int) -> None:
-    """Set `split` of all groups that have none. Shares are parts of all pictures, 0 to 1; 0 leaves a split as it is."""
+    """Set `split` of all groups that have none. Shares are parts of all images, 0 to 1; 0 leaves a split as it is."""
     shares = {"train": 1.0 - validation - test, "validation": validation, "test": test}
     balance = _Balance(groups, shares)
     waiting = sorted((group for group in groups if not group.split), key=lambda group: _order(group, seed))
@@ -94,7 +94,7 @@ def _cover(balance: _Balance, waiting: list[Group], name: str, split: str) -> No
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
-    """`split.csv`: the splits of each picture's SHA-256 (more than one only if the source itself had it twice)."""
+    """`split.csv`: the splits of each image's SHA-256 (more than one only if the source itself had it twice)."""
     known = defaultdict(list)
     if not path.exists():
         return known
@@ -114,32 +114,32 @@ def write_split(path: Path, known: dict[str, list[str]]) -> None:
     write_text(path, "\n".join(["sha256,split", *rows]) + "\n")
 
 
-# The split of every picture of a source: where it lies, else as remembered, else as given, else by balance.
+# The split of every image of a source: where it lies, else as remembered, else as given, else by balance.
 
 _RANK = {split: rank for rank, split in enumerate(SPLITS)}
 
 
 def wanted_splits(items: list[Item], source, split, shown: str) -> list[Item]:
-    """Items whose `picture.split` is what the source decides: a split, or "" where ours is free to choose."""
-    found = Counter(item.picture.split for item in items)
+    """Items whose `image.split` is what the source decides: a split, or "" where ours is free to choose."""
+    found = Counter(item.image.split for item in items)
     if source.merge_validation:
         found["train"] += found.pop("validation", 0)
     if not respects_folders(found, split.mode, shown):
         return [_with_split(item, "") for item in items]
-    # What the source lacks is carved out of its train pictures; a folder without a split's name counts as train.
+    # What the source lacks is carved out of its train images; a folder without a split's name counts as train.
     free = not found["validation"] or not found["test"]
     pool = "" if free else "train"
     fixed = {"test": "test", "validation": pool if source.merge_validation else "validation"}
-    return [_with_split(item, fixed.get(item.picture.split, pool)) for item in items]
+    return [_with_split(item, fixed.get(item.image.split, pool)) for item in items]
 
 
 def _with_split(item: Item, split: str) -> Item:
-    return replace(item, picture=replace(item.picture, split=split))
+    return replace(item, image=replace(item.image, split=split))
 
 
 @dataclass
 class _Kin:
-    """Pictures that are identical or nearly so, with the splits that are settled already."""
+    """Images that are identical or nearly so, with the splits that are settled already."""
 
     items: list[int]
     splits: Counter
@@ -151,33 +151,33 @@ def _kin_of(items: list[Item], respected: set[str]) -> list[_Kin]:
     first: dict[str, int] = {}
     kin: dict[int, _Kin] = defaultdict(lambda: _Kin([], Counter()))
     for index, (item, group) in enumerate(zip(items, near, strict=True)):
-        # Pictures without any structure are near to none, but equal bytes are equal all the same.
+        # Images without any structure are near to none, but equal bytes are equal all the same.
         one = kin[first.setdefault(item.facts.sha256, group)]
         one.items.append(index)
-        if item.picture.split and item.picture.split not in respected:
-            one.splits[item.picture.split] += 1
+        if item.image.split and item.image.split not in respected:
+            one.splits[item.image.split] += 1
     return list(kin.values())
 
 
 def assign_splits(
     items: list[Item], images: ImagesFolder, known: dict[str, list[str]], split
 ) -> tuple[list[Item], list[Finding]]:
-    """Give every item its split, and say where that is not what its folder says or parts nearly identical pictures.
+    """Give every item its split, and say where that is not what its folder says or parts nearly identical images.
 
-    `known` is `split.csv`, `split` the table of detector.toml. A new picture goes where its kin is, unless the source
+    `known` is `split.csv`, `split` the table of detector.toml. A new image goes where its kin is, unless the source
     itself decides about that split.
     """
-    respected = {item.picture.split for item in items} - {""}
+    respected = {item.image.split for item in items} - {""}
     decided, findings = _settled(items, images, known)
     groups, open_kin = [], []
     kin = _kin_of(decided, respected)
     for one in kin:
-        free = [index for index in one.items if not decided[index].picture.split]
+        free = [index for index in one.items if not decided[index].image.split]
         home = max(one.splits, key=lambda name: (one.splits[name], -SPLITS.index(name)), default="")
         if free:
             open_kin.append((_group(decided, free, home), free))
         for name in one.splits:
-            placed = [index for index in one.items if decided[index].picture.split == name]
+            placed = [index for index in one.items if decided[index].image.split == name]
             groups.append(_group(decided, placed, name))
     validation = 0.0 if "validation" in respected else split.validation
     test = 0.0 if "test" in respected else split.test
@@ -194,7 +194,7 @@ def _settled(
     """Items with the split that they have already; W110 for those whose folder says another."""
     decided, findings = [], []
     for item in items:
-        wanted, remembered = item.picture.split, known.get(item.facts.sha256, [])
+        wanted, remembered = item.image.split, known.get(item.facts.sha256, [])
         earlier = wanted if wanted in remembered else (remembered or [""])[0]
         final = images.split_of(item) or earlier or wanted
         if wanted and final != wanted:
@@ -205,29 +205,29 @@ def _settled(
 
 def _group(items: list[Item], members: list[int], split: str) -> Group:
     """Members as one group of `assign`; its key does not depend on their order."""
-    classes = {box.class_name for index in members for box in items[index].picture.boxes if box.class_name}
+    classes = {box.class_name for index in members for box in items[index].image.boxes if box.class_name}
     return Group(min(items[index].facts.sha256 for index in members), classes, len(members), split)
 
 
 def _likeness(items: list[Item], kin: _Kin) -> list[Finding]:
-    """W113 for pictures in another split than a nearly identical one, R216 for those kept with it."""
+    """W113 for images in another split than a nearly identical one, R216 for those kept with it."""
     findings = []
-    members = sorted((items[index] for index in kin.items), key=lambda item: (_RANK[item.picture.split], item.shown))
+    members = sorted((items[index] for index in kin.items), key=lambda item: (_RANK[item.image.split], item.shown))
     for number, item in enumerate(members):
-        split = item.picture.split
+        split = item.image.split
         earlier = [other for other in members[:number] if other.facts.sha256 != item.facts.sha256]
-        apart = next((other for other in earlier if other.picture.split != split), None)
-        if apart:  # the picture that is scored is the one to look at
-            text = f"in {split}, nearly the same picture as {apart.shown} in {apart.picture.split}"
-            findings.append(finding("W113", item.shown, text, picture=item.shown))
+        apart = next((other for other in earlier if other.image.split != split), None)
+        if apart:  # the image that is scored is the one to look at
+            text = f"in {split}, nearly the same image as {apart.shown} in {apart.image.split}"
+            findings.append(finding("W113", item.shown, text, image=item.shown))
         elif earlier:
-            text = f"nearly the same picture as {earlier[0].shown}, both in {split}"
-            findings.append(finding("R216", item.shown, text, picture=item.shown))
+            text = f"nearly the same image as {earlier[0].shown}, both in {split}"
+            findings.append(finding("R216", item.shown, text, image=item.shown))
     return findings
 
 
 def remember(known: dict[str, list[str]], entries: list[dict], forgotten: list[dict]) -> None:
-    """Bring `known` up to date; the split of a `forgotten` drawing means nothing beside pictures of the user."""
+    """Bring `known` up to date; the split of a `forgotten` drawing means nothing beside images of the user."""
     for entry in forgotten:
         known.pop(entry["sha256"], None)
     now = defaultdict(set)

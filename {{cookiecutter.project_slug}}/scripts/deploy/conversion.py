@@ -1,7 +1,7 @@
 """From a trained model to `.tflite` bytes.
 
 The network ends in `TFLite_Detection_PostProcess`, the operation that every TFLite object detection client reads.
-Its outputs stay float32: quantised outputs cost 22 points of AP when measured, because the unfilled slots stretch
+Its outputs stay float32: quantized outputs cost 22 points of AP when measured, because the unfilled slots stretch
 their ranges. Only `int8_raw` ends before it, for accelerators that run nothing but int8.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.core.runtime import quiet_libraries, quiet_native
+from scripts.core.runtime import silence_libraries, silence_native
 from scripts.data.box_table import read_table, table_path
 from scripts.deploy.metadata import (
     OUTPUTS,
@@ -21,20 +21,20 @@ from scripts.deploy.metadata import (
     read_about,
     with_metadata,
 )
-from scripts.evaluation.detections import decode_rgb, record_pictures
+from scripts.evaluation.detections import decode_rgb, record_images
 from scripts.modeling.experiment import SUPPRESSION_IOU
 
 
 def convert(model, variant: str, score_threshold: float, calibration: Iterable) -> bytes:
     """`.tflite` bytes of a `TrainedModel`.
 
-    `variant`: one of `core/schema.py`; `model` is a quantisation-aware one (`qat.py`) for `int8_qat`.
-    `calibration`: float32 [side, side, 3] pictures, RGB 0..255, read for `int8` and `int8_raw`; they should reach 0 and
+    `variant`: one of `core/schema.py`; `model` is a quantization-aware one (`qat.py`) for `int8_qat`.
+    `calibration`: float32 [side, side, 3] images, RGB 0..255, read for `int8` and `int8_raw`; they should reach 0 and
     255, so that the uint8 input is the raw pixel.
     """
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder, quiet_libraries(), quiet_native():
+    with tempfile.TemporaryDirectory() as folder, silence_libraries(), silence_native():
         module = _raw_module(model) if variant == "int8_raw" else _module(model, score_threshold)
         tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -46,7 +46,7 @@ def convert(model, variant: str, score_threshold: float, calibration: Iterable) 
         elif variant == "int8":
             return _quantized(converter, list(calibration))
         elif variant == "int8_raw":
-            converter.representative_dataset = lambda: ([picture[None]] for picture in calibration)
+            converter.representative_dataset = lambda: ([image[None]] for image in calibration)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.uint8
         elif variant == "int8_qat":
@@ -63,10 +63,10 @@ def _quantized(converter, calibration: list) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.util import modify_model_io_type
 
-    converter.representative_dataset = lambda: ([picture[None]] for picture in calibration)
+    converter.representative_dataset = lambda: ([image[None]] for image in calibration)
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["LOGISTIC"])
     debugger = tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=lambda: ([picture[None]] for picture in calibration[:1]),
+        converter=converter, debug_dataset=lambda: ([image[None]] for image in calibration[:1]),
         debug_options=options)
     return bytes(modify_model_io_type(debugger.get_nondebug_quantized_model(), tf.uint8, tf.float32))
 
@@ -108,7 +108,7 @@ def _raw_module(model):
 
 
 def anchors_yxhw(model):
-    """Anchors of a `TrainedModel` as centre and size in 0..1 of the input, float32 [anchors, 4]."""
+    """Anchors of a `TrainedModel` as center and size in 0..1 of the input, float32 [anchors, 4]."""
     yxyx = model.anchors_yxyx_px().numpy() / float(model.input_px)
     return np.concatenate([(yxyx[:, :2] + yxyx[:, 2:]) / 2.0, yxyx[:, 2:] - yxyx[:, :2]], 1).astype(np.float32)
 
@@ -140,23 +140,23 @@ def _post_process(classes: int, score_threshold: float):
     return post_process
 
 
-def calibration_pictures(root: Path, side_px: int, count: int) -> list:
-    """Un-augmented training pictures, float32 [side, side, 3] in 0..255, spread over the split; then black and white.
+def calibration_images(root: Path, side_px: int, count: int) -> list:
+    """Un-augmented training images, float32 [side, side, 3] in 0..255, spread over the split; then black and white.
 
     Black and white pin the input to 0..255, so that a uint8 input value is the pixel itself.
     """
     from scripts.evaluation.detector import stretch
 
     every = max(1, len(read_table(table_path(root, "train"))) // max(count, 1))
-    chosen = [picture for index, picture in enumerate(record_pictures(root, "train")) if index % every == 0][:count]
-    pictures = [stretch(decode_rgb(picture.encoded), side_px).numpy() for picture in chosen]
-    return [*pictures, *(np.full((side_px, side_px, 3), value, np.float32) for value in (0.0, 255.0))]
+    chosen = [image for index, image in enumerate(record_images(root, "train")) if index % every == 0][:count]
+    images = [stretch(decode_rgb(image.encoded), side_px).numpy() for image in chosen]
+    return [*images, *(np.full((side_px, side_px, 3), value, np.float32) for value in (0.0, 255.0))]
 
 
 # The bytes of each variant of the file, with metadata: what is scored is what is shipped.
 
 CALIBRATED = ("int8", "int8_qat", "int8_raw")
-"""Variants whose ranges are measured on training pictures."""
+"""Variants whose ranges are measured on training images."""
 
 
 def variant_bytes(root: Path, model, name: str, variant: str, labels: list[str], metrics: dict, settings,
@@ -171,27 +171,27 @@ def variant_bytes(root: Path, model, name: str, variant: str, labels: list[str],
     about = read_about(root)
     return with_metadata(
         data, labels, name=about.name or name, description=description(settings.model.id, variant, advice),
-        author=about.author, licence=about.licence,
+        author=about.author, license=about.license,
         provenance=_provenance(root, model, variant, metrics, settings, advice, len(calibration)),
         anchors_yxhw=anchors_yxhw(model) if variant == "int8_raw" else None)
 
 
 def _prepared(root: Path, model, variant: str, settings) -> tuple:
-    """The model to convert and the pictures that set its ranges, none for a variant without."""
-    from scripts.deploy.quantization import equalize, quantisation_aware
+    """The model to convert and the images that set its ranges, none for a variant without."""
+    from scripts.deploy.quantization import equalize, quantization_aware
     from scripts.evaluation.detector import load_model
 
     if variant not in CALIBRATED:
         return model, []
-    pictures = calibration_pictures(root, model.input_px, settings.tflite.calibration_pictures)
+    images = calibration_images(root, model.input_px, settings.tflite.calibration_images)
     model = load_model(root, settings.export.checkpoint)  # Its weights are rewritten; the float files keep theirs.
-    equalize(model, pictures)
+    equalize(model, images)
     if variant == "int8_qat":
-        model = quantisation_aware(root, model, settings.tflite.qat_share, pictures)
-    return model, pictures
+        model = quantization_aware(root, model, settings.tflite.qat_share, images)
+    return model, images
 
 
-def _provenance(root: Path, model, variant: str, metrics: dict, settings, advice, pictures: int) -> dict:
+def _provenance(root: Path, model, variant: str, metrics: dict, settings, advice, images: int) -> dict:
     """Where the file comes from; of `int8_raw` also what its reader does after the network."""
     from scripts.evaluation.detector import DETECTIONS
     from scripts.training.run_file import installed_versions, read_run
@@ -200,7 +200,7 @@ def _provenance(root: Path, model, variant: str, metrics: dict, settings, advice
     facts = {
         "model": settings.model.id, "variant": variant, "checkpoint": model.checkpoint,
         "checkpoint_AP": metrics["AP"], "data_sha256": run.get("data_sha256"), "weights": run.get("weights"),
-        "versions": installed_versions(), "calibration_pictures": pictures,
+        "versions": installed_versions(), "calibration_images": images,
         "settings": settings.subset(["model.id", "train", "evaluate", "overrides"]),
         "training": {key: run.get(key) for key in ("steps", "seconds", "stopped_by", "seed")}, **advised(advice)}
     if variant == "int8_raw":

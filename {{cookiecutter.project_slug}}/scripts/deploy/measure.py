@@ -20,7 +20,7 @@ from scripts.core.files import sha256_file
 from scripts.core.text import DetectorError
 from scripts.data.label_map import LABEL_MAP, read_label_map
 from scripts.deploy.reader import times_ms
-from scripts.deploy.third_party import ClassMap, ForeignDetector, class_map
+from scripts.deploy.third_party import ClassMap, ThirdPartyDetector, class_map
 from scripts.evaluation.detections import Detections, coco_groundtruth
 from scripts.evaluation.metrics import score
 from scripts.steps.evaluate import detector_detections
@@ -66,11 +66,11 @@ def main(model: str, values: str, threads: str, runs: str) -> None:
     """The child: prints a `Measured` as JSON on its last line."""
     from ai_edge_litert.interpreter import Interpreter
 
-    picture = np.load(values)
+    image = np.load(values)
     before = peak_bytes()
     interpreter = Interpreter(model_path=model, num_threads=int(threads))
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
     times = [round(one, 4) for one in times_ms(interpreter.invoke, int(runs))]
     peak = peak_bytes()
     print(json.dumps({"times_ms": times, "peak_bytes": peak, "model_bytes": peak - before}))
@@ -86,17 +86,17 @@ NAMED = 8
 """So many class names stand in a line; all of them are in benchmark.json."""
 
 
-def foreign_contestants(root: Path, foreign, settings, shipped) -> list:
-    """A `Contestant` for each path of `foreign` (a `Foreign`), scored; all are opened before the first is scored.
+def third_party_contestants(root: Path, third_party, settings, shipped) -> list:
+    """A `Contestant` for each path of `third-party` (a `Third-party`), scored; all are opened before the first is scored.
 
-    `shipped`: our own contestant, which is scored on the shared classes where a foreign file does not know all of ours.
+    `shipped`: our own contestant, which is scored on the shared classes where a third-party file does not know all of ours.
     """
-    if not foreign.paths:
+    if not third_party.paths:
         return []
     names = read_label_map(root / LABEL_MAP)
     opened = []
-    for path in foreign.paths:
-        detector = ForeignDetector(path, settings.tflite.threads, foreign.mean, foreign.std, foreign.labels)
+    for path in third_party.paths:
+        detector = ThirdPartyDetector(path, settings.tflite.threads, third_party.mean, third_party.std, third_party.labels)
         classes = class_map(detector.labels, names)
         if not classes.ids:
             raise DetectorError(
@@ -123,7 +123,7 @@ def _scored(root: Path, path: Path, detector, classes: ClassMap, settings, shipp
 
 
 def _in_our_classes(detector, classes: ClassMap, threshold: float, unscored: Counter):
-    """A function of a picture whose detections have class ids of ours; `unscored` counts the others by name."""
+    """A function of an image whose detections have class ids of ours; `unscored` counts the others by name."""
     def detect(rgb) -> Detections:
         found = detector.detect(rgb)
         enough = found.scores >= threshold
@@ -142,7 +142,7 @@ def _figures(root: Path, detect, classes: ClassMap, settings) -> dict:
     groundtruth = coco_groundtruth(root, "test")
     rows = detector_detections(
         root, detect, settings.evaluate.max_detections,
-        lambda pictures: tqdm(pictures, desc="scoring", total=len(groundtruth["images"]), disable=None, leave=False))
+        lambda images: tqdm(images, desc="scoring", total=len(groundtruth["images"]), disable=None, leave=False))
     metrics = score(groundtruth, rows)
     each = [metrics["per_class"][name]["AP"] for name in classes.shared]
     defined = [ap for ap in each if ap is not None]
@@ -169,7 +169,7 @@ def _some(names) -> str:
 
 @dataclass
 class Contestant:
-    """A file to be measured: `figures` is its part of the report, `detector` reads pictures for it."""
+    """A file to be measured: `figures` is its part of the report, `detector` reads images for it."""
 
     path: Path
     detector: Any

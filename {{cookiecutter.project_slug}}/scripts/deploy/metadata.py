@@ -71,7 +71,7 @@ def with_more_provenance(data: bytes, more: dict) -> bytes:
     return with_files(network, files | {PROVENANCE: provenance_text(provenance)})
 
 
-# Boxes of a `.tflite` end at the picture: two operations behind the one that suppresses.
+# Boxes of a `.tflite` end at the image: two operations behind the one that suppresses.
 
 BOXES = "detection_boxes"
 
@@ -155,7 +155,7 @@ NAME, IDENTIFIER = b"DETECTOR_METADATA", b"V001"
 
 def raw_outputs(schema, labels_file) -> list:
     """Metadata of the two output tensors."""
-    texts = {"location": "Per anchor ty, tx, th, tw: offset of the centre in sides of the anchor, logarithm of the "
+    texts = {"location": "Per anchor ty, tx, th, tw: offset of the center in sides of the anchor, logarithm of the "
                          "size in sides of the anchor.",
              "score": "Per anchor and class, before the sigmoid."}
     tensors = described(schema, texts)
@@ -165,7 +165,7 @@ def raw_outputs(schema, labels_file) -> list:
 
 
 def decoding_metadata(anchors_yxhw, classes: int):
-    """The custom metadata of the subgraph. `anchors_yxhw`: centre and size, 0..1 of the input, [anchors, 4]."""
+    """The custom metadata of the subgraph. `anchors_yxhw`: center and size, 0..1 of the input, [anchors, 4]."""
     schema, options = anchors_schema(), anchors_schema().ObjectDetectorOptionsT()
     fixed = schema.FixedAnchorsSchemaT()
     fixed.anchors = [_anchor(schema, *map(float, row)) for row in anchors_yxhw]
@@ -208,13 +208,13 @@ TENSOR_GROUPS_SINCE = "1.2.0"
 
 
 def with_metadata(
-    model: bytes, labels: list[str], *, name: str, description: str, author: str, licence: str, provenance: dict,
+    model: bytes, labels: list[str], *, name: str, description: str, author: str, license: str, provenance: dict,
     anchors_yxhw=None
 ) -> bytes:
     """The `.tflite` with metadata and labels, its outputs as the contract has them; older metadata is replaced.
 
     `labels` are the class names by class id, `provenance` anything JSON can hold. A model without post-processing needs
-    `anchors_yxhw`: centre and size in 0..1 of the input, [anchors, 4]. Equal input gives equal bytes. ValueError for a
+    `anchors_yxhw`: center and size in 0..1 of the input, [anchors, 4]. Equal input gives equal bytes. ValueError for a
     model without our outputs in its signature, or a label with a line break.
     """
     broken = [label for label in labels if "\n" in label or "\r" in label]
@@ -225,7 +225,7 @@ def with_metadata(
     network = model_schema.ModelT.InitFromObj(model_schema.Model.GetRootAsModel(bytearray(model), 0))
     _order_outputs(network, OUTPUTS if anchors_yxhw is None else RAW_OUTPUTS)
     clip_boxes(network)
-    general = {"name": name, "description": description, "author": author, "license": licence}
+    general = {"name": name, "description": description, "author": author, "license": license}
     _put_buffer(network, _metadata_bytes(general, anchors_yxhw, len(labels)), model_schema)
     finished = packed(network, MODEL_IDENTIFIER)
     return with_files(finished, {LABELS: "\n".join(labels) + "\n", PROVENANCE: provenance_text(provenance)})
@@ -280,9 +280,9 @@ def _metadata_bytes(general: dict, anchors_yxhw, classes: int) -> bytes:
 
 
 def _image(schema):
-    """The input: RGB 0..255. The network normalises by itself, so mean 0 and deviation 1 leave the pixels alone."""
+    """The input: RGB 0..255. The network normalizes by itself, so mean 0 and deviation 1 leave the pixels alone."""
     image = schema.TensorMetadataT()
-    image.name, image.description = "image", "The picture, stretched to the input; RGB, raw values 0 to 255."
+    image.name, image.description = "image", "The image, stretched to the input; RGB, raw values 0 to 255."
     properties = schema.ImagePropertiesT()
     properties.colorSpace = schema.ColorSpaceType.RGB
     image.content = content(schema, "ImageProperties", properties)
@@ -298,7 +298,7 @@ def _image(schema):
 
 def _outputs(schema) -> list:
     texts = {
-        "location": "Boxes as ymin, xmin, ymax, xmax in fractions of the picture.",
+        "location": "Boxes as ymin, xmin, ymax, xmax in fractions of the image.",
         "category": "Class ids, which are lines of labels.txt counted from 0.",
         "score": "Scores, 0 to 1.",
         "number of detections": "How many of the slots are filled; the others are undefined.",
@@ -321,7 +321,7 @@ def _file(schema, name: str, description: str, kind: str):
 
 
 def read_metadata(path: Path) -> dict:
-    """`name`, `description`, `author`, `licence`, `labels`, `normalization` (mean, std), `outputs` and `provenance`.
+    """`name`, `description`, `author`, `license`, `labels`, `normalization` (mean, std), `outputs` and `provenance`.
 
     DetectorError when the file is missing, is no `.tflite` or holds no metadata of ours.
     """
@@ -338,7 +338,7 @@ def _described(metadata) -> dict:
         "name": decoded(metadata.name),
         "description": decoded(metadata.description),
         "author": decoded(metadata.author),
-        "licence": decoded(metadata.license),
+        "license": decoded(metadata.license),
         "normalization": {"mean": [float(x) for x in unit.mean], "std": [float(x) for x in unit.std]},
         "outputs": [decoded(tensor.name) for tensor in graph.outputTensorMetadata],
     }
@@ -358,11 +358,11 @@ PYPROJECT = "pyproject.toml"
 
 @dataclass(frozen=True)
 class About:
-    """Name, author and licence of the project, "" for what is not said."""
+    """Name, author and license of the project, "" for what is not said."""
 
     name: str = ""
     author: str = ""
-    licence: str = ""
+    license: str = ""
 
 
 def read_about(root: Path) -> About:
@@ -379,10 +379,10 @@ def read_about(root: Path) -> About:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DetectorError(f"bad TOML, {error}: {PYPROJECT}: correct that line") from None
     authors = [one.get("name") or one.get("email", "") for one in project.get("authors", [])]
-    licence = project.get("license", "")
-    if isinstance(licence, dict):
-        licence = licence.get("text") or licence.get("file", "")
-    return About(project.get("name", ""), ", ".join(filter(None, authors)), licence)
+    license = project.get("license", "")
+    if isinstance(license, dict):
+        license = license.get("text") or license.get("file", "")
+    return About(project.get("name", ""), ", ".join(filter(None, authors)), license)
 
 
 def description(model_id: str, variant: str, advice) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from scripts.core.runtime import quiet_libraries
+from scripts.core.runtime import silence_libraries
 from scripts.evaluation.detector import TrainedModel
 from scripts.modeling.experiment import EXPERIMENT, read_experiment, with_absolute_paths
 from scripts.training.inputs import PIXEL_CENTRE, normalize_pixels
@@ -23,14 +23,14 @@ from scripts.training.runner import make_repeatable
 from scripts.training.task import DetectorTask
 
 
-def equalize(model, pictures: Sequence) -> None:
+def equalize(model, images: Sequence) -> None:
     """Rescales the residual streams and the separable convolutions of a `TrainedModel` in place.
 
-    `pictures`: float32 [side, side, 3], RGB 0..255, on which the reach of each channel is measured.
+    `images`: float32 [side, side, 3], RGB 0..255, on which the reach of each channel is measured.
     """
     backbone, decoder = model.network.backbone, model.network.decoder
     groups = residual_groups(backbone)
-    for index, (group, reach) in enumerate(zip(groups, stream_reach(backbone, pictures), strict=True)):
+    for index, (group, reach) in enumerate(zip(groups, stream_reach(backbone, images), strict=True)):
         readers = [block._conv0.kernel for block in group[1:]]
         if index + 1 < len(groups):
             readers.append(groups[index + 1][0]._conv0.kernel)
@@ -74,8 +74,8 @@ def residual_groups(backbone) -> list[list]:
     return groups
 
 
-def stream_reach(backbone, pictures: Sequence) -> list[np.ndarray]:
-    """Largest absolute value of each channel of each group's stream over the pictures: a list of [channels]."""
+def stream_reach(backbone, images: Sequence) -> list[np.ndarray]:
+    """Largest absolute value of each channel of each group's stream over the images: a list of [channels]."""
     import tensorflow as tf
     import tf_keras
 
@@ -84,7 +84,7 @@ def stream_reach(backbone, pictures: Sequence) -> list[np.ndarray]:
     measure = tf.function(lambda pixels: [
         tf.reduce_max([tf.reduce_max(tf.abs(block), [0, 1, 2]) for block in group], 0)
         for group in probe(normalize_pixels(pixels), training=False)])
-    reaches = [[part.numpy() for part in measure(picture[None])] for picture in pictures]
+    reaches = [[part.numpy() for part in measure(image[None])] for image in images]
     return [np.max(group, axis=0) for group in zip(*reaches, strict=True)]
 
 
@@ -114,15 +114,15 @@ def _scale(reach: np.ndarray, readers: list) -> np.ndarray:
     return np.where(usable, np.sqrt(reach / np.where(usable, weight, 1.0)), 1.0).astype(np.float32)
 
 
-# Model Garden's quantisation-aware RetinaNet, so built that it starts where the trained network stands.
+# Model Garden's quantization-aware RetinaNet, so built that it starts where the trained network stands.
 
 CALIBRATION_BATCH = 8
 
 
-def quantised_network(model, pictures: Sequence):
+def quantized_network(model, images: Sequence):
     """A RetinaNet that computes what a `TrainedModel`'s does, rounded as int8; the model's weights are rescaled.
 
-    `pictures`: float32 [side, side, 3], RGB 0..255, on which the ranges of activations are measured.
+    `images`: float32 [side, side, 3], RGB 0..255, on which the ranges of activations are measured.
     """
     import tf_keras
     from official.projects.qat.vision.configs import common
@@ -138,7 +138,7 @@ def quantised_network(model, pictures: Sequence):
     for layer in network.submodules:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
             layer.trainable = False  # It computes as in the file; statistics of a few batches more would be noisier.
-    _measure_ranges(network, pictures)
+    _measure_ranges(network, images)
     return network
 
 
@@ -167,20 +167,20 @@ def ranges(measure: bool) -> Iterator[None]:
 
     original = quant_ops.MovingAvgQuantize
 
-    def quantise(inputs, min_var, max_var, is_training, **options):
+    def quantize(inputs, min_var, max_var, is_training, **options):
         if measure and is_training:
             min_var.assign(tf.minimum(min_var, tf.reduce_min(inputs)))
             max_var.assign(tf.maximum(max_var, tf.reduce_max(inputs)))
         return original(inputs, min_var, max_var, is_training=False, **options)
 
-    quant_ops.MovingAvgQuantize = quantise
+    quant_ops.MovingAvgQuantize = quantize
     try:
         yield
     finally:
         quant_ops.MovingAvgQuantize = original
 
 
-def _measure_ranges(network, pictures: Sequence) -> None:
+def _measure_ranges(network, images: Sequence) -> None:
     """Smallest and largest value of each activation."""
     import tensorflow as tf
 
@@ -190,13 +190,13 @@ def _measure_ranges(network, pictures: Sequence) -> None:
             weight.assign(tf.zeros_like(weight))
     with ranges(measure=True):
         see = tf.function(lambda pixels: network(normalize_pixels(pixels), training=True))
-        for start in range(0, len(pictures), CALIBRATION_BATCH):  # The last batch is filled from the beginning.
+        for start in range(0, len(images), CALIBRATION_BATCH):  # The last batch is filled from the beginning.
             places = range(start, start + CALIBRATION_BATCH)
-            see(np.stack([pictures[place % len(pictures)] for place in places]))
+            see(np.stack([images[place % len(images)] for place in places]))
 
 
 def _copy_decoder(source, target) -> None:
-    """Weights of a feature pyramid into its quantised clone, in which each separable convolution has become two."""
+    """Weights of a feature pyramid into its quantized clone, in which each separable convolution has become two."""
     layers = {layer.name: layer for layer in source.layers}
     for level, output in target.output.items():
         norm = output._keras_history.layer
@@ -233,34 +233,34 @@ RATE_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantisationAware(TrainedModel):
+class QuantizationAware(TrainedModel):
     """A `TrainedModel` whose network rounds as an int8 file does, from the pixels on."""
 
     def predict_logits(self, pixels) -> tuple[Any, Any]:
-        """As a `TrainedModel`'s; the steps of the normalisation are rounded too."""
-        return self._heads(rounded_normalisation(pixels))
+        """As a `TrainedModel`'s; the steps of the normalization are rounded too."""
+        return self._heads(rounded_normalization(pixels))
 
 
-def rounded_normalisation(pixels):
+def rounded_normalization(pixels):
     """RGB 0..255 to -1..1 with the rounding of int8 after each step, so that a uint8 input is the raw pixel."""
     import tensorflow as tf
 
     rounded = tf.quantization.fake_quant_with_min_max_args
-    centred = rounded(rounded(pixels, 0.0, 255.0) - PIXEL_CENTRE, -128.0, 127.0)
-    return rounded(centred / PIXEL_CENTRE, -1.0, 1.0)
+    centerd = rounded(rounded(pixels, 0.0, 255.0) - PIXEL_CENTRE, -128.0, 127.0)
+    return rounded(centerd / PIXEL_CENTRE, -1.0, 1.0)
 
 
-def quantisation_aware(root: Path, model: TrainedModel, share: float, pictures: Sequence) -> QuantisationAware:
+def quantization_aware(root: Path, model: TrainedModel, share: float, images: Sequence) -> QuantizationAware:
     """Trains `model` on for `share` of the steps of its training; the same again for the same seed, on a CPU.
 
-    `pictures`: float32 [side, side, 3], RGB 0..255, for the ranges of activations. Weights of `model` are changed.
+    `images`: float32 [side, side, 3], RGB 0..255, for the ranges of activations. Weights of `model` are changed.
     """
     experiment = with_absolute_paths(read_experiment(root / EXPERIMENT), root)
     make_repeatable(experiment.task.train_data.seed)
-    with quiet_libraries():
-        network = quantised_network(model, pictures)
+    with silence_libraries():
+        network = quantized_network(model, images)
         _train(network, experiment, round(share * experiment.trainer.train_steps))
-    return QuantisationAware(network, model.config, model.checkpoint)
+    return QuantizationAware(network, model.config, model.checkpoint)
 
 
 def _train(network, experiment, steps: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.core.files import write_text
-from scripts.core.runtime import quiet_native
+from scripts.core.runtime import silence_native
 from scripts.core.text import DetectorError
 from scripts.data.label_map import LABEL_MAP, read_label_map
 from scripts.deploy.metadata import (
@@ -40,14 +40,14 @@ def write_labels(root: Path, path: Path) -> list[str]:
 # The resize of training in NumPy, so that a `.tflite` can be fed without TensorFlow.
 
 def stretch(rgb, side_px: int):
-    """The picture uint8 [height, width, 3] stretched to float32 [side_px, side_px, 3], values 0..255, not rounded."""
+    """The image uint8 [height, width, 3] stretched to float32 [side_px, side_px, 3], values 0..255, not rounded."""
     return stretch_to(rgb, side_px, side_px)
 
 
 def stretch_to(rgb, height_px: int, width_px: int):
     """The same to float32 [height_px, width_px, 3]."""
-    top, bottom, down = _neighbours(rgb.shape[0], height_px)
-    left, right, across = _neighbours(rgb.shape[1], width_px)
+    top, bottom, down = _neighbors(rgb.shape[0], height_px)
+    left, right, across = _neighbors(rgb.shape[1], width_px)
     across, down = across[None, :, None], down[:, None, None]
     rows = {}
     for name, index in (("top", top), ("bottom", bottom)):
@@ -57,14 +57,14 @@ def stretch_to(rgb, height_px: int, width_px: int):
     return rows["top"] + (rows["bottom"] - rows["top"]) * down
 
 
-def _neighbours(size_px: int, side_px: int):
-    """For each target pixel the two source pixels around its centre and the float32 weight of the second."""
+def _neighbors(size_px: int, side_px: int):
+    """For each target pixel the two source pixels around its center and the float32 weight of the second."""
     scale = np.float32(size_px) / np.float32(side_px)
-    centre = (np.arange(side_px, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    lower = np.floor(centre)
+    center = (np.arange(side_px, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    lower = np.floor(center)
     first = np.maximum(lower.astype(int), 0)
-    second = np.minimum(np.ceil(centre).astype(int), size_px - 1)
-    return first, second, centre - lower
+    second = np.minimum(np.ceil(center).astype(int), size_px - 1)
+    return first, second, center - lower
 
 
 # What follows a network without post-processing: boxes from anchors, scores, suppression.
@@ -72,7 +72,7 @@ def _neighbours(size_px: int, side_px: int):
 class RawDecoder:
     """Detections from the values of the outputs `raw_boxes` and `raw_logits` of a `.tflite` file.
 
-    `boxes` and `logits` are the details of these outputs as LiteRT gives them: quantised values are turned into
+    `boxes` and `logits` are the details of these outputs as LiteRT gives them: quantized values are turned into
     numbers by their scale and zero point. Anchors, suppression and threshold are those in the file's metadata;
     DetectorError if it has none.
     """
@@ -86,12 +86,12 @@ class RawDecoder:
                                 "that `invoke tflite` made")
 
     def __call__(self, raw_boxes, raw_logits) -> Detections:
-        """`raw_boxes` [1, anchors, 4] (ty, tx, th, tw), `raw_logits` [1, anchors, classes], quantised or float."""
+        """`raw_boxes` [1, anchors, 4] (ty, tx, th, tw), `raw_logits` [1, anchors, classes], quantized or float."""
         encoded, logits = (_numbers(values[0], *quantization) for values, quantization in
                            zip((raw_boxes, raw_logits), self._quantizations, strict=True))
-        centres = self._anchors[:, :2] + encoded[:, :2] * self._anchors[:, 2:]
+        centers = self._anchors[:, :2] + encoded[:, :2] * self._anchors[:, 2:]
         halves = np.exp(encoded[:, 2:]) * self._anchors[:, 2:] / 2
-        boxes = np.concatenate([centres - halves, centres + halves], 1)
+        boxes = np.concatenate([centers - halves, centers + halves], 1)
         scores = 1 / (1 + np.exp(-logits.max(1)))
         kept = self._suppressed(boxes, scores)
         return Detections(np.clip(boxes[kept], 0, 1).astype(np.float32), logits.argmax(1)[kept],
@@ -108,7 +108,7 @@ class RawDecoder:
 
 
 def _numbers(values, scale: float, zero_point: int):
-    """Quantised values as float32; those that are float already stay (their scale is 0)."""
+    """Quantized values as float32; those that are float already stay (their scale is 0)."""
     return (values.astype(np.float32) - zero_point) * scale if scale else values.astype(np.float32)
 
 
@@ -123,7 +123,7 @@ class TfliteDetector:
     """A `.tflite` of our contract, run by LiteRT on the CPU.
 
     Outputs are read by the keys of the signature when there is one, else by index 0..3; slots past `num_detections`
-    are never read: what stands there may come from an earlier picture. A file that ends before the post-processing
+    are never read: what stands there may come from an earlier image. A file that ends before the post-processing
     is finished here (see `raw.py`). DetectorError for a file of another shape.
     """
 
@@ -134,7 +134,7 @@ class TfliteDetector:
 
         self.path, self.threads = Path(path), threads
         try:
-            with quiet_native():
+            with silence_native():
                 self._interpreter = Interpreter(model_content=self.path.read_bytes(), num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -162,17 +162,17 @@ class TfliteDetector:
         return _labels_file(self.path.parent)
 
     def detect(self, rgb) -> Detections:
-        """Detections in a picture uint8 [height, width, 3], which is stretched to the input."""
+        """Detections in an image uint8 [height, width, 3], which is stretched to the input."""
         self.prepare(rgb)
         self.invoke()
         return self._finish(*(self._interpreter.get_tensor(index) for index in self._outputs))
 
     def prepare(self, rgb) -> None:
-        """Put a picture into the input tensor."""
+        """Put an image into the input tensor."""
         self._interpreter.set_tensor(self._input["index"], self.pixels(rgb))
 
     def pixels(self, rgb):
-        """What the input tensor gets of a picture: raw values 0..255 [1, S, S, 3], rounded for a uint8 input."""
+        """What the input tensor gets of an image: raw values 0..255 [1, S, S, 3], rounded for a uint8 input."""
         pixels = stretch(rgb, self.input_px)
         if self._input["dtype"] == np.uint8:
             pixels = np.rint(pixels).astype(np.uint8)
@@ -227,7 +227,7 @@ class SavedModelDetector:
         return _labels_file(self.path) or _labels_file(self.path.parent)
 
     def detect(self, rgb) -> Detections:
-        """Detections in a picture uint8 [height, width, 3]."""
+        """Detections in an image uint8 [height, width, 3]."""
         import tensorflow as tf
 
         found = self._run(images=tf.constant(rgb[None], tf.uint8))
@@ -259,7 +259,7 @@ def open_detector(path: Path, threads: int = 2) -> TfliteDetector | SavedModelDe
 
 
 def time_detector(detector: TfliteDetector, rgb, runs: int = LEAST_RUNS) -> dict:
-    """Milliseconds of `invoke` alone on one picture: `median`, `p90` and the `threads` used; at least 20 runs."""
+    """Milliseconds of `invoke` alone on one image: `median`, `p90` and the `threads` used; at least 20 runs."""
     detector.prepare(rgb)
     return {**latency(times_ms(detector.invoke, runs)), "threads": detector.threads}
 

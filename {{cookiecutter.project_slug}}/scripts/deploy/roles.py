@@ -37,7 +37,7 @@ def rows_each(file: TfliteFile) -> tuple[int, int]:
 
 
 def anchors(file: TfliteFile):
-    """The anchors of the post-processing operation, real [N, 4] as centre y, centre x, height, width, or None."""
+    """The anchors of the post-processing operation, real [N, 4] as center y, center x, height, width, or None."""
     operator, graph = post_process(file), file.network.subgraphs[0]
     if operator is None or len(operator.inputs) < 3:
         return None
@@ -120,13 +120,13 @@ def box_edges(file: TfliteFile) -> list[int]:
         return [0, 1, 2, 3]
     types = metadata_schema()
     if (boxes[0].type, boxes[0].coordinateType) != (types.BoundingBoxType.BOUNDARIES, types.CoordinateType.RATIO):
-        raise DetectorError(f"boxes are no edges in fractions of the picture: {file.path}: only such can be scored")
+        raise DetectorError(f"boxes are no edges in fractions of the image: {file.path}: only such can be scored")
     left, top, right, bottom = map(int, boxes[0].index)
     return [top, left, bottom, right]
 
 
 def _by_operation(file: TfliteFile) -> dict[str, int]:
-    """Outputs that come from the post-processing operation, on their way perhaps quantised or reshaped."""
+    """Outputs that come from the post-processing operation, on their way perhaps quantized or reshaped."""
     final = post_process(file)
     if final is None:
         return {}

@@ -67,7 +67,7 @@ def content(schema, kind: str, properties):
 
 
 def boxes_content(schema):
-    """The content of a tensor of boxes: edges as fractions of the picture."""
+    """The content of a tensor of boxes: edges as fractions of the image."""
     box = schema.BoundingBoxPropertiesT()
     box.index, box.type = list(LOCATION_ORDER), schema.BoundingBoxType.BOUNDARIES
     box.coordinateType = schema.CoordinateType.RATIO

@@ -1,4 +1,4 @@
-"""What the input of a foreign detector gets of a picture: its size, its numbers, its normalisation."""
+"""What the input of a third-party detector gets of an image: its size, its numbers, its normalization."""
 
 import re
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ class Normalization:
         return f"mean {mean}, deviation {std} {self.how}"
 
     def of(self, pixels):
-        """Normalised pixels float32 [..., 3] of pixels 0..255."""
+        """Normalized pixels float32 [..., 3] of pixels 0..255."""
         return (pixels - np.float32(self.mean)) / np.float32(self.std)
 
 
@@ -53,7 +53,7 @@ class Normalization:
 class InputPlan:
     """An input of `kind` (uint8, int8, float32) and [1, height, width, 3]; without `normalization` it gets raw pixels.
 
-    `scale` and `zero_point` are its quantisation (0 for none), `note` says in words what was decided.
+    `scale` and `zero_point` are its quantization (0 for none), `note` says in words what was decided.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class InputPlan:
     note: str = ""
 
     def values(self, rgb):
-        """A picture uint8 [height, width, 3], stretched, as the input takes it: [1, H, W, 3]."""
+        """An image uint8 [height, width, 3], stretched, as the input takes it: [1, H, W, 3]."""
         pixels = stretch_to(rgb, *self.size_px)
         if self.normalization is not None:
             pixels = self.normalization.of(pixels)
@@ -82,33 +82,33 @@ def plan_input(file: TfliteFile, given: Normalization | None) -> InputPlan:
     """The plan for the input of the file; `given` goes before the metadata.
 
     uint8 gets the raw pixel whatever the metadata says, as MediaPipe and the Task Library do it. DetectorError when the
-    input is no picture of a fixed size, or nothing says how a float32 input is normalised.
+    input is no image of a fixed size, or nothing says how a float32 input is normalized.
     """
     kind, size_px, scale, zero_point = input_form(file)
     told = given or metadata_normalization(file)
     if kind == "float32" and told is None:
-        raise DetectorError(f"float32 input, and no metadata says how pixels are normalised: {file.path}: "
+        raise DetectorError(f"float32 input, and no metadata says how pixels are normalized: {file.path}: "
                             "give --mean 127.5 --std 127.5 (SSD), or --mean 0 --std 1 (raw pixels)")
     if kind != "float32" and given and not scale:
-        raise DetectorError(f"{kind} input without a scale cannot hold normalised pixels: {file.path}: "
+        raise DetectorError(f"{kind} input without a scale cannot hold normalized pixels: {file.path}: "
                             "leave out --mean and --std")
     used = told if kind == "float32" or given or (kind == "int8" and scale) else None
     plan = InputPlan(kind, size_px, scale, zero_point, used)
     words = str(used) if used else "raw pixels" + _doubt(plan, told)
     if kind == "int8" and used is None:
-        words = "pixel - 128, since nothing says how pixels are normalised"
+        words = "pixel - 128, since nothing says how pixels are normalized"
     return replace(plan, note=f"input {kind} [1, {size_px[0]}, {size_px[1]}, 3]: {words}")
 
 
 def input_form(file: TfliteFile) -> tuple[str, tuple[int, int], float, int]:
     """Number type, (height, width), scale and zero point of the input, read before anything is run.
 
-    DetectorError when it is not one picture of a fixed size.
+    DetectorError when it is not one image of a fixed size.
     """
     graph, path = file.network.subgraphs[0], file.path
     if graph.inputs is None or len(graph.inputs) != 1:
         count = 0 if graph.inputs is None else len(graph.inputs)
-        raise DetectorError(f"{counted(count, 'input')}, not one picture: {path}: give a detector of single pictures")
+        raise DetectorError(f"{counted(count, 'input')}, not one image: {path}: give a detector of single images")
     tensor = graph.tensors[graph.inputs[0]]
     kind, free = dtype_name(tensor.type), tensor.shapeSignature
     shape = [int(side) for side in (tensor.shape if free is None or not len(free) else free)]
@@ -127,7 +127,7 @@ def input_form(file: TfliteFile) -> tuple[str, tuple[int, int], float, int]:
 
 
 def _doubt(plan: InputPlan, told: Normalization | None) -> str:
-    """A warning where metadata and quantisation of a uint8 input mean something else than the raw pixel."""
+    """A warning where metadata and quantization of a uint8 input mean something else than the raw pixel."""
     if told is None or not plan.scale:
         return ""
     ramp = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, 1)
@@ -174,7 +174,7 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
     return numbers
 
 
-# Class names of a foreign detector, and which of them are classes of ours.
+# Class names of a third-party detector, and which of them are classes of ours.
 
 BACKGROUND = ("???", "background", "__background__", "unlabeled")
 """How label files call what is no class: a first line that shifts all others by one."""
@@ -276,10 +276,10 @@ def _folded(name: str) -> str:
 # A detector of somebody else, run by our clock and scored by our scorer: SSD, EfficientDet-Lite and their like.
 
 FRACTIONS_UP_TO = 1.5
-"""Anchors in fractions of the picture have their centre inside it; those in pixels reach its last pixel."""
+"""Anchors in fractions of the image have their center inside it; those in pixels reach its last pixel."""
 
 
-class ForeignDetector(TfliteDetector):
+class ThirdPartyDetector(TfliteDetector):
     """Any `.tflite` detector with a fixed input and boxes, classes, scores and count as outputs, in whatever order.
 
     `mean` and `std` are texts such as `127.5` or `123.7,116.3,103.5`, "" for what the metadata says; `labels` a file
@@ -308,11 +308,11 @@ class ForeignDetector(TfliteDetector):
         return self._labels
 
     def pixels(self, rgb):
-        """What the input tensor gets of a picture uint8 [height, width, 3]: see `InputPlan`."""
+        """What the input tensor gets of an image uint8 [height, width, 3]: see `InputPlan`."""
         return self._plan.values(rgb)
 
     def detect(self, rgb) -> Detections:
-        """Detections in a picture uint8 [height, width, 3], best first; `class_ids` are those of the file."""
+        """Detections in an image uint8 [height, width, 3], best first; `class_ids` are those of the file."""
         self.prepare(rgb)
         self.invoke()
         boxes, classes, scores, count = (self._real(index) for index in self._outputs)

@@ -1,4 +1,4 @@
-"""`predictions.json` and `predictions.csv`, written row by row: a film needs no more memory than a picture."""
+"""`predictions.json` and `predictions.csv`, written row by row: a film needs no more memory than an image."""
 
 import csv
 import functools
@@ -25,7 +25,7 @@ COLUMNS = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax
 
 
 class Results:
-    """Both files while they are open; `add` takes a picture or a frame with its detections."""
+    """Both files while they are open; `add` takes an image or a frame with its detections."""
 
     def __init__(self, predictions, table):
         self._predictions, self._table = predictions, csv.writer(table, lineterminator="\n")
@@ -59,13 +59,13 @@ def results(out: Path) -> Iterator[Results]:
 
 def _table_rows(row: dict) -> Iterator[list]:
     """A line for each detection, or one with class, box and score empty, as in the project's other tables."""
-    picture = [row["file"], row["width"], row["height"]]
+    image = [row["file"], row["width"], row["height"]]
     place = [row.get("frame", ""), row.get("time_s", "")]
     for found in row["detections"]:
         edges = [format_number(edge) for edge in found["box_xyxy_px"]]
-        yield [*picture, found["class"], *edges, found["score"], *place]
+        yield [*image, found["class"], *edges, found["score"], *place]
     if not row["detections"]:
-        yield [*picture, *[""] * 6, *place]
+        yield [*image, *[""] * 6, *place]
 
 
 # Videos, frame by frame: what is found in each, and an annotated copy.
@@ -81,7 +81,7 @@ MISSING_TOLERATED = 0.01
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame: its number from 0, its time, and the upright picture."""
+    """A frame: its number from 0, its time, and the upright image."""
 
     index: int
     time_s: float
@@ -151,7 +151,7 @@ class VideoCopy:
         self.path, self.fps, self.frames, self._writer = path, fps, 0, None
 
     def add(self, image) -> None:
-        """Append an upright picture; all get the size of the first. ValueError if that cannot be encoded."""
+        """Append an upright image; all get the size of the first. ValueError if that cannot be encoded."""
         cv2 = _opencv()
         if self._writer is None:
             scale = min(1.0, COPY_PX / max(image.size))
@@ -184,7 +184,7 @@ class VideoCopy:
 def predict_video(path: Path, look: Callable, every: int, target: Path, add: Callable) -> tuple[int, str]:
     """Look at every `every`th frame, `add` its row, and write the copy to `target`.
 
-    `look(image)` gives the detections of a picture as they stand in `predictions.json`. Returns how many frames were
+    `look(image)` gives the detections of an image as they stand in `predictions.json`. Returns how many frames were
     looked at, and why the video broke off ("": it did not). ValueError says why no frame can be read.
     """
     video = Video(path)

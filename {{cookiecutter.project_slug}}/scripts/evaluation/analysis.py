@@ -1,6 +1,6 @@
 """What `eval/analysis.json` says beyond AP: intervals, sizes, thresholds, curves and confusions.
 
-All of it is of the test pictures; validation pictures only choose the score thresholds.
+All of it is of the test images; validation images only choose the score thresholds.
 """
 
 from scripts.core.text import counted, points
@@ -23,8 +23,8 @@ from scripts.evaluation.thresholds import (
 )
 
 
-def analyse(groundtruth: dict, detections: list[dict], validation: tuple[dict, list[dict]], miss_cost: float) -> dict:
-    """The parts of `eval/analysis.json` from COCO ground truth and results of the test split, which has pictures.
+def analyze(groundtruth: dict, detections: list[dict], validation: tuple[dict, list[dict]], miss_cost: float) -> dict:
+    """The parts of `eval/analysis.json` from COCO ground truth and results of the test split, which has images.
 
     `validation` is the same pair of the validation split, `miss_cost` what a missed box costs in false alarms.
     """
@@ -54,7 +54,7 @@ def remarks(analysis: dict) -> list[str]:
     """What a person should know beyond the table, a line each."""
     too_small, found = analysis["too_small"], analysis["thresholds"]
     advice, cheapest = advice_of(analysis), found["all"]["best_cost"]
-    lines = [f"{too_small}: add pictures to that split"] if too_small else []
+    lines = [f"{too_small}: add images to that split"] if too_small else []
     lines.append(advice_text(advice))
     if advice and cheapest:
         lines.append(f"least cost with evaluate.miss_cost = {found['miss_cost']:g}: from {cheapest['score']:.2f} on "
@@ -64,18 +64,18 @@ def remarks(analysis: dict) -> list[str]:
 
 # When a test split is too small to tell.
 
-FEWEST_PICTURES = 20
+FEWEST_IMAGES = 20
 """With fewer, what is right or wrong in all of them looks certain, whatever the interval says."""
 TOLD_AP = 0.05
 """What one wants to tell of a single model: five points of AP."""
 
 
-def cannot_tell(pictures: int, interval: tuple[float, float] | None, told_ap: float = TOLD_AP) -> str:
-    """A plain sentence when `pictures` test pictures leave AP, or a loss of it, open by more than `told_ap`, else "".
+def cannot_tell(images: int, interval: tuple[float, float] | None, told_ap: float = TOLD_AP) -> str:
+    """A plain sentence when `images` test images leave AP, or a loss of it, open by more than `told_ap`, else "".
 
     `interval` is the 95 % interval, fractions 0..1; None when no AP is defined.
     """
     low, high = interval or (0.0, 1.0)
-    if pictures >= FEWEST_PICTURES and (high - low) / 2 <= told_ap:
+    if images >= FEWEST_IMAGES and (high - low) / 2 <= told_ap:
         return ""
-    return f"{pictures:,} test pictures cannot tell {points(told_ap)} points of AP from chance"
+    return f"{images:,} test images cannot tell {points(told_ap)} points of AP from chance"

@@ -1,4 +1,4 @@
-"""What a detector found in one picture, and the same in COCO form."""
+"""What a detector found in one image, and the same in COCO form."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ EDGE_DECIMALS = 3
 
 @dataclass(frozen=True)
 class Detections:
-    """Detections of one picture, best first.
+    """Detections of one image, best first.
 
-    `yxyx_norm`: float32 [n, 4], edges as fractions 0..1 of the stored picture (a box may reach over the border);
+    `yxyx_norm`: float32 [n, 4], edges as fractions 0..1 of the stored image (a box may reach over the border);
     `class_ids`: int [n], label map id - 1, which is the line of `labels.txt` counted from 0;
     `scores`: float32 [n], 0..1.
     """
@@ -35,14 +35,14 @@ class Detections:
 def coco_detections(image_id: int, width_px: int, height_px: int, detections: Detections) -> list[dict]:
     """The detections as COCO results: `category_id` is the label map id, `bbox` x, y, width, height in pixels.
 
-    Boxes are clipped to the picture. A score is the shortest decimal number that gives the same float32 back, so
+    Boxes are clipped to the image. A score is the shortest decimal number that gives the same float32 back, so
     no rank and no tie changes. DetectorError when a box or a score is not a finite number.
     """
     xyxy_px = clipped_xyxy_px(detections.yxyx_norm, width_px, height_px)
     scores = np.asarray(detections.scores, np.float32)
     if not (np.isfinite(xyxy_px).all() and np.isfinite(scores).all()):
         raise DetectorError(
-            f"the detector gave boxes or scores that are no numbers: picture {image_id}: "
+            f"the detector gave boxes or scores that are no numbers: image {image_id}: "
             "lower train.learning_rate, then `invoke forget train`, `invoke train`"
         )
     rows = []
@@ -53,7 +53,7 @@ def coco_detections(image_id: int, width_px: int, height_px: int, detections: De
 
 
 def clipped_xyxy_px(yxyx_norm, width_px: int, height_px: int):
-    """Edges `ymin, xmin, ymax, xmax` 0..1 [n, 4] as `xmin, ymin, xmax, ymax` in pixels inside the picture, float64."""
+    """Edges `ymin, xmin, ymax, xmax` 0..1 [n, 4] as `xmin, ymin, xmax, ymax` in pixels inside the image, float64."""
     edges = np.asarray(yxyx_norm, np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]]
     edges = np.clip(edges, 0.0, 1.0) * [width_px, height_px, width_px, height_px]
     edges[:, 2:] = np.maximum(edges[:, 2:], edges[:, :2])  # an inverted box has no area, not a negative one
@@ -65,7 +65,7 @@ def short(score) -> float:
     return float(str(score))
 
 
-# The labelled boxes of a split, read from its records: what detections are scored against.
+# The labeled boxes of a split, read from its records: what detections are scored against.
 
 NOT_SCORED = ("group_of", "is_crowd", "difficult")
 """Flags that make a box a crowd in COCO's sense: finding it is neither rewarded nor punished."""
@@ -73,7 +73,7 @@ NOT_SCORED = ("group_of", "is_crowd", "difficult")
 
 @dataclass(frozen=True)
 class RecordBox:
-    """One labelled box: `label_id` is that of the label map (from 1), `crowd` says that it is not scored."""
+    """One labeled box: `label_id` is that of the label map (from 1), `crowd` says that it is not scored."""
 
     label_id: int
     xyxy_px: tuple[float, float, float, float]
@@ -81,8 +81,8 @@ class RecordBox:
 
 
 @dataclass(frozen=True)
-class RecordPicture:
-    """One picture of the records; `encoded` are the bytes of its file, `image_id` its number over all splits."""
+class RecordImage:
+    """One image of the records; `encoded` are the bytes of its file, `image_id` its number over all splits."""
 
     image_id: int
     file_name: str
@@ -92,15 +92,15 @@ class RecordPicture:
     boxes: tuple[RecordBox, ...]
 
 
-def record_pictures(root: Path, split: str) -> Iterator[RecordPicture]:
-    """The pictures of a split in the order of its records. DetectorError when there are no record files."""
+def record_images(root: Path, split: str) -> Iterator[RecordImage]:
+    """The images of a split in the order of its records. DetectorError when there are no record files."""
     import tensorflow as tf
 
     files = record_files(root, split)
     if not files:
         raise DetectorError(f"no records of the {split} split: annotations/{split}.record-*: run `invoke records`")
     for data in tf.data.TFRecordDataset([str(path) for path in files]).as_numpy_iterator():
-        yield _picture(tf.train.Example.FromString(data).features.feature)
+        yield _image(tf.train.Example.FromString(data).features.feature)
 
 
 def decode_rgb(encoded: bytes):
@@ -108,14 +108,14 @@ def decode_rgb(encoded: bytes):
 
     Raises tensorflow.errors.InvalidArgumentError for anything else; `records` has refused such files before.
     """
-    from scripts.training.inputs import decode_picture
+    from scripts.training.inputs import decode_image
 
-    return decode_picture(encoded).numpy()
+    return decode_image(encoded).numpy()
 
 
-def _picture(feature) -> RecordPicture:
+def _image(feature) -> RecordImage:
     width_px, height_px = (feature[f"image/{side}"].int64_list.value[0] for side in ("width", "height"))
-    return RecordPicture(
+    return RecordImage(
         image_id=int(feature["image/source_id"].bytes_list.value[0]),
         file_name=feature["image/filename"].bytes_list.value[0].decode(),
         encoded=feature["image/encoded"].bytes_list.value[0],
@@ -143,21 +143,21 @@ def coco_groundtruth(root: Path, split: str) -> dict:
     """
     names = read_label_map(root / LABEL_MAP)
     images, annotations = [], []
-    for picture in record_pictures(root, split):
-        images.append(_image(picture))
-        for box in picture.boxes:
+    for image in record_images(root, split):
+        images.append(_coco_image(image))
+        for box in image.boxes:
             if box.label_id not in names:
-                where = f"{picture.file_name} in annotations/{split}.record-*"
+                where = f"{image.file_name} in annotations/{split}.record-*"
                 what_next = "run `invoke forget records`, then `invoke records`"
                 raise DetectorError(f"class id {box.label_id} is not in the label map: {where}: {what_next}")
-            annotations.append(_annotation(len(annotations) + 1, picture.image_id, box))
+            annotations.append(_annotation(len(annotations) + 1, image.image_id, box))
     categories = [{"id": number, "name": name} for number, name in names.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _image(picture: RecordPicture) -> dict:
-    size = {"width": picture.width_px, "height": picture.height_px}
-    return {"id": picture.image_id, "file_name": picture.file_name, **size}
+def _coco_image(image: RecordImage) -> dict:
+    size = {"width": image.width_px, "height": image.height_px}
+    return {"id": image.image_id, "file_name": image.file_name, **size}
 
 
 def _annotation(number: int, image_id: int, box: RecordBox) -> dict:

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 from official.vision.ops import box_ops
 
-from scripts.core.runtime import quiet_libraries
+from scripts.core.runtime import silence_libraries
 from scripts.core.text import DetectorError
 from scripts.modeling.experiment import (
     EXPERIMENT,
@@ -33,7 +33,7 @@ def suppress(yxyx_norm, scores, score_threshold: float, iou: float, slots: int):
     """
     import tensorflow as tf
 
-    def one_picture(inputs):
+    def one_image(inputs):
         boxes, best, classes = inputs
         kept = tf.image.non_max_suppression(boxes, best, slots, iou, score_threshold)
         chosen = [tf.gather(part, kept) for part in (tf.clip_by_value(boxes, 0.0, 1.0), classes, best)]
@@ -44,7 +44,7 @@ def suppress(yxyx_norm, scores, score_threshold: float, iou: float, slots: int):
 
     classes = tf.cast(tf.argmax(scores, -1), tf.float32)
     return tf.map_fn(
-        one_picture,
+        one_image,
         (yxyx_norm, tf.reduce_max(scores, -1), classes),
         fn_output_signature=(tf.float32, tf.float32, tf.float32, tf.int32),
     )
@@ -122,7 +122,7 @@ def load_model(root: Path, which: str) -> TrainedModel:
     if not (root / EXPERIMENT).is_file():
         raise DetectorError(f"no experiment: {EXPERIMENT}: type invoke train")
     config = read_experiment(root / EXPERIMENT).task
-    with quiet_libraries():
+    with silence_libraries():
         network = detector.DetectorTask(config).build_model()
         status = tf.train.Checkpoint(model=network).restore(str(path))
         try:
@@ -142,7 +142,7 @@ def pretrained_network(root: Path) -> tuple[Any, int]:
         raise DetectorError(f"no experiment: {EXPERIMENT}: type invoke train")
     config = with_absolute_paths(read_experiment(root / EXPERIMENT), root).task
     task = detector.DetectorTask(config)
-    with quiet_libraries():
+    with silence_libraries():
         network = task.build_model()
         task.initialize(network)
     return network, config.model.input_size[0]

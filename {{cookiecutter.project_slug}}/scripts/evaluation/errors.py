@@ -15,7 +15,7 @@ from scripts.core.text import counted
 from scripts.data.box_table import usable_box
 from scripts.data.dataset import LabelError
 from scripts.data.label_map import LABEL_MAP, read_label_map
-from scripts.data.manifest import read_label, read_ledger, shown_lines
+from scripts.data.manifest import read_label, read_manifest, shown_lines
 from scripts.evaluation.metrics import IOU as FOREGROUND_IOU
 from scripts.evaluation.metrics import ap50, match
 
@@ -48,7 +48,7 @@ class Analysis:
     errors: tuple[Error, ...]
 
 
-def analyse(groundtruth: dict, detections: list[dict], score: float) -> Analysis:
+def analyze(groundtruth: dict, detections: list[dict], score: float) -> Analysis:
     """The cause of every error among `detections` (COCO results) of at least `score`.
 
     Crowds (`iscrowd` 1) and what pycocotools matches to them are left out, as in the score.
@@ -64,11 +64,11 @@ def analyse(groundtruth: dict, detections: list[dict], score: float) -> Analysis
             wrong[one.image_id].append(shown[one.place])
     taken, errors = {one.annotation_id for one in matches if one.hit}, []
     for image in groundtruth["images"]:
-        errors += _errors_of_picture(wrong[image["id"]], truths[image["id"]], taken)
+        errors += _errors_of_image(wrong[image["id"]], truths[image["id"]], taken)
     return Analysis(score, len(shown), len(taken), tuple(errors))
 
 
-def _errors_of_picture(wrong: list[dict], truths: list[dict], taken: set[int]) -> list[Error]:
+def _errors_of_image(wrong: list[dict], truths: list[dict], taken: set[int]) -> list[Error]:
     from pycocotools.mask import iou as ious_of
 
     boxes = [row["bbox"] for row in truths]
@@ -138,7 +138,7 @@ def mended(groundtruth: dict, detections: list[dict], errors: list[Error]) -> tu
     return {**groundtruth, "annotations": kept}, rows
 
 
-# Where a labelled box is written: the file and line that a person opens to correct it.
+# Where a labeled box is written: the file and line that a person opens to correct it.
 
 NEAR_PX = 0.1
 """Records hold fractions in float32: edges come back to a thousandth of a pixel."""
@@ -168,7 +168,7 @@ class LabelPlaces:
 
     def __init__(self, root: Path):
         self.root = root
-        self._entries = {entry["name"]: entry for entry in read_ledger(root)["pictures"]}
+        self._entries = {entry["name"]: entry for entry in read_manifest(root)["images"]}
         self._classes = set(read_label_map(root / LABEL_MAP).values())
         self._read: dict[str, _Labels] = {}
 
@@ -183,8 +183,8 @@ class LabelPlaces:
                 return Place(found.file, line or None)
         return Place(found.file, None)
 
-    def _labels(self, picture: Path, width_px: int, height_px: int) -> _Labels:
-        path, entry = picture.with_suffix(".xml"), self._entries.get(picture.stem)
+    def _labels(self, image: Path, width_px: int, height_px: int) -> _Labels:
+        path, entry = image.with_suffix(".xml"), self._entries.get(image.stem)
         try:
             label, as_written = read_label(path, entry)
         except (LabelError, FileNotFoundError):
@@ -197,7 +197,7 @@ class LabelPlaces:
         return _Labels(file, tuple(rows))
 
 
-# The error atlas of `invoke evaluate`: every false alarm and every miss on the test pictures, with its cause.
+# The error atlas of `invoke evaluate`: every false alarm and every miss on the test images, with its cause.
 
 ERRORS, TABLE = "eval/errors.json", "eval/errors.csv"
 COLUMNS = ("rank", "cause", "file", "class", "truth_class", "score", "iou", "xmin", "ymin", "xmax", "ymax",
@@ -228,7 +228,7 @@ def write_errors(root: Path, groundtruth: dict, detections: list[dict], checkpoi
     `groundtruth` is a COCO dict, `detections` COCO results on it, of which those from `score` on count as shown. A box
     that is missed is the worst, then a wrong detection by how sure it was.
     """
-    analysis = analyse(groundtruth, detections, score)
+    analysis = analyze(groundtruth, detections, score)
     gained = gains(groundtruth, detections, analysis)
     boxes = sum(not row["iscrowd"] for row in groundtruth["annotations"])
     numbers = {cause: sum(error.cause == cause for error in analysis.errors) for cause in CAUSES}

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from scripts.data.dataset import ious
-from scripts.evaluation.detections import RecordBox, clipped_xyxy_px, decode_rgb, record_pictures
+from scripts.evaluation.detections import RecordBox, clipped_xyxy_px, decode_rgb, record_images
 from scripts.steps.evaluate import BATCH, batched
 
 STRENGTH = 3.0
 """Of the penalty, a feature: with it 432 features of 60 boxes are no trouble."""
 
 
-def left_out_scores(features, classes) -> np.ndarray:
+def leave_one_out_scores(features, classes) -> np.ndarray:
     """How well each class fits each example, [n, classes], about 0..1; `features` [n, d], `classes` [n] from 0."""
     x = np.asarray(features, np.float64)
     x = (x - x.mean(0)) / (x.std(0) + 1e-6)
@@ -80,10 +80,10 @@ def load_describe(root: Path):
     return describe
 
 
-def grounds(name: str, size_px: tuple[int, int], labelled, found) -> np.ndarray:
+def grounds(name: str, size_px: tuple[int, int], labeled, found) -> np.ndarray:
     """Up to `GROUNDS` boxes xyxy in pixels [n, 4] where neither a label nor a detection is; the same for one name."""
     dice, boxes = np.random.default_rng(zlib.crc32(name.encode())), []
-    taken = np.concatenate([np.asarray(each, np.float64).reshape(-1, 4) for each in (labelled, found)])
+    taken = np.concatenate([np.asarray(each, np.float64).reshape(-1, 4) for each in (labeled, found)])
     for _ in range(TRIES):
         sides = dice.uniform(*GROUND_SIDE, 2) * size_px
         corner = dice.uniform(0, np.asarray(size_px) - sides)
@@ -95,7 +95,7 @@ def grounds(name: str, size_px: tuple[int, int], labelled, found) -> np.ndarray:
     return np.asarray(boxes).reshape(-1, 4)
 
 
-# What a checkpoint sees in labelled pictures, and what a witness says of the inside of boxes.
+# What a checkpoint sees in labeled images, and what a witness says of the inside of boxes.
 
 LOWEST_SCORE = 0.05
 """Detections below it say nothing about labels."""
@@ -103,7 +103,7 @@ LOWEST_SCORE = 0.05
 
 @dataclass(frozen=True)
 class View:
-    """One picture. Boxes are xmin, ymin, xmax, ymax in pixels of it, float [n, 4], cut at its edges.
+    """One image. Boxes are xmin, ymin, xmax, ymax in pixels of it, float [n, 4], cut at its edges.
 
     `anchors_xyxy_px` with `scores` [n, classes] 0..1 are where the network looked, `found_xyxy_px` [m, 4],
     `found_ids` [m] and `found_scores` [m] what is left of them after suppression, best first. Class i is label map id
@@ -126,32 +126,32 @@ class View:
 
 
 def views(root: Path, model, describe: Callable, splits: tuple[str, ...]) -> Iterator[View]:
-    """The pictures of `splits` in the order of their records, for a `TrainedModel` and the witness of `crops.py`."""
+    """The images of `splits` in the order of their records, for a `TrainedModel` and the witness of `crops.py`."""
     import tensorflow as tf
 
     from scripts.evaluation.detector import stretch
 
     look = tf.function(lambda pixels: model.look(pixels, LOWEST_SCORE))
     for split in splits:
-        for pictures in batched(record_pictures(root, split), BATCH):
-            decoded = [decode_rgb(picture.encoded) for picture in pictures]
+        for images in batched(record_images(root, split), BATCH):
+            decoded = [decode_rgb(image.encoded) for image in images]
             seen = look(tf.stack([stretch(pixels, model.input_px) for pixels in decoded]))
-            for picture, pixels, *parts in zip(pictures, decoded, *(part.numpy() for part in seen), strict=True):
-                yield _view(split, picture, pixels, describe, *parts)
+            for image, pixels, *parts in zip(images, decoded, *(part.numpy() for part in seen), strict=True):
+                yield _view(split, image, pixels, describe, *parts)
 
 
-def _view(split: str, picture, pixels, describe: Callable, anchors, scores, boxes, ids, found_scores, count) -> View:
-    size_px = (picture.width_px, picture.height_px)
+def _view(split: str, image, pixels, describe: Callable, anchors, scores, boxes, ids, found_scores, count) -> View:
+    size_px = (image.width_px, image.height_px)
     found_px = clipped_xyxy_px(boxes[:count], *size_px)
-    labelled_px = np.array([box.xyxy_px for box in picture.boxes]).reshape(-1, 4)
-    grounds_px = grounds(picture.file_name, size_px, labelled_px, found_px)
-    features = describe(pixels, np.concatenate([labelled_px, grounds_px]))
-    return View(split, picture.file_name, *size_px, picture.boxes, clipped_xyxy_px(anchors, *size_px), scores,
+    labeled_px = np.array([box.xyxy_px for box in image.boxes]).reshape(-1, 4)
+    grounds_px = grounds(image.file_name, size_px, labeled_px, found_px)
+    features = describe(pixels, np.concatenate([labeled_px, grounds_px]))
+    return View(split, image.file_name, *size_px, image.boxes, clipped_xyxy_px(anchors, *size_px), scores,
                 found_px, ids[:count].astype(int) + 1, found_scores[:count],
-                features[:len(labelled_px)], features[len(labelled_px):])  # fmt: skip
+                features[:len(labeled_px)], features[len(labeled_px):])  # fmt: skip
 
 
-# What the trained network says at each label and beside it: a few numbers of every picture.
+# What the trained network says at each label and beside it: a few numbers of every image.
 
 AT_LABEL_IOU = 0.5
 """An anchor with this overlap speaks about the label."""
@@ -225,7 +225,7 @@ class Seen:
     grounds: list = field(default_factory=list)
 
     def add(self, view: View) -> None:
-        """Note one picture. Crowds, and labels of classes that the network does not know, are not judged."""
+        """Note one image. Crowds, and labels of classes that the network does not know, are not judged."""
         crowds = [label.crowd for label in view.labels]
         overlaps = ious(view.found_xyxy_px, [label.xyxy_px for label in view.labels], crowds)
         beside = [_beside(view, overlaps, index) for index in range(len(view.labels))]
@@ -250,7 +250,7 @@ def _found(view: View, overlaps: np.ndarray, beside: set[int | None]) -> Iterato
 
 
 def _labels(view: View, overlaps: np.ndarray, beside: list[int | None]) -> Iterator[LabelFacts]:
-    """`overlaps` are those of the picture's detections with its labels, `beside` is `_beside` of each label."""
+    """`overlaps` are those of the image's detections with its labels, `beside` is `_beside` of each label."""
     at_anchors = ious(view.anchors_xyxy_px, [label.xyxy_px for label in view.labels])
     for index, label in enumerate(view.labels):
         if label.crowd or label.label_id > view.scores.shape[1]:
@@ -307,13 +307,13 @@ class Suspect:
     iou: float = 0.0
 
 
-def suspects(pictures: Iterable[View]) -> list[Suspect]:
+def suspects(images: Iterable[View]) -> list[Suspect]:
     """All labels that are scored and all detections without a label, the most suspicious first.
 
     Labels of classes that the network does not know, and crowds, are left out; nothing is missing inside a crowd.
     """
     seen = Seen()
-    for view in pictures:
+    for view in images:
         seen.add(view)
     knows = {split: seen.network(split) for split in {one.split for one in [*seen.labels, *seen.found]}}
     found = [_missing(one, knows[one.split]) for one in seen.found if one.free]
@@ -327,7 +327,7 @@ def _heard(seen: Seen) -> Iterator[tuple[LabelFacts, np.ndarray, float]]:
     if not seen.labels:
         return
     classes = [one.label.label_id for one in seen.labels] + [0] * len(seen.grounds)
-    scores = left_out_scores([one.features for one in seen.labels] + seen.grounds, classes)
+    scores = leave_one_out_scores([one.features for one in seen.labels] + seen.grounds, classes)
     weight = trust(scores, classes)
     for one, row in zip(seen.labels, scores, strict=False):
         yield one, row, weight

@@ -1,8 +1,8 @@
 """COCO's figures for detections: how they are computed is pycocotools' business, what they mean is said here.
 
 AP is the mean precision over all recalls, IoU 0.50 to 0.95 and classes; AP50 the same at IoU 0.50 alone; ARn the mean
-recall with the n best detections of a picture; s, m, l are boxes under 32², 32² to 96² and over 96² px of the stored
-picture. All are fractions 0..1; None where there is nothing to find.
+recall with the n best detections of an image; s, m, l are boxes under 32², 32² to 96² and over 96² px of the stored
+image. All are fractions 0..1; None where there is nothing to find.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ _ALL_AREAS, _AT_100, _IOU_50 = 0, 2, 0
 
 
 def score(groundtruth: dict, detections: list[dict]) -> dict:
-    """The twelve figures, `per_class` {name: AP, AP50, AR100, boxes}, and the numbers of `pictures` and `boxes`.
+    """The twelve figures, `per_class` {name: AP, AP50, AR100, boxes}, and the numbers of `images` and `boxes`.
 
-    `groundtruth` is a COCO dict, `detections` COCO results. Every picture of the ground truth counts, those without a
-    detection too; `boxes` leaves out crowds. ValueError for detections in a picture that the ground truth lacks.
+    `groundtruth` is a COCO dict, `detections` COCO results. Every image of the ground truth counts, those without a
+    detection too; `boxes` leaves out crowds. ValueError for detections in an image that the ground truth lacks.
     """
     known = {image["id"] for image in groundtruth["images"]}
-    foreign = {row["image_id"] for row in detections} - known
-    if foreign:
-        raise ValueError(f"detections in {len(foreign)} pictures that the ground truth lacks, such as {min(foreign)}")
+    third_party = {row["image_id"] for row in detections} - known
+    if third_party:
+        raise ValueError(f"detections in {len(third_party)} images that the ground truth lacks, such as {min(third_party)}")
     scored = [row for row in groundtruth["annotations"] if not row["iscrowd"]]
     evaluation = evaluated(groundtruth, detections) if known else None
     figures = list(evaluation.stats) if evaluation else [-1] * len(SUMMARY)
@@ -42,7 +42,7 @@ def score(groundtruth: dict, detections: list[dict]) -> dict:
         }
         for category in groundtruth["categories"]
     }
-    return {"pictures": len(known), "boxes": len(scored), **metrics}
+    return {"images": len(known), "boxes": len(scored), **metrics}
 
 
 def ap50(groundtruth: dict, detections: list[dict]) -> float | None:
@@ -169,7 +169,7 @@ def _interval(edges: tuple[float, float] | None) -> str:
     return "-" if edges is None else "-".join(map(_points, edges))
 
 
-# Which detection found which labelled box: pycocotools' matching at one IoU, for all figures that count boxes.
+# Which detection found which labeled box: pycocotools' matching at one IoU, for all figures that count boxes.
 
 IOU = 0.5
 """From which overlap a box counts as found, wherever boxes are counted."""
@@ -196,7 +196,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Matches:
-    """`rows` by class and picture, then best first; `boxes` is category id -> scored boxes there are to find."""
+    """`rows` by class and image, then best first; `boxes` is category id -> scored boxes there are to find."""
 
     rows: tuple[Match, ...]
     boxes: dict[int, int]
@@ -206,7 +206,7 @@ def match(groundtruth: dict, detections: list[dict], iou: float = IOU, by_class:
     """Match COCO results with a COCO ground truth at `iou` 0..1.
 
     `by_class` False matches whatever the classes are, as a confusion matrix needs it; the hundred detections are then
-    those of a picture, else those of a class in a picture.
+    those of an image, else those of a class in an image.
     """
     boxes = {category["id"]: 0 for category in groundtruth["categories"]}
     for row in groundtruth["annotations"]:
@@ -223,7 +223,7 @@ def match(groundtruth: dict, detections: list[dict], iou: float = IOU, by_class:
 
 
 def _rows(found: dict, detections: list[dict]):
-    """What pycocotools says of one picture; it numbers the detections from 1 in the order they were given."""
+    """What pycocotools says of one image; it numbers the detections from 1 in the order they were given."""
     for number, annotation_id, ignored in zip(found["dtIds"], found["dtMatches"][0], found["dtIgnore"][0], strict=True):
         row = detections[number - 1]
         yield Match(row["image_id"], row["category_id"], tuple(row["bbox"]), row["score"],

@@ -1,7 +1,7 @@
 """`eval/runs/`: the figures of every checkpoint that was scored, kept when the next training comes.
 
 A folder a run: `run.json` says what it is, `detections.json` and `groundtruth.json` are what was scored, so that any
-two runs can be compared later, on the pictures that both have. The folder belongs to the user; nothing else here needs
+two runs can be compared later, on the images that both have. The folder belongs to the user; nothing else here needs
 it, and any run may be deleted.
 """
 
@@ -34,7 +34,7 @@ class Run:
     checkpoint: str
     steps: int
     seconds: float
-    pictures: int
+    images: int
     ap: float | None
     ap50: float | None
     ap_interval: list[float] | None
@@ -115,7 +115,7 @@ def list_runs(root: Path, as_json: bool = False) -> str:
         return json.dumps({"runs": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
     if not rows:
         return f"no runs yet: {RUNS}/: `invoke evaluate` keeps each checkpoint that it scores"
-    heads = ("run", "scored (UTC)", "model", "checkpoint", "minutes", "pictures", "AP", "95 % interval", "AP50")
+    heads = ("run", "scored (UTC)", "model", "checkpoint", "minutes", "images", "AP", "95 % interval", "AP50")
     text = aligned([heads, *map(_cells, rows)], texts=4)
     return text + ("\n* is in eval/ now" if any(row.current for row in rows) else "")
 
@@ -123,7 +123,7 @@ def list_runs(root: Path, as_json: bool = False) -> str:
 def _row(run: dict, current: dict | None) -> Run:
     figures, training, interval = run["figures"], run["training"], run["intervals"]["AP"]
     return Run(run["id"], str(run["time"]), training["model"] or "", run["checkpoint"], training["steps"] or 0,
-               training["seconds"] or 0.0, int(figures["pictures"]), figures["AP"], figures["AP50"],
+               training["seconds"] or 0.0, int(figures["images"]), figures["AP"], figures["AP50"],
                interval and list(interval), figures == current)
 
 
@@ -138,4 +138,4 @@ def _current_figures(root: Path) -> dict | None:
 def _cells(row: Run) -> tuple[str, ...]:
     interval = " to ".join(points(edge) for edge in row.ap_interval) if row.ap_interval else "-"
     return (row.id + (" *" if row.current else ""), row.time[:16].replace("T", " "), row.model, row.checkpoint,
-            f"{row.seconds / 60:.1f}", f"{row.pictures:,}", points(row.ap), interval, points(row.ap50))
+            f"{row.seconds / 60:.1f}", f"{row.images:,}", points(row.ap), interval, points(row.ap50))

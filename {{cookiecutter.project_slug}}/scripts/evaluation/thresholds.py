@@ -1,6 +1,6 @@
-"""From which score detections are worth showing: chosen on the validation pictures, measured on the test pictures.
+"""From which score detections are worth showing: chosen on the validation images, measured on the test images.
 
-What is chosen on pictures can no longer be measured on them. All counts are at one IoU, by `matching.match`.
+What is chosen on images can no longer be measured on them. All counts are at one IoU, by `matching.match`.
 """
 
 import json
@@ -20,7 +20,7 @@ USUAL_SCORE = 0.3
 WORTH_PRECISION, WORTH_F1 = 0.2, 0.1
 """A score is worth showing detections from when at least one in five is right and F1 is no less than this.
 
-A model that has hardly learned has its best F1 at 0.01, where a hundred boxes cover each picture.
+A model that has hardly learned has its best F1 at 0.01, where a hundred boxes cover each image.
 """
 
 
@@ -111,7 +111,7 @@ def thresholds(validation: Curve, test: Curve, miss_cost: float) -> dict:
 
 @dataclass(frozen=True)
 class Advice:
-    """The score 0..1 from which detections are worth showing, and what it gives on the test pictures: 0..1 or None."""
+    """The score 0..1 from which detections are worth showing, and what it gives on the test images: 0..1 or None."""
 
     score_threshold: float
     f1: float | None

@@ -2,7 +2,7 @@
 
 Model Garden's own `efficientnet` scales the first and last block group, which the Lite family does not; it and
 `mobilenet` carry a 1280-wide classification convolution that a detector never uses, cannot freeze early groups, and
-have plain functions where quantisation-aware training needs layers. Architectures: https://arxiv.org/abs/1905.11946
+have plain functions where quantization-aware training needs layers. Architectures: https://arxiv.org/abs/1905.11946
 without squeeze and excitation, with relu6, and https://arxiv.org/abs/1801.04381; block repeats and widths are those
 of the published weights.
 Importing this module registers the backbone, so that an experiment may say `backbone: {type: inverted_bottleneck}`.
@@ -86,7 +86,7 @@ class InvertedBottleneckNet(tf_keras.Model):
             tf_keras.layers.BatchNormalization(momentum=norm_momentum, epsilon=norm_epsilon,
                                                synchronized=use_sync_bn),
         ]
-        # This layer, not an Activation: quantisation-aware training joins it with the batch norm before it.
+        # This layer, not an Activation: quantization-aware training joins it with the batch norm before it.
         act = tf_keras.layers.ReLU(6.0) if activation == "relu6" else tf_utils.get_activation(activation, True)
         x = act(stem[1](stem[0](inputs)))
         block_groups, endpoints = self._block_groups(x)
@@ -110,7 +110,7 @@ class InvertedBottleneckNet(tf_keras.Model):
                 x = block(x)
                 filters_in = filters
                 blocks.append(block)
-            # A layer, not tf.identity: quantisation-aware training clones layers only.
+            # A layer, not tf.identity: quantization-aware training clones layers only.
             x = tf_keras.layers.Activation("linear", name=f"block_group_{index}")(x)
             groups.append(blocks)
             if level:
@@ -181,11 +181,11 @@ IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
 
 
 def fold_imagenet_normalization(convolution, norm) -> None:
-    """Makes a first convolution (kernel HWIO) and its batch norm take pixels -1..1 instead of ImageNet-normalised ones.
+    """Makes a first convolution (kernel HWIO) and its batch norm take pixels -1..1 instead of ImageNet-normalized ones.
 
-    With u in -1..1 the normalised value is u * 0.5 / deviation + (0.5 - mean) / deviation. The factor goes into the
+    With u in -1..1 the normalized value is u * 0.5 / deviation + (0.5 - mean) / deviation. The factor goes into the
     kernel, the constant into the mean that the batch norm subtracts. Exact but for the border: there the padding of
-    zeros means the mean colour to the one and grey to the other.
+    zeros means the mean color to the one and gray to the other.
     """
     kernel = convolution.kernel.numpy().astype(np.float64)
     constant = ((0.5 - IMAGENET_MEAN) / IMAGENET_DEVIATION)[None, None, :, None]

@@ -33,16 +33,16 @@ AUGMENTATIONS = {
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the records hold: class count without background, pictures a split, most boxes in a picture."""
+    """What the records hold: class count without background, images a split, most boxes in an image."""
 
     classes: int
-    train_pictures: int
-    validation_pictures: int
+    train_images: int
+    validation_images: int
     max_boxes: int
 
 
 def build_experiment(entry: ZooEntry, train, overrides: dict, data: DataFacts, steps: int):
-    """The experiment (an `ExperimentConfig`) for so many training steps of `train.batch_size` pictures.
+    """The experiment (an `ExperimentConfig`) for so many training steps of `train.batch_size` images.
 
     Raises DetectorError for a key in `[overrides]` that Model Garden does not have.
     """
@@ -115,7 +115,7 @@ def _data(split: str, train, data: DataFacts, is_training: bool) -> dict:
         "parser": (AUGMENTATIONS[train.augment] if is_training else {}) | {
             "skip_crowd_during_training": True,
             "max_num_instances": max(100, data.max_boxes),
-            # A phone's client stretches the picture to the input, so training does the same.
+            # A phone's client stretches the image to the input, so training does the same.
             "keep_aspect_ratio": False,
             "pad": False,
         },

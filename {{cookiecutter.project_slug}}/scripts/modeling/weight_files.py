@@ -34,7 +34,7 @@ class Matched:
         self.reasons.append(f"{name} {list(shape)} {there}")
         return False
 
-    def refuse_other_model(self, model_id: str, origin: str) -> None:
+    def require_same_model(self, model_id: str, origin: str) -> None:
         """Raises DetectorError when fewer than nine of ten tensors fit: these are the weights of something else."""
         if self.taken >= LEAST_SHARE * self.expected:
             return

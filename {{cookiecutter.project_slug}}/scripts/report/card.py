@@ -31,7 +31,7 @@ def figures_text(material: Material) -> str:
     if metrics is None:
         return "Not measured yet: `invoke evaluate`."
     intervals = (analysis or {}).get("intervals", {})
-    parts = [f"On {counted(metrics['pictures'], 'test picture')} with {counted(metrics['boxes'], 'box', 'boxes')}, "
+    parts = [f"On {counted(metrics['images'], 'test image')} with {counted(metrics['boxes'], 'box', 'boxes')}, "
              f"which training never saw, checkpoint `{metrics['checkpoint']}`. In points (x100); brackets are 95 % "
              "intervals."]
     per_class = intervals.get("per_class") or {}
@@ -51,12 +51,12 @@ def _shipped_figures(material: Material) -> list[str]:
     row, _ = shipped_file(material.root, material.tflite)
     if row:
         lost = with_interval(row["ap_drop"], row.get("ap_drop_interval"))
-        parts.append(f"The shipped file on the same pictures: AP {points(row['AP'])}, AP50 {points(row['AP50'])}; "
+        parts.append(f"The shipped file on the same images: AP {points(row['AP'])}, AP50 {points(row['AP50'])}; "
                      f"{lost} points of AP below the checkpoint.")
     best = material.analysis["thresholds"]["all"].get("best_f1") if material.analysis else None
     if best:
         parts.append(f"Advised score: {best['score']:.2f} (best F1 on validation). Precision from there on, on the "
-                     f"test pictures: {percent(best['precision'])}; recall: {percent(best['recall'])} (IoU 0.5).")
+                     f"test images: {percent(best['precision'])}; recall: {percent(best['recall'])} (IoU 0.5).")
     return parts
 
 
@@ -65,7 +65,7 @@ def limits_text(material: Material) -> str:
     errors, analysis, metrics = material.errors, material.analysis, material.metrics
     if errors is None:
         return "Not measured yet: `invoke evaluate`."
-    parts = [f"Mistakes on the test pictures from score {errors['score']:.2f}, by cause (TIDE, Bolya et al. 2020), and "
+    parts = [f"Mistakes on the test images from score {errors['score']:.2f}, by cause (TIDE, Bolya et al. 2020), and "
              "what AP50 would gain without them, in points.",
              markdown_table(("cause", "mistakes", "AP50"),
                     [(f"{name}: {CAUSES[name][0] if name in CAUSES else ''}", f"{row['count']:,}",
@@ -86,24 +86,24 @@ def limits_text(material: Material) -> str:
 
 CARD = "inference/MODEL_CARD.md"
 ATTRIBUTION = "images/source/openimages/ATTRIBUTION.csv"
-MOST_LICENCES = 8
+MOST_LICENSES = 8
 PEOPLES = {
     "Intended use": "Not written yet. What is it for, who uses it, and what must it not be used for?",
-    "Licence of the pictures": "Not known to this project: write it here. (Of pictures of Open Images, “Data” says "
+    "License of the images": "Not known to this project: write it here. (Of images of Open Images, “Data” says "
                                "what ATTRIBUTION.csv holds.)",
 }
 """Heading -> what stands there until a person writes."""
 
 NOTE = ("<!-- Made by `invoke report` from the project's files. Made anew, it keeps what you wrote under “Intended "
-        "use” and “Licence of the pictures”, and sections of your own; other changes are lost. -->")
+        "use” and “License of the images”, and sections of your own; other changes are lost. -->")
 
 
 def write_card(material: Material, curves: Curves) -> None:
     """Write the card. DetectorError when the one that is there is no UTF-8 text: what a person wrote would be lost."""
     path = material.root / CARD
-    made = {"Model": _model(material), "Intended use": "", "Data": _data(material), "Licence of the pictures": "",
+    made = {"Model": _model(material), "Intended use": "", "Data": _data(material), "License of the images": "",
             "Training": _training(material, curves), "Figures": figures_text(material), "Limits": limits_text(material),
-            "Licence of the weights": _weights(material), "How to read the file": _reading(material)}
+            "License of the weights": _weights(material), "How to read the file": _reading(material)}
     kept = sections(_existing(path))
     for name, placeholder in PEOPLES.items():
         made[name] = kept.get(name) or placeholder
@@ -151,16 +151,16 @@ def _model(material: Material) -> str:
 
 
 def _data(material: Material) -> str:
-    if not material.pictures:
+    if not material.images:
         return "No tables yet: `invoke csv`."
-    splits, counts = list(material.pictures), boxes_by_class(material)
+    splits, counts = list(material.images), boxes_by_class(material)
     rows = [(plain(name), *(f"{row[split]:,}" for split in splits)) for name, row in counts.items()]
-    rows.append(("pictures", *(f"{material.pictures[split]:,}" for split in splits)))
+    rows.append(("images", *(f"{material.images[split]:,}" for split in splits)))
     parts = [f"Boxes by class and split. Source: {_source(material.root)}.", markdown_table(("class", *splits), rows)]
     if material.run:
         parts.append(f"Fingerprint of the records of train and validation (SHA-256 over their hashes): "
                      f"`{data_fingerprint(material.run)}`.")
-    return "\n\n".join([*parts, *_licences(material.root)])
+    return "\n\n".join([*parts, *_licenses(material.root)])
 
 
 def _source(root: Path) -> str:
@@ -169,23 +169,23 @@ def _source(root: Path) -> str:
         kind = tomllib.loads((root / "detector.toml").read_text("utf-8"))["source"]["kind"]
     except (FileNotFoundError, KeyError, tomllib.TOMLDecodeError):
         return "unknown"
-    return {"demo": "drawn by this project (`demo`)", "folder": "a folder of labelled pictures (`folder`)",
+    return {"demo": "drawn by this project (`demo`)", "folder": "a folder of labeled images (`folder`)",
             "openimages": "Open Images (`openimages`)"}.get(kind, str(kind))
 
 
-def _licences(root: Path) -> list[str]:
-    """How many pictures have which licence, as ATTRIBUTION.csv says."""
+def _licenses(root: Path) -> list[str]:
+    """How many images have which license, as ATTRIBUTION.csv says."""
     try:
         with (root / ATTRIBUTION).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         return []
     counts = Counter(row.get("License") or "not named" for row in rows)
-    named = [f"{plain(name)} ({count:,})" for name, count in counts.most_common(MOST_LICENCES)]
+    named = [f"{plain(name)} ({count:,})" for name, count in counts.most_common(MOST_LICENSES)]
     left = len(counts) - len(named)
     authors = sum(bool(row.get("Author")) for row in rows)
-    return [f"Licences by `{ATTRIBUTION}`, which names author and page of each: {', '.join(named)}"
-            f"{f' and {left} more' if left > 0 else ''}; {authors:,} of {len(rows):,} pictures name their author."]
+    return [f"Licenses by `{ATTRIBUTION}`, which names author and page of each: {', '.join(named)}"
+            f"{f' and {left} more' if left > 0 else ''}; {authors:,} of {len(rows):,} images name their author."]
 
 
 def _training(material: Material, curves: Curves) -> str:
@@ -195,7 +195,7 @@ def _training(material: Material, curves: Curves) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in (run.get("versions") or {}).items())
     when = f" {curves.when}." if curves.when else ""
     return (f"{run['steps']:,} steps in {run['seconds'] / 60:.1f} minutes, seed {run.get('seed')}.{when} Best "
-            f"checkpoint `{run.get('best_checkpoint')}`, AP {points(run.get('best_AP'))} on the validation pictures. "
+            f"checkpoint `{run.get('best_checkpoint')}`, AP {points(run.get('best_AP'))} on the validation images. "
             f"{versions}.")
 
 
@@ -204,17 +204,17 @@ def _weights(material: Material) -> str:
     if run is None:
         return "No weights yet."
     weights, entry = run.get("weights") or {}, ENTRIES.get(run["model"])
-    parts = [f"Training began from {plain(weights.get('origin', 'unknown weights'))}, licence: "
-             f"{weights.get('licence', 'not known')}."]
-    if entry and weights.get("licence") == entry.weights.licence:
+    parts = [f"Training began from {plain(weights.get('origin', 'unknown weights'))}, license: "
+             f"{weights.get('license', 'not known')}."]
+    if entry and weights.get("license") == entry.weights.license:
         parts.append(f"They come from <{entry.weights.url}> and were trained on {entry.weights.trained_on}.")
     return " ".join(parts)
 
 
 def _reading(material: Material) -> str:
     side = material.run["input_px"] if material.run else "S"
-    return (f"Input 0: `[1, {side}, {side}, 3]` RGB, the upright picture stretched to {side} x {side}, raw pixels 0 "
+    return (f"Input 0: `[1, {side}, {side}, 3]` RGB, the upright image stretched to {side} x {side}, raw pixels 0 "
             "to 255. Outputs, float32: `detection_boxes` `[1, 100, 4]` ymin, xmin, ymax, xmax as fractions of the "
-            "picture; `detection_classes` `[1, 100]`, from 0 = line of `labels.txt`; `detection_scores` `[1, 100]`; "
+            "image; `detection_classes` `[1, 100]`, from 0 = line of `labels.txt`; `detection_scores` `[1, 100]`; "
             "`num_detections` `[1]`. Read only the first `num_detections` slots. `clients/detect.py` is a reader to "
             "copy.")

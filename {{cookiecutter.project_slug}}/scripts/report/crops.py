@@ -1,4 +1,4 @@
-"""Pictures in the page: small JPEG files in base64 in its one data element, made visible when looked at."""
+"""Images in the page: small JPEG files in base64 in its one data element, made visible when looked at."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ QUALITY = 72
 
 
 def jpeg_base64(image: Image.Image) -> str:
-    """The picture as JPEG, without metadata, in base64."""
+    """The image as JPEG, without metadata, in base64."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -43,7 +43,7 @@ LEAST_PX = 32
 """Side of the smallest crop: less shows nothing."""
 
 DECODED_PX = 1600
-"""A crop is cut from the picture shrunk to this: a small thing in a large photograph keeps its pixels."""
+"""A crop is cut from the image shrunk to this: a small thing in a large photograph keeps its pixels."""
 
 Edges = Sequence[float]
 
@@ -76,7 +76,7 @@ def suspect_crops(material: Material) -> list[dict]:
 
 
 def _crops(root: Path, wanted: list[tuple[str, Edges | None, Edges | None]]) -> list[dict]:
-    """A crop for each file with the label's and the detector's box; each picture is opened once."""
+    """A crop for each file with the label's and the detector's box; each image is opened once."""
     by_file: dict[str, list[int]] = {}
     for place, (file, *_) in enumerate(wanted):
         by_file.setdefault(file, []).append(place)
@@ -89,7 +89,7 @@ def _crops(root: Path, wanted: list[tuple[str, Edges | None, Edges | None]]) -> 
 
 
 def _crops_of_one(root: Path, job: tuple[str, list[tuple[Edges | None, Edges | None]]]) -> list[dict]:
-    """`jpeg`, `size` in px of the crop, `label` and `box` in thousandths of it; "" where the picture cannot be read."""
+    """`jpeg`, `size` in px of the crop, `label` and `box` in thousandths of it; "" where the image cannot be read."""
     file, pairs = job
     found = opened(root / file, DECODED_PX)
     if not found:
@@ -118,7 +118,7 @@ def _crop(image: Image.Image, label: Edges | None, box: Edges | None) -> dict:
 
 
 def window(size: tuple[int, int], boxes: list[Edges]) -> tuple[int, int, int, int]:
-    """xyxy in px of a part of a picture of `size` that shows all `boxes` (xyxy px) and MARGIN around, near a square."""
+    """xyxy in px of a part of an image of `size` that shows all `boxes` (xyxy px) and MARGIN around, near a square."""
     if not boxes:
         return 0, 0, *size
     xmin, ymin = (min(box[axis] for box in boxes) for axis in (0, 1))
@@ -132,7 +132,7 @@ def window(size: tuple[int, int], boxes: list[Edges]) -> tuple[int, int, int, in
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
-# Test pictures with all their boxes, for the slider: so many as a page can hold, those with most mistakes first.
+# Test images with all their boxes, for the slider: so many as a page can hold, those with most mistakes first.
 
 EXAMPLES, EXAMPLE_PX = 200, 320
 
@@ -141,10 +141,10 @@ FALSE_ALARM, ON_CROWD = -1, -2
 
 
 def examples(material: Material, counts: Counts) -> list[dict]:
-    """The EXAMPLES pictures with most mistakes at the starting score, worst first, with their boxes.
+    """The EXAMPLES images with most mistakes at the starting score, worst first, with their boxes.
 
-    Boxes are thousandths of the picture: `truth` [class, x, y, w, h, crowd], `found` [class, hundredths of the score,
-    x, y, w, h, the number of the label that it found, or FALSE_ALARM or ON_CROWD]. A picture that cannot be read has an
+    Boxes are thousandths of the image: `truth` [class, x, y, w, h, crowd], `found` [class, hundredths of the score,
+    x, y, w, h, the number of the label that it found, or FALSE_ALARM or ON_CROWD]. An image that cannot be read has an
     empty `jpeg`.
     """
     start = round(100 * material.start_score)
@@ -161,7 +161,7 @@ def examples(material: Material, counts: Counts) -> list[dict]:
     paths = [material.root / "images/test" / image["file_name"] for image in images]
     numbers = {row["id"]: number for number, row in enumerate(material.groundtruth["categories"])}
     return [_example(image, jpeg, labels[image["id"]], counts.found[image["id"]], numbers)
-            for image, jpeg in zip(images, map_items(_thumbnail, paths, "pictures"), strict=True)]
+            for image, jpeg in zip(images, map_items(_thumbnail, paths, "images"), strict=True)]
 
 
 def _example(image: dict, jpeg: str, labels: list[dict], found: list[Found], numbers: dict[int, int]) -> dict:
@@ -193,18 +193,18 @@ COLUMNS = ("right", "false", "missed", "precision", "recall", "F1")
 
 
 def example_parts(material: Material, shown: int) -> list[Html]:
-    """Slider, summary, table of counts and filters; numbers and pictures are filled in by the page's script."""
+    """Slider, summary, table of counts and filters; numbers and images are filled in by the page's script."""
     if not material.scored:
         return [paragraph(missing_text("No examples", "detections"))]
     whole = len(material.groundtruth["images"])
-    remark = (f"{shown:,} of {whole:,} test pictures are in this page, those with most mistakes; the counts are of all."
-              if shown < whole else f"All {counted(whole, 'test picture')}, those with most mistakes first.")
+    remark = (f"{shown:,} of {whole:,} test images are in this page, those with most mistakes; the counts are of all."
+              if shown < whole else f"All {counted(whole, 'test image')}, those with most mistakes first.")
     return [
         paragraph("Move the lowest score: boxes below it are not shown. Right: a box of the right class that overlaps "
                   "a label by half (IoU 0.5). " + remark, "remark"),
         tag("div", _slider(material), _summary(), class_="bar-top"),
         _table(material), _filters(material),
-        tag("div", id="example-list", class_="pictures"),
+        tag("div", id="example-list", class_="images"),
         tag("button", "Show more", id="more-examples", class_="more", type="button"),
     ]
 

@@ -1,4 +1,4 @@
-"""Diagrams as SVG, drawn by matplotlib and coloured by the page, so that they fit light and dark.
+"""Diagrams as SVG, drawn by matplotlib and colored by the page, so that they fit light and dark.
 
 No text of the user's enters a diagram: matplotlib would read `$` in a class name as a formula. Names stand in the
 page's own legends, which `legend` makes.
@@ -13,14 +13,14 @@ import numpy as np
 
 from scripts.core.text import counted
 from scripts.data.dataset import SPLITS
-from scripts.data.findings import CATALOGUE
+from scripts.data.findings import CATALOG
 from scripts.report.html import Html, paragraph, table, tag
 from scripts.report.material import (
     AP_NAMES,
     EVENTS,
     LOSSES,
     Curves,
-    LabelledBox,
+    LabeledBox,
     Material,
     missing_text,
 )
@@ -28,7 +28,7 @@ from scripts.report.material import (
 WIDTH_IN, HEIGHT_IN = 4.4, 2.75
 LETTERS_PT = 9
 SERIES = 8
-"""Colours that the page has for series; the next series begin anew, dashed."""
+"""Colors that the page has for series; the next series begin anew, dashed."""
 
 # matplotlib knows no CSS variables: these stand for them and are replaced in the finished SVG.
 TEXT, LINE, ACCENT = "#000001", "#000002", "#000003"
@@ -43,13 +43,13 @@ _STYLE = {
 }  # fmt: skip
 
 
-def series_colour(number: int) -> str:
-    """The stand-in for the colour of series `number`, counted from 0."""
+def series_color(number: int) -> str:
+    """The stand-in for the color of series `number`, counted from 0."""
     return f"#0000{number % SERIES + 16:02x}"
 
 
 def line_style(number: int) -> str:
-    """Solid, or dashed once the colours are used up."""
+    """Solid, or dashed once the colors are used up."""
     return "-" if number < SERIES else "--"
 
 
@@ -71,7 +71,7 @@ def diagram(name: str, description: str, draw: Callable, height_in: float = HEIG
 
 
 def _for_the_page(svg: str, description: str) -> Html:
-    """The `<svg>` without what names a server or restyles the page, without fonts, with the page's colours."""
+    """The `<svg>` without what names a server or restyles the page, without fonts, with the page's colors."""
     width, height, body = re.search(r'<svg [^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>(.*)</svg>', svg, re.S).groups()
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
     body = re.sub(r' id="(?!m[0-9a-f]{10}|p[0-9a-f]{10})[^"]*"', "", body)  # of groups: the same in every diagram
@@ -83,9 +83,9 @@ def _for_the_page(svg: str, description: str) -> Html:
 
 
 def legend(names: Sequence[str]) -> Html:
-    """Names of series with their colours, in the order in which `series_colour` counts."""
+    """Names of series with their colors, in the order in which `series_color` counts."""
     return tag("ul", *(tag("li", tag("i", class_="dashed" if number >= SERIES else None,
-                                     style=f"--colour: var(--series-{number % SERIES})"), name)
+                                     style=f"--color: var(--series-{number % SERIES})"), name)
                        for number, name in enumerate(names)), class_="legend")
 
 
@@ -132,7 +132,7 @@ def _losses(curves: Curves) -> Html | None:
     def draw(axes) -> None:
         for number, (_, values, part) in enumerate(drawn):
             mark = "o" if part == "validation" else None
-            axes.plot(list(values), list(values.values()), color=series_colour(number), marker=mark, markersize=4)
+            axes.plot(list(values), list(values.values()), color=series_color(number), marker=mark, markersize=4)
         axes.set(xlabel="training steps", ylabel="loss", ylim=(0, None), xlim=(0, None))
 
     return figure(diagram("losses", "Losses by training step", draw), "Losses", legend([name for name, *_ in drawn]))
@@ -145,14 +145,14 @@ def _validation_ap(ap: dict[str, dict[int, float]], run: dict) -> Html | None:
 
     def draw(axes) -> None:
         for number, values in enumerate(ap.values()):
-            axes.plot(list(values), [100 * value for value in values.values()], color=series_colour(number), marker="o",
+            axes.plot(list(values), [100 * value for value in values.values()], color=series_color(number), marker="o",
                       markersize=4)
         if best_step is not None:
             axes.axvline(best_step, color=ACCENT, linewidth=1, linestyle=":")
             axes.annotate("best", (best_step, 0), xytext=(-3, 3), textcoords="offset points", color=TEXT, ha="right")
         axes.set(xlabel="training steps", ylabel="points", ylim=(0, 100), xlim=(0, None))
 
-    title = "AP on the validation pictures"
+    title = "AP on the validation images"
     return figure(diagram("validation", title, draw), title, legend(list(ap)))
 
 
@@ -172,13 +172,13 @@ ASPECT_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 def data_parts(material: Material) -> list[Html]:
-    """Table and diagrams of the labelled boxes, and the findings."""
-    if not material.pictures:
+    """Table and diagrams of the labeled boxes, and the findings."""
+    if not material.images:
         return [paragraph("No tables: annotations/train_labels.csv is not there. Type `invoke csv`, then "
                           "`invoke report`.")]
     parts = [_by_class(material)]
     if material.boxes:
-        splits = [split for split in SPLITS if split in material.pictures]
+        splits = [split for split in SPLITS if split in material.images]
         plots = (_sizes(material, splits), _aspects(material, splits), _places(material.boxes))
         parts.append(tag("div", *plots, class_="plots"))
     return [*parts, *_findings(material)]
@@ -193,14 +193,14 @@ def boxes_by_class(material: Material) -> dict[str, Counter]:
 
 
 def _by_class(material: Material) -> Html:
-    splits, counts = list(material.pictures), boxes_by_class(material)
+    splits, counts = list(material.images), boxes_by_class(material)
     most = max((sum(row.values()) for row in counts.values()), default=0) or 1
     rows = [(name, *(f"{row[split]:,}" for split in splits), _bar(sum(row.values()), most))
             for name, row in counts.items()]
     whole = Counter(box.split for box in material.boxes)
     rows.append(("all boxes", *(f"{whole[split]:,}" for split in splits), f"{len(material.boxes):,}"))
-    rows.append(("pictures", *(f"{material.pictures[split]:,}" for split in splits),
-                 f"{sum(material.pictures.values()):,}"))
+    rows.append(("images", *(f"{material.images[split]:,}" for split in splits),
+                 f"{sum(material.images.values()):,}"))
     return table(("class", *splits, "together"), rows, "Boxes by class and split")
 
 
@@ -215,8 +215,8 @@ def _sizes(material: Material, splits: list[str]) -> Html:
             sizes = [box.size_norm for box in material.boxes if box.split == split]
             if sizes:
                 shares = 100 * np.histogram(np.clip(sizes, 0, 1), edges)[0] / len(sizes)
-                axes.stairs(shares, edges, color=series_colour(number), linewidth=1.6)
-        axes.set(xlim=(0, 1), ylim=(0, None), xlabel="side of the box / side of the picture", ylabel="% of the boxes")
+                axes.stairs(shares, edges, color=series_color(number), linewidth=1.6)
+        axes.set(xlim=(0, 1), ylim=(0, None), xlabel="side of the box / side of the image", ylabel="% of the boxes")
 
     return figure(diagram("sizes", "Sizes of the boxes", draw), "Size",
                   legend(splits))
@@ -229,7 +229,7 @@ def _aspects(material: Material, splits: list[str]) -> Html:
             aspects = [box.aspect for box in material.boxes if box.split == split]
             if aspects:
                 shares = 100 * np.histogram(np.clip(aspects, edges[0], edges[-1]), edges)[0] / len(aspects)
-                axes.stairs(shares, edges, color=series_colour(number), linewidth=1.6)
+                axes.stairs(shares, edges, color=series_color(number), linewidth=1.6)
         axes.set_xscale("log")
         axes.set_xticks(ASPECT_TICKS, [f"{tick:g}" for tick in ASPECT_TICKS])
         axes.minorticks_off()
@@ -238,8 +238,8 @@ def _aspects(material: Material, splits: list[str]) -> Html:
     return figure(diagram("aspects", "Shapes of the boxes", draw), "Shape", legend(splits))
 
 
-def place_map(boxes: tuple[LabelledBox, ...]) -> list[list[int]]:
-    """How many boxes have their centre in each of CELLS x CELLS cells of their picture, by row from the top."""
+def place_map(boxes: tuple[LabeledBox, ...]) -> list[list[int]]:
+    """How many boxes have their center in each of CELLS x CELLS cells of their image, by row from the top."""
     cells = [[0] * CELLS for _ in range(CELLS)]
     for box in boxes:
         xmin, ymin, xmax, ymax = box.xyxy_px
@@ -248,7 +248,7 @@ def place_map(boxes: tuple[LabelledBox, ...]) -> list[list[int]]:
     return cells
 
 
-def _places(boxes: tuple[LabelledBox, ...]) -> Html:
+def _places(boxes: tuple[LabeledBox, ...]) -> Html:
     cells = place_map(boxes)
     most = max(map(max, cells))
 
@@ -267,7 +267,7 @@ def _places(boxes: tuple[LabelledBox, ...]) -> Html:
         axes.spines[["top", "right"]].set_visible(True)
         axes.spines[:].set_color(LINE)
 
-    return figure(diagram("places", "Where the centres of the boxes lie", draw), "Where their centres lie",
+    return figure(diagram("places", "Where the centers of the boxes lie", draw), "Where their centers lie",
                   tag("p", f"The fullest cell holds {counted(most, 'box', 'boxes')}.", class_="remark"))
 
 
@@ -285,7 +285,7 @@ def _findings(material: Material) -> list[Html]:
     rows = []
     for code in sorted(by_code, key=lambda code: ("EWR".find(code[0]), code)):
         row = first[code]
-        title = CATALOGUE[code].title if code in CATALOGUE else row["message"]
+        title = CATALOG[code].title if code in CATALOG else row["message"]
         place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
         rows.append((code, row["severity"], f"{by_code[code]:,}", title, place))
     return [table(("code", "severity", "findings", "what", "the first"), rows, "Findings of invoke check",

@@ -31,7 +31,7 @@ FILES = {
 KEYS = {
     "check": ("findings", "warnings"),
     "run": ("model", "input_px", "classes", "steps", "seconds"),
-    "metrics": ("AP", "AP50", "AR100", "per_class", "checkpoint", "pictures", "boxes"),
+    "metrics": ("AP", "AP50", "AR100", "per_class", "checkpoint", "images", "boxes"),
     "groundtruth": ("images", "annotations", "categories"),
     "analysis": ("intervals", "too_small", "sizes", "thresholds", "curves", "pr", "confusion"),
     "errors": ("score", "boxes", "detections", "right", "causes", "errors"),
@@ -42,8 +42,8 @@ KEYS = {
 
 
 @dataclass(frozen=True)
-class LabelledBox:
-    """One row of the CSV tables: edges in pixels of a picture of `width_px` x `height_px`."""
+class LabeledBox:
+    """One row of the CSV tables: edges in pixels of an image of `width_px` x `height_px`."""
 
     split: str
     class_name: str
@@ -53,7 +53,7 @@ class LabelledBox:
 
     @property
     def size_norm(self) -> float:
-        """Side of a square of the same area as a fraction of that of the picture, 0..1."""
+        """Side of a square of the same area as a fraction of that of the image, 0..1."""
         xmin, ymin, xmax, ymax = self.xyxy_px
         return ((xmax - xmin) * (ymax - ymin) / (self.width_px * self.height_px)) ** 0.5
 
@@ -66,12 +66,12 @@ class LabelledBox:
 
 @dataclass(frozen=True)
 class Material:
-    """The content of each file; `pictures` and `boxes` are those of the CSV tables."""
+    """The content of each file; `images` and `boxes` are those of the CSV tables."""
 
     root: Path
     classes: tuple[str, ...]
-    pictures: dict[str, int]
-    boxes: tuple[LabelledBox, ...]
+    images: dict[str, int]
+    boxes: tuple[LabeledBox, ...]
     check: dict | None
     run: dict | None
     metrics: dict | None
@@ -99,10 +99,10 @@ class Material:
 def read_material(root: Path) -> Material:
     """Everything that is there. DetectorError for a damaged file, with the command that writes it anew."""
     content = {name: _read(root, name) for name in FILES}
-    pictures, boxes = _tables(root)
+    images, boxes = _tables(root)
     names = read_label_map(root / LABEL_MAP) if (root / LABEL_MAP).is_file() else {}
     listed = {row["id"]: row["name"] for row in (content["groundtruth"] or {}).get("categories", ())}
-    return Material(root, tuple((listed or names).values()), pictures, tuple(boxes), **content)
+    return Material(root, tuple((listed or names).values()), images, tuple(boxes), **content)
 
 
 def in_order(material: Material, by_name: dict) -> list[tuple]:
@@ -135,28 +135,28 @@ def _read(root: Path, name: str) -> dict | list | None:
     return content
 
 
-def _tables(root: Path) -> tuple[dict[str, int], list[LabelledBox]]:
-    """Pictures of each split that has a table, and all boxes."""
-    pictures, boxes = {}, []
+def _tables(root: Path) -> tuple[dict[str, int], list[LabeledBox]]:
+    """Images of each split that has a table, and all boxes."""
+    images, boxes = {}, []
     for split in SPLITS:
         path = table_path(root, split)
         if not path.is_file():
             continue
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        pictures[split] = len({row["filename"] for row in rows})
+        images[split] = len({row["filename"] for row in rows})
         try:
             boxes += [_box(split, row) for row in rows if row["class"]]
         except (KeyError, TypeError, ValueError) as error:
             where = path.relative_to(root).as_posix()
             raise DetectorError(f"a row that is no box ({error}): {where}: "
                                 "`invoke forget csv`, then `invoke csv`") from None
-    return pictures, boxes
+    return images, boxes
 
 
-def _box(split: str, row: dict) -> LabelledBox:
+def _box(split: str, row: dict) -> LabeledBox:
     edges = tuple(float(row[edge]) for edge in ("xmin", "ymin", "xmax", "ymax"))
-    return LabelledBox(split, row["class"], float(row["width"]), float(row["height"]), edges)
+    return LabeledBox(split, row["class"], float(row["width"]), float(row["height"]), edges)
 
 
 EVENTS = {"train": "training/train", "validation": "training/validation"}
@@ -221,7 +221,7 @@ def _scalars(path: Path) -> Iterator[tuple[float, int, str, float]]:
 def _records(path: Path) -> Iterator[bytes]:
     """Records of a TFRecord file: length uint64, its checksum, data, checksum. Ends at one that is cut off.
 
-    Checksums are not looked at: in Python they take a second a megabyte, and pictures are among the events.
+    Checksums are not looked at: in Python they take a second a megabyte, and images are among the events.
     """
     with path.open("rb") as file:
         while len(head := file.read(12)) == 12:
@@ -299,7 +299,7 @@ def tflite_parts(material: Material) -> list[Html]:
                      f"{latency['median']:.1f}", f"{latency['p90']:.1f}", state))
     header = ("file", "size", "AP", "AP50", "AP lost", "median ms", "p90 ms", "")
     threads = {row["latency_ms"]["threads"] for row in tflite["variants"].values()}
-    caption = (f"On the test pictures, in points; the checkpoint has AP {points(tflite['checkpoint']['AP'])}. "
+    caption = (f"On the test images, in points; the checkpoint has AP {points(tflite['checkpoint']['AP'])}. "
                f"Times on this machine with {', '.join(map(str, sorted(threads)))} threads")
     parts = [table(header, rows, caption)]
     if tflite.get("advised_score_threshold") is not None:
@@ -330,7 +330,7 @@ def _run_rows(material: Material, curves: Curves) -> list[tuple]:
     machine = (str(hardware.get(key, "?")) for key in ("system", "machine", "cores"))
     rows = [
         ("model", f"{run['model']}, input {run['input_px']} x {run['input_px']} px"),
-        ("weights at the start", f"{weights.get('origin', 'unknown')} ({weights.get('licence', 'licence unknown')})"),
+        ("weights at the start", f"{weights.get('origin', 'unknown')} ({weights.get('license', 'license unknown')})"),
         ("checkpoint scored", (material.metrics or {}).get("checkpoint", "none")),
         ("training", f"{run['steps']:,} steps, {run['seconds'] / 60:.1f} minutes; "
                      f"{STOPPED_BY.get(run.get('stopped_by'), run.get('stopped_by'))}"),

@@ -16,7 +16,7 @@ from scripts.report.figures import (
     legend,
     line_style,
     percent_axes,
-    series_colour,
+    series_color,
 )
 from scripts.report.html import Html, paragraph, row_name, table, tag
 from scripts.report.material import FILES, Material, in_order, missing_text
@@ -43,7 +43,7 @@ class Found:
 class Counts:
     """By class in the order of the label map: `boxes` to find; `hits` and `false_alarms` at each of SCORES.
 
-    `found` are the detections of each picture by its id, best first.
+    `found` are the detections of each image by its id, best first.
     """
 
     boxes: list[int]
@@ -75,7 +75,7 @@ def count(groundtruth: dict, detections: list[dict]) -> Counts:
                   [[curve.false_alarms(place) for place in range(len(SCORES))] for curve in ordered], found)
 
 
-# The figures on the test pictures: head numbers with intervals, classes, sizes, curves and the confusion matrix.
+# The figures on the test images: head numbers with intervals, classes, sizes, curves and the confusion matrix.
 
 MOST_CURVES = 8
 MOST_CONFUSED = 16
@@ -95,7 +95,7 @@ def percent(fraction: float | None) -> str:
 
 
 def head_parts(material: Material) -> list[Html]:
-    """The cards at the top, the sentence about too few pictures, and the tables of classes and sizes."""
+    """The cards at the top, the sentence about too few images, and the tables of classes and sizes."""
     if material.metrics is None:
         return [paragraph(missing_text("No figures", "metrics"))]
     metrics, analysis = material.metrics, material.analysis
@@ -104,7 +104,7 @@ def head_parts(material: Material) -> list[Html]:
         parts.append(paragraph(missing_text("No intervals and no advised score", "analysis")))
     else:
         parts.append(paragraph("The brackets hold 95 % intervals: they say how far chance in the choice of test "
-                               "pictures alone moves a figure.", "remark"))
+                               "images alone moves a figure.", "remark"))
         if analysis["too_small"]:
             parts.append(paragraph(analysis["too_small"].rstrip(".") + ".", "warning"))
     parts.append(_classes(material, metrics, analysis))
@@ -126,7 +126,7 @@ def _cards(material: Material) -> list[Html]:
         says = f"AP of {shipped['file']}, {shipped['bytes'] / 1e6:.1f} MB"
         cards.append(_card(f"on the phone ({tflite['ship']})", points(shipped["AP"]),
                            "" if shipped["passed"] else "refused", says))
-    cards.append(_card("test pictures", f"{metrics['pictures']:,}", "", f"{metrics['boxes']:,} boxes, "
+    cards.append(_card("test images", f"{metrics['images']:,}", "", f"{metrics['boxes']:,} boxes, "
                        f"{metrics['checkpoint']}"))
     return cards
 
@@ -151,8 +151,8 @@ def _classes(material: Material, metrics: dict, analysis: dict | None) -> Html:
                      f"{best['score']:.2f}" if best else "-", points(best["precision"]) if best else "-",
                      points(best["recall"]) if best else "-", f"{figures['boxes']:,}"))
     header = ("class", "AP", "AP50", "AR100", "best score", "precision", "recall", "boxes")
-    return table(header, rows, "By class, in points. Best score: where F1 was highest on the validation pictures; "
-                               "precision and recall are those of the test pictures from there on")
+    return table(header, rows, "By class, in points. Best score: where F1 was highest on the validation images; "
+                               "precision and recall are those of the test images from there on")
 
 
 def _sizes(material: Material, analysis: dict) -> Html:
@@ -188,14 +188,14 @@ def _draw_pr(axes, curves: dict, names: list[str]) -> None:
     for number, name in enumerate(names):
         drawn = [(recall, precision) for recall, precision in zip(curves[name]["recall"], curves[name]["precision"],
                                                                   strict=True) if precision is not None]
-        axes.plot(*zip(*drawn, strict=True), color=series_colour(number), linestyle=line_style(number))
+        axes.plot(*zip(*drawn, strict=True), color=series_color(number), linestyle=line_style(number))
     percent_axes(axes, "recall", "precision")
 
 
 def _draw_by_score(axes, curves: dict, measures: tuple) -> None:
     for number, measure in enumerate(measures):
         values = [np.nan if value is None else value for value in curves[measure]]
-        axes.plot(curves["score"], values, color=series_colour(number))
+        axes.plot(curves["score"], values, color=series_color(number))
     percent_axes(axes, "score", "")
 
 
@@ -234,7 +234,7 @@ def _side(label: str, background: str, number: int, rows: list) -> str:
 
 
 def _cell(rows: list[list[int]], row: int, column: int, chosen: list[int]) -> Html:
-    """One number; its colour says which share of its row it is, and whether it is right."""
+    """One number; its color says which share of its row it is, and whether it is right."""
     last, value = len(rows) - 1, rows[row][column]
     if row == column == last:
         return tag("td")
@@ -247,13 +247,13 @@ def _cell(rows: list[list[int]], row: int, column: int, chosen: list[int]) -> Ht
 
 CAUSES = {
     "localisation": ("boxes that lie loosely (IoU 0.1 to 0.5)",
-                     "look whether the labels are drawn tightly and all in one manner; more training pictures help"),
+                     "look whether the labels are drawn tightly and all in one manner; more training images help"),
     "class": ("things found as another class", "look in the confusion matrix which; label more of these classes"),
-    "both": ("another class and a loose box", "look at these pictures first for slips in the labels"),
+    "both": ("another class and a loose box", "look at these images first for slips in the labels"),
     "duplicate": ("second boxes on one thing", "look whether labels are drawn double, or things stand close together"),
-    "background": ("boxes where nothing is labelled",
-                   "look whether a label is missing there; if not, add pictures of what it mistakes, without boxes"),
-    "missed": ("things not found", "add training pictures in which they look as they do here"),
+    "background": ("boxes where nothing is labeled",
+                   "look whether a label is missing there; if not, add images of what it mistakes, without boxes"),
+    "missed": ("things not found", "add training images in which they look as they do here"),
 }
 """Cause of `eval/errors.json` -> what it is in words, and what one does about it."""
 
@@ -289,13 +289,13 @@ def _of_steps(material: Material) -> Iterator[str]:
         yield f"Training stands at step {run['steps']:,} of {asked:,}: `invoke train` goes on."
     elif run.get("best_checkpoint") and checkpoint_step(run["best_checkpoint"]) == run["steps"]:
         yield (f"The last checkpoint was the best ({run['best_checkpoint']}, AP {points(run['best_AP'])} on the "
-               "validation pictures): AP had not stopped rising, raise `train.minutes` and type `invoke tflite`.")
+               "validation images): AP had not stopped rising, raise `train.minutes` and type `invoke tflite`.")
 
 
 def _of_errors(material: Material) -> Iterator[str]:
     """What costs most, and what may be wrong with the labels."""
     if material.analysis and material.analysis["too_small"]:
-        yield f"{material.analysis['too_small'].rstrip('.')}: label more test pictures."
+        yield f"{material.analysis['too_small'].rstrip('.')}: label more test images."
     if material.errors:
         worst, row = by_cost(material.errors["causes"])[0]
         if row["count"] and row["ap50_gain"]:
@@ -316,7 +316,7 @@ def _of_errors(material: Material) -> Iterator[str]:
 def _of_data(material: Material) -> Iterator[str]:
     """The class with fewest boxes, the one with the lowest AP, and the findings that count."""
     counts = {name: row["train"] for name, row in boxes_by_class(material).items()}
-    if len(counts) > 1 and material.pictures.get("train"):
+    if len(counts) > 1 and material.images.get("train"):
         fewest, most = min(counts, key=counts.get), max(counts, key=counts.get)
         if counts[fewest] * FEWER <= counts[most]:
             yield (f"The class with fewest training boxes is {_named(fewest)}: {counts[fewest]:,} where "

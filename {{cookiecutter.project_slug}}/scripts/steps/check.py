@@ -1,4 +1,4 @@
-"""Look at all labelled pictures and name everything that is wrong at once: the step `check`."""
+"""Look at all labeled images and name everything that is wrong at once: the step `check`."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from scripts.data import (
 from scripts.data import (
     rules as whole,
 )
-from scripts.data.findings import REPORT, Finding, findings_table, left_text, refuse_unknown_code
+from scripts.data.findings import REPORT, Finding, findings_table, left_text, require_known_code
 from scripts.data.fixes import (
     FIXES,
     Edit,
@@ -33,16 +33,16 @@ from scripts.data.fixes import (
     plan_fixes,
     read_fixes,
 )
-from scripts.data.manifest import Stored, read_ledger, read_stored, stored_labels
+from scripts.data.manifest import Stored, read_manifest, read_stored, stored_labels
 
 _FIELDS = {field.name for field in fields(Finding)}
 
 
 @dataclass(frozen=True)
 class CheckCounts:
-    """Pictures and boxes looked at, findings by severity, errors in `check.accept` by code, edits of `--fix`."""
+    """Images and boxes looked at, findings by severity, errors in `check.accept` by code, edits of `--fix`."""
 
-    pictures: int
+    images: int
     boxes: int
     warnings: int
     repaired: int
@@ -51,7 +51,7 @@ class CheckCounts:
 
     def __str__(self) -> str:
         texts = [counted(self.fixed, "edit")] * bool(self.fixed)
-        texts += [counted(self.pictures, "picture"), counted(self.boxes, "box", "boxes")]
+        texts += [counted(self.images, "image"), counted(self.boxes, "box", "boxes")]
         if self.accepted:
             texts.append(f"{counted(sum(self.accepted.values()), 'error')} accepted ({_by_code(self.accepted)})")
         else:
@@ -59,40 +59,40 @@ class CheckCounts:
         return ", ".join([*texts, counted(self.warnings, "warning"), f"{self.repaired:,} repaired"])
 
 
-def refuse_unknown_codes(accept: Sequence[str]) -> None:
+def require_known_codes(accept: Sequence[str]) -> None:
     """DetectorError when `check.accept` names a code that does not exist, with the nearest."""
     for code in accept:
-        refuse_unknown_code(code, "check.accept in detector.toml", "correct it; `invoke check --explain` lists all")
+        require_known_code(code, "check.accept in detector.toml", "correct it; `invoke check --explain` lists all")
 
 
-def _readers_findings(root: Path, pictures: list[Stored]) -> list[Finding]:
+def _readers_findings(root: Path, images: list[Stored]) -> list[Finding]:
     """What organize found, without what the user has since edited or deleted in `images/`."""
-    unedited = {stored.path.name for stored in pictures if stored.entry and not stored.edited}
+    unedited = {stored.path.name for stored in images if stored.entry and not stored.edited}
     found = []
-    for row in read_ledger(root)["findings"]:
+    for row in read_manifest(root)["findings"]:
         values = {"class_name" if key == "class" else key: value for key, value in row.items()}
         one = Finding(**{key: value for key, value in values.items() if key in _FIELDS})
-        if not one.picture or one.picture in unedited:
+        if not one.image or one.image in unedited:
             found.append(one)
     return found
 
 
-def find_all(root: Path, pictures: list[Stored], source, min_box_px: float, input_px: int) -> list[Finding]:
+def find_all(root: Path, images: list[Stored], source, min_box_px: float, input_px: int) -> list[Finding]:
     """All findings, by code, file and line."""
     labels = list(source.labels)
-    found = _readers_findings(root, pictures)
-    for stored in pictures:
-        found += files.picture_findings(stored)
+    found = _readers_findings(root, images)
+    for stored in images:
+        found += files.image_findings(stored)
         found += boxes.box_findings(stored, min_box_px)
-    found += classes.name_findings(pictures, labels)
-    found += splits.split_findings(pictures, labels)
-    found += files.orphan_findings(root, pictures, stored_labels(root))
-    found += whole.balance_findings(pictures, labels)
-    found += whole.tiny_findings(pictures, input_px)
-    found += whole.flag_findings(pictures)
-    found += whole.background_findings(pictures)
+    found += classes.name_findings(images, labels)
+    found += splits.split_findings(images, labels)
+    found += files.orphan_findings(root, images, stored_labels(root))
+    found += whole.balance_findings(images, labels)
+    found += whole.tiny_findings(images, input_px)
+    found += whole.flag_findings(images)
+    found += whole.background_findings(images)
     if source.kind == "openimages":
-        found += whole.licence_findings(root, pictures)
+        found += whole.license_findings(root, images)
     return sorted(found, key=lambda one: (one.code, one.file, one.line, one.message))
 
 
@@ -101,18 +101,18 @@ def check(root: Path, source, limits, input_px: int, fixed: int | None = None) -
 
     `source` and `limits` are the tables [source] and [check] of detector.toml, `input_px` the side of the square that
     the model sees, `fixed` how many edits `--fix` has just made (None: it was not asked for). DetectorError, after the
-    report is written, when an error is not accepted; also when there are no pictures or `check.accept` names a code
+    report is written, when an error is not accepted; also when there are no images or `check.accept` names a code
     that does not exist.
     """
-    refuse_unknown_codes(limits.accept)
-    pictures = read_stored(root, "check")
-    if not pictures:
-        raise DetectorError("there are no pictures: images/train: run `invoke organize`")
-    findings = find_all(root, pictures, source, limits.min_box_px, input_px)
+    require_known_codes(limits.accept)
+    images = read_stored(root, "check")
+    if not images:
+        raise DetectorError("there are no images: images/train: run `invoke organize`")
+    findings = find_all(root, images, source, limits.min_box_px, input_px)
     severities = Counter(one.severity for one in findings)
     counts = CheckCounts(
-        len(pictures),
-        sum(len(stored.label.boxes) for stored in pictures if stored.label),
+        len(images),
+        sum(len(stored.label.boxes) for stored in images if stored.label),
         severities["warning"],
         severities["repaired"],
         dict(Counter(one.code for one in findings if one.severity == "error" and one.code in limits.accept)),
@@ -126,7 +126,7 @@ def check(root: Path, source, limits, input_px: int, fixed: int | None = None) -
         policy = Policy(source.labels, source.exif, limits.accept, limits.min_box_px)
         if fixed is not None:
             print(left_text(errors))
-        raise _refusal(errors, len(answered(errors, plan_fixes(root, pictures, policy))))
+        raise _refusal(errors, len(answered(errors, plan_fixes(root, images, policy))))
     return counts
 
 
@@ -135,7 +135,7 @@ def _write(root: Path, counts: CheckCounts, errors: int, findings: list[Finding]
         root / REPORT,
         {
             "schema": 1,
-            "pictures": counts.pictures,
+            "images": counts.images,
             "boxes": counts.boxes,
             "errors": errors,
             "warnings": counts.warnings,
@@ -159,14 +159,14 @@ def _refusal(errors: list[Finding], fixable: int) -> DetectorError:
     )
 
 
-# Repair in `images/` what can be repaired without looking at the pictures: `invoke check --fix`.
+# Repair in `images/` what can be repaired without looking at the images: `invoke check --fix`.
 
 def fix(root: Path, source, limits, input_px: int) -> CheckCounts:
     """Repair, print each edit, add it to `annotations/fixes.json`, and check again; arguments and errors as of `check`.
 
     The source is never touched. A file is edited whole or not at all; after Ctrl-C the journal has what was done.
     """
-    refuse_unknown_codes(limits.accept)
+    require_known_codes(limits.accept)
     earlier = read_fixes(root)
     policy = Policy(source.labels, source.exif, limits.accept, limits.min_box_px)
     plans = plan_fixes(root, read_stored(root, "fix"), policy)

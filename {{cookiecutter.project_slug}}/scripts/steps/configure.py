@@ -46,7 +46,7 @@ class ConfigureCounts:
 def configure(root: Path, settings) -> ConfigureCounts:
     """Writes the experiment for `settings` (a `Settings`) and the records of the project.
 
-    Raises DetectorError for an unknown model or key, for splits without pictures, for a batch beyond the memory, and
+    Raises DetectorError for an unknown model or key, for splits without images, for a batch beyond the memory, and
     when the file in place was edited by hand; the message then holds the lines for `[overrides]`.
     """
     entry = zoo_entry(settings.model.id)
@@ -59,22 +59,22 @@ def configure(root: Path, settings) -> ConfigureCounts:
     experiment = build_experiment(entry, settings.train, settings.overrides, data, steps)
     if step_s is None and settings.runtime.distribution_strategy in ("one_device", "off"):
         # Before training sets an older run aside; the probe has asked already, several devices are asked by `train`.
-        from scripts.training.runner import refuse_unfit
+        from scripts.training.runner import check_experiment_fits
 
-        refuse_unfit(experiment)
+        check_experiment_fits(experiment)
     _write(root, experiment.as_dict(), _speed_key(entry, settings), step_s)
-    epochs = steps * settings.train.batch_size / data.train_pictures
+    epochs = steps * settings.train.batch_size / data.train_images
     return ConfigureCounts(entry.id, steps, epochs, len(read_label_map(root / LABEL_MAP)), step_s)
 
 
 def data_facts(root: Path) -> DataFacts:
-    """What the CSV tables and the label map say. Raises DetectorError for a split without pictures."""
+    """What the CSV tables and the label map say. Raises DetectorError for a split without images."""
     tables = {split: read_table(table_path(root, split)) for split in ("train", "validation")}
-    for split, pictures in tables.items():
-        if not pictures:
-            raise DetectorError(f"no pictures in split {split}: annotations/{split}_labels.csv: add pictures or change "
+    for split, images in tables.items():
+        if not images:
+            raise DetectorError(f"no images in split {split}: annotations/{split}_labels.csv: add images or change "
                                 "[split] in detector.toml, then invoke organize")
-    boxes = max(len(picture.boxes) for pictures in tables.values() for picture in pictures)
+    boxes = max(len(image.boxes) for images in tables.values() for image in images)
     ids = read_label_map(root / LABEL_MAP)
     return DataFacts(max(ids), len(tables["train"]), len(tables["validation"]), boxes)
 
@@ -82,8 +82,8 @@ def data_facts(root: Path) -> DataFacts:
 def training_steps(train, data: DataFacts, step_s: float | None) -> int:
     """Steps of `epochs`, or those that fit into `minutes` beside start and evaluations; 1 at least."""
     if step_s is None:
-        return max(1, math.ceil(train.epochs * data.train_pictures / train.batch_size))
-    validation_s = EVALUATIONS * (SCORING_S + 0.6 * step_s * math.ceil(data.validation_pictures / train.batch_size))
+        return max(1, math.ceil(train.epochs * data.train_images / train.batch_size))
+    validation_s = EVALUATIONS * (SCORING_S + 0.6 * step_s * math.ceil(data.validation_images / train.batch_size))
     return max(10, int((train.minutes * 60 - START_S - validation_s) / step_s))
 
 

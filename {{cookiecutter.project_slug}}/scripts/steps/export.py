@@ -1,10 +1,10 @@
-"""The `export` step: a SavedModel that takes a picture of any size and returns detections."""
+"""The `export` step: a SavedModel that takes an image of any size and returns detections."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.core.files import replace_dir, temporary_beside
-from scripts.core.runtime import quiet_libraries
+from scripts.core.runtime import silence_libraries
 from scripts.core.text import counted
 from scripts.deploy.reader import write_labels
 
@@ -37,7 +37,7 @@ def export(root: Path, which: str, score_threshold: float) -> ExportCounts:
 
     model = load_model(root, which)
     folder = temporary_beside(root / SAVED_MODEL)
-    with quiet_libraries():
+    with silence_libraries():
         module = detection_module(model, score_threshold)
         tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
     replace_dir(folder, root / SAVED_MODEL)

@@ -1,4 +1,4 @@
-"""From a source of labelled pictures to `images/{train,validation,test}`: the step `organize`."""
+"""From a source of labeled images to `images/{train,validation,test}`: the step `organize`."""
 
 import tempfile
 from collections import Counter
@@ -8,28 +8,28 @@ from pathlib import Path
 from scripts.core.files import write_json
 from scripts.core.text import DetectorError, counted
 from scripts.data.dataset import SPLITS
-from scripts.data.demo.scene import draw_demo, refuse_labels
+from scripts.data.demo.scene import check_demo_labels, draw_demo
 from scripts.data.findings import Finding
 from scripts.data.manifest import (
     DEMO_FOLDER,
-    LEDGER,
+    MANIFEST,
     OPENIMAGES_FOLDER,
     ImagesFolder,
     SourceChange,
-    read_ledger,
+    read_manifest,
     source_of,
-    stored_pictures,
+    stored_images,
 )
-from scripts.data.reading import Item, SourceReader, drop_twins, give_names
+from scripts.data.reading import Item, SourceReader, drop_duplicates, give_names
 from scripts.data.source import SourceFiles, scan_source
 from scripts.data.split import assign_splits, read_split, remember, wanted_splits, write_split
 
 
 @dataclass(frozen=True)
 class OrganizeCounts:
-    """What lies in `images/` now (pictures by split, boxes), what happened to it, and the readers' findings.
+    """What lies in `images/` now (images by split, boxes), what happened to it, and the readers' findings.
 
-    `formats` counts the labelled pictures of the source by the format that their labels were taken for.
+    `formats` counts the labeled images of the source by the format that their labels were taken for.
     """
 
     splits: dict[str, int]
@@ -42,7 +42,7 @@ class OrganizeCounts:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
-        texts = [f"{counted(sum(self.splits.values()), 'picture')} ({parts})", counted(self.boxes, "box", "boxes")]
+        texts = [f"{counted(sum(self.splits.values()), 'image')} ({parts})", counted(self.boxes, "box", "boxes")]
         numbers = [f"{name} ({count:,})" if len(self.formats) > 1 else name for name, count in self.formats.items()]
         texts.append("labels read as " + " and ".join(numbers))
         words = {
@@ -53,13 +53,13 @@ class OrganizeCounts:
             "deleted": "deleted here, left out",
             "gone": "no longer in the source, kept",
             "renamed": "renamed",
-            "twins": "identical, kept once",
+            "duplicates": "identical, kept once",
             "skipped": "without a label file, left out",
             "reencoded": "re-encoded",
         }
         texts += [f"{self.changes[key]:,} {text}" for key, text in words.items() if self.changes.get(key)]
         if self.changes.get("removed"):
-            texts.append(counted(self.changes["removed"], "drawn picture") + " removed")
+            texts.append(counted(self.changes["removed"], "drawn image") + " removed")
         found = [counted(self.errors, "error")] * bool(self.errors)
         found += [counted(self.warnings, "warning")] * bool(self.warnings)
         found += [f"{self.repaired:,} repaired"] * bool(self.repaired)
@@ -68,8 +68,8 @@ class OrganizeCounts:
 
 def _open_source(root: Path, source, demo) -> SourceFiles:
     if source.kind == "demo":
-        refuse_labels(source.labels)
-        draw_demo(root / DEMO_FOLDER, demo.pictures, demo.size_px, demo.seed)
+        check_demo_labels(source.labels)
+        draw_demo(root / DEMO_FOLDER, demo.images, demo.size_px, demo.seed)
         return scan_source(root / DEMO_FOLDER, DEMO_FOLDER)
     if source.kind == "openimages":
         if not (root / OPENIMAGES_FOLDER).is_dir():
@@ -77,7 +77,7 @@ def _open_source(root: Path, source, demo) -> SourceFiles:
         return scan_source(root / OPENIMAGES_FOLDER, OPENIMAGES_FOLDER)
     if not source.path.strip():
         raise DetectorError(
-            'source.path is empty: detector.toml: set it to the folder with your pictures, path = "../pictures"'
+            'source.path is empty: detector.toml: set it to the folder with your images, path = "../images"'
         )
     folder = root / Path(source.path).expanduser()
     ours, real = (root / "images").resolve(), folder.resolve()
@@ -98,32 +98,32 @@ def _link_findings(findings: list[Finding], items: list[Item]) -> list[Finding]:
     """Name the file in `images/` that each finding is about, so that `check` can drop it once that file was edited."""
     labels = Counter(item.label_shown for item in items)
     names = {item.shown: item.file_name for item in items}
-    # A file that labels many pictures says nothing about which of them was edited.
+    # A file that labels many images says nothing about which of them was edited.
     names |= {item.label_shown: item.file_name for item in items if labels[item.label_shown] == 1 and item.label_shown}
-    linked = [replace(found, picture=names.get(found.picture or found.file, "")) for found in findings]
+    linked = [replace(found, image=names.get(found.image or found.file, "")) for found in findings]
     return sorted(linked, key=lambda found: (found.code, found.file, found.line, found.message))
 
 
 def organize(root: Path, source, demo, split) -> OrganizeCounts:
-    """Bring the pictures of a source into `images/` and write `annotations/organize.json` and `split.csv`.
+    """Bring the images of a source into `images/` and write `annotations/organize.json` and `split.csv`.
 
     `source`, `demo` and `split` are the tables of detector.toml. Defects become findings for `check`;
     DetectorError only when there is no usable source, or `images/` holds another one.
     """
-    ledger = read_ledger(root)
-    change = SourceChange(root, ledger, source)
+    manifest = read_manifest(root)
+    change = SourceChange(root, manifest, source)
     change.refuse_drawing()
     files = _open_source(root, source, demo)
     change.refuse_edited_drawings()
     known = read_split(root / "annotations" / "split.csv")
-    images = ImagesFolder(root, ledger["pictures"] if stored_pictures(root) else [])
+    images = ImagesFolder(root, manifest["images"] if stored_images(root) else [])
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=_made(root / "images")) as staging:
         reader = SourceReader(files, _reading_of(source), Path(staging))
         read = reader.read()
         if not read:
             raise _nothing_usable(files, reader.findings)
-        change.refuse_other_pictures({item.facts.sha256 for item in read})
-        items, twins = drop_twins(wanted_splits(read, source, split, files.shown))
+        change.refuse_other_images({item.facts.sha256 for item in read})
+        items, duplicates = drop_duplicates(wanted_splits(read, source, split, files.shown))
         images.adopt_moved_sources(items)
         if source.kind == "demo" or change.leaves_demo:
             images.remove_drawn(items)
@@ -132,10 +132,10 @@ def organize(root: Path, source, demo, split) -> OrganizeCounts:
         entries = [images.put(item) for item in items]
     entries += images.keep_the_rest()
     remember(known, entries, images.removed if change.leaves_demo else [])
-    findings = _link_findings(reader.findings + twins + moved, items)
+    findings = _link_findings(reader.findings + duplicates + moved, items)
     extra = {
         "renamed": renamed,
-        "twins": len(twins),
+        "duplicates": len(duplicates),
         "skipped": reader.skipped,
         "reencoded": sum(bool(item.facts.staged) for item in items),
     }
@@ -152,7 +152,7 @@ def _made(folder: Path) -> Path:
 def _nothing_usable(files: SourceFiles, findings: list[Finding]) -> DetectorError:
     first = findings[0]
     return DetectorError(
-        f"none of {len(files.pictures):,} pictures can be used, the first because '{first.message}': "
+        f"none of {len(files.images):,} images can be used, the first because '{first.message}': "
         f"{first.file}: {first.fix}"
     )
 
@@ -179,13 +179,13 @@ def _write(
 ) -> None:
     write_split(root / "annotations" / "split.csv", known)
     write_json(
-        root / LEDGER,
+        root / MANIFEST,
         {
             "schema": 1,
             "source": source_of(source),
             "formats": counts.formats,
-            "counts": {"pictures": sum(counts.splits.values()), "boxes": counts.boxes, **counts.splits},
-            "pictures": sorted(entries, key=lambda entry: (entry["split"], entry["name"])),
-            "findings": [{**found.as_json(), "picture": found.picture} for found in findings],
+            "counts": {"images": sum(counts.splits.values()), "boxes": counts.boxes, **counts.splits},
+            "images": sorted(entries, key=lambda entry: (entry["split"], entry["name"])),
+            "findings": [{**found.as_json(), "image": found.image} for found in findings],
         },
     )

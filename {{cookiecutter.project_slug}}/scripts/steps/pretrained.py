@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.core.files import replace_dir, temporary_beside, write_json
-from scripts.core.runtime import quiet_libraries
+from scripts.core.runtime import silence_libraries
 from scripts.core.text import DetectorError
 from scripts.modeling.experiment import build_network, stem
 from scripts.modeling.weight_files import (
@@ -30,7 +30,7 @@ class PretrainedCounts:
     def __str__(self):
         parts = " and ".join(filter(None, [", ".join(self.matched.parts[:-1]), self.matched.parts[-1]]))
         text = (f"{self.matched.taken} of {self.matched.expected} tensors of {self.model} ({parts}) from "
-                f"{self.source.origin} ({self.source.licence})")
+                f"{self.source.origin} ({self.source.license})")
         if self.matched.reasons:
             text += f"; fresh: {', '.join(self.matched.reasons)}"
         return f"{text}; {self.source.note}" if self.source.note else text
@@ -43,11 +43,11 @@ def prepare_weights(entry: ZooEntry, root: Path, own: str = "") -> PretrainedCou
     had, are damaged, or do not fit.
     """
     source = find_source(entry, root, own)
-    with quiet_libraries():
+    with silence_libraries():
         network, _ = build_network(entry, classes=1)
         with source.opened() as path:
             matched = _load(network, path)
-        matched.refuse_other_model(entry.id, source.origin)
+        matched.require_same_model(entry.id, source.origin)
         _fold(network, source)
         _write(network, matched, entry, source, root / FOLDER / entry.id)
     return PretrainedCounts(entry.id, matched, source)
@@ -78,5 +78,5 @@ def _write(network, matched: Matched, entry: ZooEntry, source: WeightSource, fol
     tf.train.Checkpoint(**{name: parts[name] for name in matched.parts}).write(str(fresh / "weights"))
     write_json(fresh / ABOUT, {
         "schema": 1, "model": entry.id, "parts": list(matched.parts), "tensors": matched.taken,
-        "origin": source.origin, "sha256": source.sha256, "licence": source.licence})
+        "origin": source.origin, "sha256": source.sha256, "license": source.license})
     replace_dir(fresh, folder)

@@ -12,7 +12,7 @@ from scripts.deploy.conversion import variant_bytes
 from scripts.deploy.metadata import advised, note_scores
 from scripts.deploy.reader import TfliteDetector, time_detector, write_labels
 from scripts.evaluation.analysis import cannot_tell
-from scripts.evaluation.detections import coco_groundtruth, decode_rgb, record_pictures
+from scripts.evaluation.detections import coco_groundtruth, decode_rgb, record_images
 from scripts.evaluation.intervals import ap_drop_interval
 from scripts.evaluation.metrics import score
 from scripts.evaluation.thresholds import advice_text, read_advice
@@ -20,8 +20,8 @@ from scripts.steps.evaluate import detector_detections
 
 METRICS = "tflite/metrics.json"
 TIMED_RUNS = 50
-ENOUGH_PICTURES = 200
-"""Calibration pictures from which more of them hardly change the ranges."""
+ENOUGH_IMAGES = 200
+"""Calibration images from which more of them hardly change the ranges."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class TfliteCounts:
     allowed: float
     megabytes: float
     median_ms: float
-    pictures: int
+    images: int
 
     def __str__(self):
         low, high = self.interval
         remark = ", more than is allowed, but chance explains it" if self.ap_drop > self.allowed else ""
-        too_small = cannot_tell(self.pictures, self.interval, self.allowed)
+        too_small = cannot_tell(self.images, self.interval, self.allowed)
         remark += f"; {too_small}" if too_small else ""
         return (f"{self.file}: AP {points(self.ap)}, {points(self.ap_drop)} points below the checkpoint "
                 f"(95 % interval {points(low)} to {points(high)}{remark}), "
@@ -84,7 +84,7 @@ def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoin
     detector = TfliteDetector(rejected, settings.tflite.threads)
     rows = detector_detections(
         root, detector.detect, settings.evaluate.max_detections,
-        lambda pictures: tqdm(pictures, desc=f"tflite {variant}", total=len(groundtruth["images"]), disable=None,
+        lambda images: tqdm(images, desc=f"tflite {variant}", total=len(groundtruth["images"]), disable=None,
                               leave=False))
     figures = score(groundtruth, rows)
     drop = None if None in (checkpoint_ap, figures["AP"]) else round(checkpoint_ap - figures["AP"], 6)
@@ -92,7 +92,7 @@ def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoin
     if variant == settings.tflite.ship and drop is not None:
         interval = ap_drop_interval(groundtruth, json.loads((root / "eval/detections.json").read_text("utf-8")), rows)
     passed = variant != settings.tflite.ship or passes(drop, interval, settings.tflite.max_ap_drop)
-    latency = time_detector(detector, decode_rgb(next(iter(record_pictures(root, "test"))).encoded), TIMED_RUNS)
+    latency = time_detector(detector, decode_rgb(next(iter(record_images(root, "test"))).encoded), TIMED_RUNS)
     final = rejected
     if passed:
         rejected.replace(path)
@@ -131,22 +131,22 @@ def _forget_others(root: Path, rows: dict) -> None:
         rejected.rmdir()
 
 
-def _gate(row: dict, settings, pictures: int) -> TfliteCounts:
+def _gate(row: dict, settings, images: int) -> TfliteCounts:
     if not row["passed"]:
         lost = "an AP that cannot be compared"
         if row["ap_drop"] is not None:
             low, high = (points(edge) for edge in row["ap_drop_interval"])
-            lost = f"{points(row['ap_drop'])} points of AP (95 % interval {low} to {high} on {pictures} test pictures)"
+            lost = f"{points(row['ap_drop'])} points of AP (95 % interval {low} to {high} on {images} test images)"
         raise DetectorError(f"{settings.ship} loses {lost}, {points(settings.max_ap_drop)} are allowed: {row['file']}: "
                             f"in detector.toml set {what_to_try(settings)}")
     return TfliteCounts(row["file"], row["AP"], row["ap_drop"], row["ap_drop_interval"], settings.max_ap_drop,
-                        row["bytes"] / 1e6, row["latency_ms"]["median"], pictures)
+                        row["bytes"] / 1e6, row["latency_ms"]["median"], images)
 
 
 def what_to_try(settings) -> str:
     """The setting that most likely helps a shipped file that lost too much; `settings` is `[tflite]`."""
-    if settings.ship in ("int8", "int8_raw") and settings.calibration_pictures < ENOUGH_PICTURES:
-        return f"calibration_pictures = {ENOUGH_PICTURES}"
+    if settings.ship in ("int8", "int8_raw") and settings.calibration_images < ENOUGH_IMAGES:
+        return f"calibration_images = {ENOUGH_IMAGES}"
     if settings.ship in ("int8", "dynamic"):
         return 'ship = "int8_qat", and name it in variants'
     return 'ship = "float16", and name it in variants'

@@ -59,11 +59,11 @@ def train(root: Path, model_id: str, runtime, patience: int = 0, finish: bool = 
         else:
             note = ": ".join(filter(None, [f"started anew ({reason})", set_aside(root)]))
     write_run(root, run)
-    sitting = _run(root, runtime, run, patience)
-    note = note or (f"continued at step {sitting.started_at:,}" if sitting.started_at else "")
-    planned_step_s = read_configured(root).get("step_s") if sitting.stopped_by == "budget" else None
+    session = _run(root, runtime, run, patience)
+    note = note or (f"continued at step {session.started_at:,}" if session.started_at else "")
+    planned_step_s = read_configured(root).get("step_s") if session.stopped_by == "budget" else None
     return TrainCounts(run["steps"], run["best_AP"], run["best_checkpoint"], run["stopped_by"], note,
-                       spare_time(sitting.step_s, planned_step_s))
+                       spare_time(session.step_s, planned_step_s))
 
 
 def spare_time(step_s: float, planned_step_s: float | None) -> str:
@@ -91,8 +91,8 @@ def join(root: Path, runtime) -> str:
     if not (root / EXPERIMENT).is_file():
         raise DetectorError(f"no experiment: {EXPERIMENT}: type invoke train on the first machine, then invoke worker")
     with _stop_on_signal() as asked_to_stop:
-        sitting = run_experiment(root, runtime, 0, [], lambda *_: None, asked_to_stop)
-    return f"worker {runtime.task_index}: training ended at step {sitting.steps:,}, stopped by {sitting.stopped_by}"
+        session = run_experiment(root, runtime, 0, [], lambda *_: None, asked_to_stop)
+    return f"worker {runtime.task_index}: training ended at step {session.steps:,}, stopped by {session.stopped_by}"
 
 
 def _finish(root: Path, run: dict | None) -> TrainCounts:
@@ -104,7 +104,7 @@ def _finish(root: Path, run: dict | None) -> TrainCounts:
 
 
 def _run(root: Path, runtime, run: dict, patience: int):
-    """Trains and keeps `run` and `run.json` up to date; the `Sitting`. See `train` for what it raises."""
+    """Trains and keeps `run` and `run.json` up to date; the `Session`. See `train` for what it raises."""
     started_s, seconds_before = time.monotonic(), run["seconds"]
 
     def keep(steps: int, best: tuple[str | None, float | None], evaluations: list[dict],
@@ -114,12 +114,12 @@ def _run(root: Path, runtime, run: dict, patience: int):
         write_run(root, run)
 
     with _stop_on_signal() as asked_to_stop:
-        sitting = run_experiment(root, runtime, patience, run.get("evaluations", []), keep, asked_to_stop)
-    keep(sitting.steps, (run["best_checkpoint"], run["best_AP"]), run.get("evaluations", []), sitting.stopped_by)
-    if sitting.stopped_by == "user":
-        raise KeyboardInterrupt(f"saved at step {sitting.steps:,}: invoke train continues, invoke train --finish "
+        session = run_experiment(root, runtime, patience, run.get("evaluations", []), keep, asked_to_stop)
+    keep(session.steps, (run["best_checkpoint"], run["best_AP"]), run.get("evaluations", []), session.stopped_by)
+    if session.stopped_by == "user":
+        raise KeyboardInterrupt(f"saved at step {session.steps:,}: invoke train continues, invoke train --finish "
                                 "accepts the best")
-    return sitting
+    return session
 
 
 class _stop_on_signal:

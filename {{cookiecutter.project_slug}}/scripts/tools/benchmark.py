@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from scripts.core.files import sha256_file, write_json
 from scripts.core.text import DetectorError, counted
-from scripts.deploy.measure import Contestant, foreign_contestants, measure
+from scripts.deploy.measure import Contestant, measure, third_party_contestants
 from scripts.deploy.reader import latency, open_detector
-from scripts.evaluation.detections import decode_rgb, record_pictures
+from scripts.evaluation.detections import decode_rgb, record_images
 from scripts.steps.tflite import METRICS
 
 COLUMNS = 100
@@ -120,8 +120,8 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Foreign:
-    """Files of others and how to read them: see `ForeignDetector`."""
+class ThirdParty:
+    """Files of others and how to read them: see `ThirdPartyDetector`."""
 
     paths: Sequence[Path] = ()
     labels: Path | None = None
@@ -129,17 +129,17 @@ class Foreign:
     std: str = ""
 
 
-def benchmark(root: Path, settings, foreign: Foreign, rounds: int) -> Benchmark:
-    """Measures the variants of `tflite/metrics.json` and the foreign files, and writes `tflite/benchmark.json`.
+def benchmark(root: Path, settings, third_party: ThirdParty, rounds: int) -> Benchmark:
+    """Measures the variants of `tflite/metrics.json` and the third-party files, and writes `tflite/benchmark.json`.
 
-    Latency is of LiteRT alone, on as many test pictures as there are rounds, in processes of their own. DetectorError
-    when there is nothing to measure, or a foreign file is no detector that can be scored.
+    Latency is of LiteRT alone, on as many test images as there are rounds, in processes of their own. DetectorError
+    when there is nothing to measure, or a third-party file is no detector that can be scored.
     """
     if rounds < 1:
         raise DetectorError(f"--rounds {rounds} measures nothing: arguments: give 1 or more, such as 5")
     metrics, notes = _read_metrics(root), []
     contestants = _variants(root, metrics, notes)
-    others = foreign_contestants(root, foreign, settings, contestants.get(metrics["ship"]))
+    others = third_party_contestants(root, third_party, settings, contestants.get(metrics["ship"]))
     threads = [count for count in THREADS if count <= cores()]
     _measure(root, [*contestants.values(), *others], threads, rounds)
     report = {
@@ -185,21 +185,21 @@ def _variants(root: Path, metrics: dict, notes: list[str]) -> dict[str, Contesta
 
 
 def _measure(root: Path, contestants: list[Contestant], threads: list[int], rounds: int) -> None:
-    """Each file with each number of threads, once a round; a round has a picture of its own."""
-    pictures = _pictures(root, rounds)
+    """Each file with each number of threads, once a round; a round has an image of its own."""
+    images = _images(root, rounds)
     tasks = [(number, count, one) for number in range(rounds) for count in threads for one in contestants]
     with tempfile.TemporaryDirectory() as folder:
         values = Path(folder) / "values.npy"
         for number, count, one in tqdm(tasks, desc="benchmark", disable=None, leave=False):
-            np.save(values, one.detector.pixels(pictures[number % len(pictures)]))
+            np.save(values, one.detector.pixels(images[number % len(images)]))
             one.measured.setdefault(count, []).append(measure(one.path, values, count, RUNS))
 
 
-def _pictures(root: Path, count: int) -> list:
-    """Up to `count` test pictures, spread over the split."""
-    encoded = [picture.encoded for picture in record_pictures(root, "test")]
+def _images(root: Path, count: int) -> list:
+    """Up to `count` test images, spread over the split."""
+    encoded = [image.encoded for image in record_images(root, "test")]
     if not encoded:
-        raise DetectorError("no pictures in split test: annotations/test_labels.csv: add pictures or change "
+        raise DetectorError("no images in split test: annotations/test_labels.csv: add images or change "
                             "[split] in detector.toml, then invoke organize")
     step = max(1, len(encoded) // count)
     return [decode_rgb(one) for one in encoded[::step][:count]]

@@ -1,4 +1,4 @@
-"""`invoke compare A B`: whether run B is better than run A, by a paired bootstrap over the pictures of both."""
+"""`invoke compare A B`: whether run B is better than run A, by a paired bootstrap over the images of both."""
 
 import difflib
 import json
@@ -26,26 +26,26 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What can be said of B: `better`, `worse`, `not distinguishable`, or `too few pictures` with boxes to tell."""
+        """What can be said of B: `better`, `worse`, `not distinguishable`, or `too few images` with boxes to tell."""
         if self.interval is None:
-            return "too few pictures"
+            return "too few images"
         low, high = self.interval
         return "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the pictures that both have with equal labels; the first two differences are AP and AP50."""
+    """Two runs on the images that both have with equal labels; the first two differences are AP and AP50."""
 
     a: str
     b: str
-    pictures: int
+    images: int
     left_out: tuple[int, int]
     notes: tuple[str, ...]
     differences: tuple[Difference, ...]
 
     def __str__(self):
-        where = f"on {counted(self.pictures, 'picture')}"
+        where = f"on {counted(self.images, 'image')}"
         if any(self.left_out):
             where += (f" that both scored with equal labels ({self.left_out[0]:,} more of A and {self.left_out[1]:,} "
                       "more of B are left out)")
@@ -58,10 +58,10 @@ class Comparison:
     def _conclusion(self) -> str:
         ap = self.differences[0]
         if ap.interval is None:
-            return "too few pictures with boxes to compare"
+            return "too few images with boxes to compare"
         if ap.verdict == "not distinguishable":
             width = (ap.interval[1] - ap.interval[0]) / 2
-            return (f"{self.b} and {self.a} are not distinguishable by AP: on these pictures only differences of about "
+            return (f"{self.b} and {self.a} are not distinguishable by AP: on these images only differences of about "
                     f"{points(width)} points are")
         return f"{self.b} is {ap.verdict} than {self.a} by AP: {_cells(ap)[3]} points, {_cells(ap)[4]}"
 
@@ -80,7 +80,7 @@ def _signed(fraction: float) -> str:
 def compare(root: Path, first: str, second: str) -> Comparison:
     """Compare two runs, each named by its id, the beginning of it, `last` or `previous`.
 
-    DetectorError for names that are none or several runs', for one run only, and for runs that share no picture.
+    DetectorError for names that are none or several runs', for one run only, and for runs that share no image.
     """
     runs = read_runs(root)
     if len(runs) < 2:
@@ -109,7 +109,7 @@ def find_run(runs: list[dict], name: str) -> dict:
 
 @dataclass(frozen=True)
 class _Scored:
-    """A run with what was scored: detections and ground truth by the name of the picture, classes by name."""
+    """A run with what was scored: detections and ground truth by the name of the image, classes by name."""
 
     run: dict
     labels: dict
@@ -121,14 +121,14 @@ def _scored(root: Path, run: dict) -> _Scored:
     try:
         groundtruth, detections = (json.loads((folder / f"{name}.json").read_text("utf-8"))
                                    for name in ("groundtruth", "detections"))
-        return _by_picture(run, groundtruth, detections)
+        return _by_image(run, groundtruth, detections)
     except (OSError, ValueError, TypeError, KeyError):
         raise DetectorError(f"damaged: {RUNS}/{run['id']}: delete that folder; `invoke evaluate` makes the run of "
                             "the current checkpoint again") from None
 
 
-def _by_picture(run: dict, groundtruth: dict, detections: list[dict]) -> _Scored:
-    """Numbers of pictures and classes may differ between runs, names do not."""
+def _by_image(run: dict, groundtruth: dict, detections: list[dict]) -> _Scored:
+    """Numbers of images and classes may differ between runs, names do not."""
     names = {category["id"]: category["name"] for category in groundtruth["categories"]}
     files = {image["id"]: image["file_name"] for image in groundtruth["images"]}
     labels = {image["file_name"]: (image["width"], image["height"], []) for image in groundtruth["images"]}
@@ -145,8 +145,8 @@ def _by_picture(run: dict, groundtruth: dict, detections: list[dict]) -> _Scored
 def _compared(one: _Scored, other: _Scored) -> Comparison:
     shared = sorted(name for name, labels in one.labels.items() if other.labels.get(name) == labels)
     if not shared:
-        raise DetectorError(f"{one.run['id']} and {other.run['id']} share no picture with equal labels: {RUNS}/: "
-                            "compare runs on the same test pictures")
+        raise DetectorError(f"{one.run['id']} and {other.run['id']} share no image with equal labels: {RUNS}/: "
+                            "compare runs on the same test images")
     groundtruth, first, second = _in_coco_form(shared, one, other)
     figures = [score(groundtruth, rows) for rows in (first, second)]
     intervals = difference_intervals(groundtruth, second, first)
@@ -168,7 +168,7 @@ def _notes(one: dict, other: dict) -> tuple[str, ...]:
     if len(keys) > NOTES:
         notes.append(f"{len(keys) - NOTES} more settings differ: {RUNS}/*/run.json")
     if one["training"].get("data_sha256") != other["training"].get("data_sha256"):
-        notes.append("A and B were trained on different pictures or labels")
+        notes.append("A and B were trained on different images or labels")
     return tuple(notes)
 
 
@@ -178,7 +178,7 @@ def _settings(run: dict) -> dict:
 
 
 def _in_coco_form(shared: list[str], one: _Scored, other: _Scored) -> tuple[dict, list[dict], list[dict]]:
-    """Ground truth of the shared pictures and the detections of both runs on it, numbered anew."""
+    """Ground truth of the shared images and the detections of both runs on it, numbered anew."""
     sides = [one.detections, other.detections]
     names = {row[0] for file in shared for rows in (one.labels[file][2], *(side[file] for side in sides))
              for row in rows}

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
-from scripts.core.runtime import quiet_libraries
+from scripts.core.runtime import silence_libraries
 from scripts.core.text import DetectorError
 from scripts.modeling.experiment import build_network
 from scripts.modeling.zoo import zoo_entry
@@ -23,7 +23,7 @@ from scripts.modeling.zoo import zoo_entry
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 DATA_FOLDERS = ("annotations", "eval", "images", "inference", "pre_trained_model", "tflite", "training")
 GB = 1e9
-# Training at 256 px takes 1.5 to 2 GB; a project with its checkpoints and files 0.5 GB and its pictures.
+# Training at 256 px takes 1.5 to 2 GB; a project with its checkpoints and files 0.5 GB and its images.
 MEMORY_GB, DISK_GB = 3, 3
 TRIAL_CLASSES = 3
 
@@ -68,7 +68,7 @@ def report_text(findings: list[Finding]) -> str:
 
 
 def _guarded(what: str, check: Callable[[], Finding]) -> Finding:
-    """The finding of a check that runs foreign code: whatever it raises is a finding too."""
+    """The finding of a check that runs third-party code: whatever it raises is a finding too."""
     try:
         return check()
     except DetectorError as error:
@@ -188,27 +188,27 @@ def _write_access(root: Path) -> Finding:
 def _processors() -> Finding:
     import tensorflow as tf
 
-    with quiet_libraries():
+    with silence_libraries():
         gpus = tf.config.list_physical_devices("GPU")
     names = ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
     return Finding("ok", "processors", f"{os.cpu_count()} CPU cores, GPU: {names or 'none'}")
 
 
 def _model(model_id: str) -> Finding:
-    """Builds the chosen model with random weights and runs it twice on a grey picture: the second run is timed."""
+    """Builds the chosen model with random weights and runs it twice on a gray image: the second run is timed."""
     import tensorflow as tf
 
     entry = zoo_entry(model_id)
     start_s = time.perf_counter()
-    with quiet_libraries():
+    with silence_libraries():
         network, config = build_network(entry, TRIAL_CLASSES)
         run = tf.function(lambda pixels: network.head(network.decoder(network.backbone(pixels))))
-        picture = tf.zeros([1, *config.input_size])
-        run(picture)
+        image = tf.zeros([1, *config.input_size])
+        run(image)
         built_s = time.perf_counter() - start_s
         start_s = time.perf_counter()
-        run(picture)
+        run(image)
         run_ms = 1000 * (time.perf_counter() - start_s)
     weights = sum(variable.shape.num_elements() for variable in network.variables)
-    found = f"{model_id} with {weights / 1e6:.1f} M weights: built in {built_s:.1f} s, one picture in {run_ms:.0f} ms"
+    found = f"{model_id} with {weights / 1e6:.1f} M weights: built in {built_s:.1f} s, one image in {run_ms:.0f} ms"
     return Finding("ok", "model", found)

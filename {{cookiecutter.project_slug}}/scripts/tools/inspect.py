@@ -69,7 +69,7 @@ def _operations_line(rows: list[dict]) -> str:
 
 
 def _form(tensor: dict) -> str:
-    """Shape, dtype and quantisation of a tensor."""
+    """Shape, dtype and quantization of a tensor."""
     shape = "[" + ", ".join(map(str, tensor["shape"])) + "]"
     quantization = tensor["quantization"]
     if quantization is None:

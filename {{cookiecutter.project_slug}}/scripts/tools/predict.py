@@ -1,4 +1,4 @@
-"""What `invoke predict` works on: pictures and videos, where their copies go, and the model."""
+"""What `invoke predict` works on: images and videos, where their copies go, and the model."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.core.files import replacing
-from scripts.core.text import DetectorError, counted, typed_count, typed_number
+from scripts.core.text import DetectorError, counted, parse_count, parse_number
 from scripts.data.drawing import draw_detections
 from scripts.data.image_files import open_upright
 from scripts.deploy.metadata import provenance_of
@@ -18,9 +18,9 @@ from scripts.deploy.video import predict_video, results
 from scripts.evaluation.detections import clipped_xyxy_px, short
 from scripts.evaluation.thresholds import USUAL_SCORE
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
-_LISTED = ", ".join(sorted(PICTURE_SUFFIXES)) + ", " + ", ".join(sorted(VIDEO_SUFFIXES))
+_LISTED = ", ".join(sorted(IMAGE_SUFFIXES)) + ", " + ", ".join(sorted(VIDEO_SUFFIXES))
 
 
 def is_video(path: Path) -> bool:
@@ -29,27 +29,27 @@ def is_video(path: Path) -> bool:
 
 
 def find_files(paths: list[Path], out: Path) -> dict[Path, Path]:
-    """Pictures and videos in order, each with its place below the path it came from; nothing in `out` is one.
+    """Images and videos in order, each with its place below the path it came from; nothing in `out` is one.
 
-    A file that is named is taken whatever its ending, as a picture unless it is that of a video; in a folder the
-    endings of PICTURE_SUFFIXES and VIDEO_SUFFIXES count, in any case.
+    A file that is named is taken whatever its ending, as an image unless it is that of a video; in a folder the
+    endings of IMAGE_SUFFIXES and VIDEO_SUFFIXES count, in any case.
     """
     found: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():
-            raise DetectorError(f"path does not exist: {path}: give a picture, a video or a folder of them")
+            raise DetectorError(f"path does not exist: {path}: give an image, a video or a folder of them")
         if path.is_file():
             found[path] = Path(path.name)
             continue
         inside = {one: one.relative_to(path) for one in sorted(path.rglob("*")) if _is_wanted(one, out)}
         if not inside:
-            raise DetectorError(f"folder has no {_LISTED}: {path}: give a folder of pictures or videos")
+            raise DetectorError(f"folder has no {_LISTED}: {path}: give a folder of images or videos")
         found |= inside
     return found
 
 
 def _is_wanted(path: Path, out: Path) -> bool:
-    if path.suffix.lower() not in PICTURE_SUFFIXES | VIDEO_SUFFIXES or path.name.startswith(".") or not path.is_file():
+    if path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES or path.name.startswith(".") or not path.is_file():
         return False
     return out.resolve() not in path.resolve().parents
 
@@ -87,7 +87,7 @@ def find_model(root: Path, name: str, ship: str) -> Path:
     return variant
 
 
-# `invoke predict`: a detector on any pictures and videos; what it found as JSON, as a table and drawn on copies.
+# `invoke predict`: a detector on any images and videos; what it found as JSON, as a table and drawn on copies.
 
 BOX_DECIMALS = 2
 
@@ -99,7 +99,7 @@ class PredictCounts:
     `frames` are those of `videos`; `threshold` is a score 0..1 and `reason` says where it comes from.
     """
 
-    pictures: int
+    images: int
     videos: int
     frames: int
     detections: int
@@ -110,7 +110,7 @@ class PredictCounts:
     broken_off: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        parts = [counted(self.pictures, "picture")] if self.pictures or not self.videos else []
+        parts = [counted(self.images, "image")] if self.images or not self.videos else []
         if self.videos:
             parts.append(f"{counted(self.videos, 'video')} ({counted(self.frames, 'frame')})")
         parts.append(f"{counted(self.detections, 'detection')} from a score of {self.threshold:g} ({self.reason})")
@@ -122,21 +122,21 @@ class PredictCounts:
 
 
 def predict(paths: list[Path], model: Path, out: Path, threshold: str = "", every: str = "1") -> PredictCounts:
-    """Detect in `paths` (pictures, videos, or folders with all below them); write `out/predictions.json` and `.csv`
+    """Detect in `paths` (images, videos, or folders with all below them); write `out/predictions.json` and `.csv`
     and drawn copies.
 
     `model` is a `.tflite` or the folder of a SavedModel. `threshold` is the lowest score 0..1 that is kept, as typed;
-    "" is what the file advises, or USUAL_SCORE. Of a video each `every`th frame is looked at. Pictures and frames
-    are turned upright first, as viewers and phones do; boxes, `width` and `height` refer to the upright picture.
-    `class_id` is the line of `labels.txt` counted from 0. DetectorError for a missing path, a folder without pictures,
+    "" is what the file advises, or USUAL_SCORE. Of a video each `every`th frame is looked at. Images and frames
+    are turned upright first, as viewers and phones do; boxes, `width` and `height` refer to the upright image.
+    `class_id` is the line of `labels.txt` counted from 0. DetectorError for a missing path, a folder without images,
     copies that would replace originals, or when nothing can be read.
     """
     lowest, reason = _lowest_score(threshold, model)
-    step = typed_count(every, "every", "5")
+    step = parse_count(every, "every", "5")
     files = find_files(paths, out)
     targets = copy_targets(files, out)
     look = _looker(open_detector(model), lowest)
-    frames, pictures, unreadable, broken_off = [], 0, [], []
+    frames, images, unreadable, broken_off = [], 0, [], []
     with results(out) as written:
         for path in tqdm(files, desc="predict", unit="file", disable=None, leave=False):
             try:
@@ -145,26 +145,26 @@ def predict(paths: list[Path], model: Path, out: Path, threshold: str = "", ever
                     frames.append(count)
                     broken_off += [f"{path}: {flaw}"] if flaw else []
                 else:
-                    written.add(_predict_picture(path, look, targets[path]))
-                    pictures += 1
+                    written.add(_predict_image(path, look, targets[path]))
+                    images += 1
             except ValueError as error:
                 unreadable.append(f"{path}: {error}")
         if not written.rows:
             raise DetectorError(f"nothing can be read: {unreadable[0]}: give JPEG, PNG or video files")
-    return PredictCounts(pictures, len(frames), sum(frames), written.detections, lowest, reason, out.as_posix(),
+    return PredictCounts(images, len(frames), sum(frames), written.detections, lowest, reason, out.as_posix(),
                          tuple(unreadable), tuple(broken_off))
 
 
 def _lowest_score(threshold: str, model: Path) -> tuple[float, str]:
     """The threshold 0..1 that holds, and where it comes from."""
     if threshold:
-        return typed_number(threshold, "threshold", float, 0, 1, "0.3"), "--threshold"
+        return parse_number(threshold, "threshold", float, 0, 1, "0.3"), "--threshold"
     advised = provenance_of(model).get("advised_score_threshold")
     return (USUAL_SCORE, "the model advises none") if advised is None else (advised, "advised by the model")
 
 
 def _looker(detector, threshold: float) -> Callable:
-    """A function from an upright RGB picture to its detections as they stand in `predictions.json`."""
+    """A function from an upright RGB image to its detections as they stand in `predictions.json`."""
     labels = detector.labels
 
     def look(image) -> list[dict]:
@@ -173,8 +173,8 @@ def _looker(detector, threshold: float) -> Callable:
     return look
 
 
-def _predict_picture(path: Path, look: Callable, target: Path) -> dict:
-    """The row of one picture; its copy is drawn on the way. ValueError says why a picture cannot be read."""
+def _predict_image(path: Path, look: Callable, target: Path) -> dict:
+    """The row of one image; its copy is drawn on the way. ValueError says why an image cannot be read."""
     try:
         image = open_upright(path.read_bytes())
     except OSError as error:
@@ -186,7 +186,7 @@ def _predict_picture(path: Path, look: Callable, target: Path) -> dict:
 
 
 def detection_rows(found, size_px: tuple[int, int], labels: list[str], threshold: float) -> list[dict]:
-    """The `Detections` of a picture as they stand in `predictions.json`, best first, none under the threshold."""
+    """The `Detections` of an image as they stand in `predictions.json`, best first, none under the threshold."""
     rows = []
     boxes = clipped_xyxy_px(found.yxyx_norm, *size_px)
     for box, class_id, score in zip(boxes, found.class_ids, found.scores, strict=True):

@@ -1,4 +1,4 @@
-"""Pictures of `images/` with their boxes on one sheet, to be looked at: `invoke preview`."""
+"""Images of `images/` with their boxes on one sheet, to be looked at: `invoke preview`."""
 
 import difflib
 import json
@@ -15,23 +15,23 @@ from scripts.core.files import replacing, sha256_file
 from scripts.core.text import DetectorError, counted
 from scripts.data.dataset import SPLITS, Box, LabelError, Labels
 from scripts.data.drawing import TILE_GREY, contact_sheet, draw_detections, text_tile
-from scripts.data.findings import CATALOGUE, REPORT
+from scripts.data.findings import CATALOG, REPORT
 from scripts.data.formats.voc import read_voc
 from scripts.data.image_files import open_shrunk
-from scripts.data.manifest import read_ledger, stored_pictures
-from scripts.data.source import PICTURE_SUFFIXES
+from scripts.data.manifest import read_manifest, stored_images
+from scripts.data.source import IMAGE_SUFFIXES
 
 TILE_PX, LETTERS_PX = 360, 13
 COLUMNS = 6
 MOST_TILES = 600  # a sheet of 36,000 px height; most viewers show no higher one
-CROWD = 12  # boxes in one picture; the names of more would hide what is in them
-_FARTHEST = 0.5  # of a side: how far outside the picture a box is still drawn where it is
+CROWD = 12  # boxes in one image; the names of more would hide what is in them
+_FARTHEST = 0.5  # of a side: how far outside the image a box is still drawn where it is
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass(frozen=True)
 class PreviewCounts:
-    """The sheet, and how many of how many pictures are on it."""
+    """The sheet, and how many of how many images are on it."""
 
     out: str
     shown: int
@@ -39,25 +39,25 @@ class PreviewCounts:
     what: str = ""
 
     def __str__(self) -> str:
-        return f"{self.out}: {self.shown:,} of {counted(self.of, self.what + 'picture')}"
+        return f"{self.out}: {self.shown:,} of {counted(self.of, self.what + 'image')}"
 
 
 def preview(
     root: Path, out: Path, count: int, flagged: str | bool, split: str, seed: int, ids: dict[str, int]
 ) -> PreviewCounts:
-    """Draw `count` pictures of `images/` with their boxes, as they are stored, on one sheet, and write it to `out`.
+    """Draw `count` images of `images/` with their boxes, as they are stored, on one sheet, and write it to `out`.
 
     `flagged` True: those that findings of `annotations/check.json` are about, errors first; a code: its findings only.
-    `split` "" means all. `ids` are colours by class name, from 0; other classes follow as they are met.
-    DetectorError for arguments that mean nothing, and when there is no picture to show.
+    `split` "" means all. `ids` are colors by class name, from 0; other classes follow as they are met.
+    DetectorError for arguments that mean nothing, and when there is no image to show.
     """
     _refuse(root, out, count, flagged, split)
-    stored = {key: path for key, path in stored_pictures(root).items() if not split or path.parent.name == split}
+    stored = {key: path for key, path in stored_images(root).items() if not split or path.parent.name == split}
     rows = {}
     if flagged:
         wanted = [row for row in read_findings(root) if flagged is True or row["code"] == flagged]
-        rows = {key: found for key, found in findings_by_picture(root, wanted).items() if key in stored
-                or (Path(key).suffix.lower() in PICTURE_SUFFIXES and not split)}  # fmt: skip
+        rows = {key: found for key, found in findings_by_image(root, wanted).items() if key in stored
+                or (Path(key).suffix.lower() in IMAGE_SUFFIXES and not split)}  # fmt: skip
     keys = list(rows if flagged else stored)
     if not keys:
         raise _nothing(flagged, split)
@@ -73,25 +73,25 @@ def preview(
 
 def _refuse(root: Path, out: Path, count: int, flagged: str | bool, split: str) -> None:
     if not 1 <= count <= MOST_TILES:
-        raise DetectorError(f"{count} pictures do not fit one sheet: --count: give 1 to {MOST_TILES}")
+        raise DetectorError(f"{count} images do not fit one sheet: --count: give 1 to {MOST_TILES}")
     if split and split not in SPLITS:
         near = (difflib.get_close_matches(split, SPLITS, n=1, cutoff=0.0) or [""])[0]
         raise DetectorError(f"'{split}' is no split: --split: the nearest is '{near}'")
-    if isinstance(flagged, str) and flagged and flagged not in CATALOGUE:
-        near = (difflib.get_close_matches(flagged.upper(), CATALOGUE, n=1, cutoff=0.0) or [""])[0]
+    if isinstance(flagged, str) and flagged and flagged not in CATALOG:
+        near = (difflib.get_close_matches(flagged.upper(), CATALOG, n=1, cutoff=0.0) or [""])[0]
         raise DetectorError(f"'{flagged}' is no code: --flagged: the nearest is '{near}'")
     if out.suffix.lower() != ".png" or out.is_dir():
         raise DetectorError(f"'{out.name}' is no name for a PNG file: --out: give one, such as annotations/preview.png")
     if out.resolve().parent in [(root / "images" / each).resolve() for each in SPLITS]:
-        raise DetectorError(f"the sheet would be a picture to train on: --out {out}: name a file outside images/")
+        raise DetectorError(f"the sheet would be an image to train on: --out {out}: name a file outside images/")
 
 
 def _nothing(flagged: str | bool, split: str) -> DetectorError:
     where = f"images/{split}" if split else "images"
     if flagged:
         what = "finding" if flagged is True else f"{flagged} finding"
-        return DetectorError(f"no {what} is about a single picture of {where}: annotations/check.json: nothing to draw")
-    return DetectorError(f"there are no pictures: {where}: run `invoke organize`")
+        return DetectorError(f"no {what} is about a single image of {where}: annotations/check.json: nothing to draw")
+    return DetectorError(f"there are no images: {where}: run `invoke organize`")
 
 
 def _choose(keys: list[str], rows: dict[str, list[dict]], count: int, seed: int) -> list[str]:
@@ -108,14 +108,14 @@ def columns_for(tiles: int) -> int:
 
 
 class _Sheet:
-    """Makes tiles; a class has one colour on all of them."""
+    """Makes tiles; a class has one color on all of them."""
 
     def __init__(self, root: Path, ids: dict[str, int]):
         self.root, self.ids = root, dict(ids)
-        self.entries = {entry["name"]: entry for entry in read_ledger(root)["pictures"]}
+        self.entries = {entry["name"]: entry for entry in read_manifest(root)["images"]}
 
     def tile(self, key: str, path: Path | None, rows: list[dict]) -> tuple[Image.Image, str]:
-        """One picture with its boxes and its caption; a grey tile with the reason when it cannot be shown."""
+        """One image with its boxes and its caption; a gray tile with the reason when it cannot be shown."""
         codes = Counter(row["code"] for row in rows)
         caption = " ".join([*(f"{code} x{n}" if n > 1 else code for code, n in sorted(codes.items())), key])
         if path is None:
@@ -146,7 +146,7 @@ class _Sheet:
 
 
 def _few_names(rows: list[dict]) -> list[dict]:
-    """Boxes of a crowded picture with the name on the first of each class only, and on those with a note."""
+    """Boxes of a crowded image with the name on the first of each class only, and on those with a note."""
     seen = set()
     return [
         row if row["note"] or not (row["class"] in seen or seen.add(row["class"])) else {**row, "class": ""}
@@ -155,7 +155,7 @@ def _few_names(rows: list[dict]) -> list[dict]:
 
 
 def _label_of(path: Path) -> tuple[Labels | None, str]:
-    """The label file beside a picture, and what to say in the caption when there is nothing to draw."""
+    """The label file beside an image, and what to say in the caption when there is nothing to draw."""
     if not path.with_suffix(".xml").exists():
         return None, " (no label file)"
     try:
@@ -168,7 +168,7 @@ def _label_of(path: Path) -> tuple[Labels | None, str]:
 def visible_edges_px(box: Box, size_px: tuple[int, int]) -> tuple[tuple[float, float, float, float], str]:
     """Edges of a box in the right order, none of them missing, and what was wrong with them ("": nothing).
 
-    A missing edge becomes that of the picture. What lies far outside is drawn nearer, so that it is seen at all.
+    A missing edge becomes that of the image. What lies far outside is drawn nearer, so that it is seen at all.
     """
     whole = (0.0, 0.0, float(size_px[0]), float(size_px[1]))
     missing = [f"{name}?" for name, value in zip(_CORNERS, box.xyxy_px, strict=True) if not math.isfinite(value)]
@@ -190,7 +190,7 @@ def visible_edges_px(box: Box, size_px: tuple[int, int]) -> tuple[tuple[float, f
 
 
 def drawn_tile(image: Image.Image, size_px: tuple[int, int], boxes: list[dict]) -> Image.Image:
-    """A picture, perhaps shrunk, in a tile with boxes in pixels of `size_px`; a grey margin where they leave it."""
+    """An image, perhaps shrunk, in a tile with boxes in pixels of `size_px`; a gray margin where they leave it."""
     edges = [box["box_xyxy_px"] for box in boxes]
     left, top = (-min([0, *(edge[at] for edge in edges)]) for at in (0, 1))
     right, bottom = (max([0, *(edge[at + 2] - size_px[at] for edge in edges)]) for at in (0, 1))
@@ -227,14 +227,14 @@ def read_findings(root: Path) -> list[dict]:
 
 
 class _Places:
-    """From the file and line of a finding to a picture of `images/`, `SPLIT/NAME.jpg`."""
+    """From the file and line of a finding to an image of `images/`, `SPLIT/NAME.jpg`."""
 
     def __init__(self, root: Path):
-        ledger = read_ledger(root)
-        # A picture that the user moved to another split is found by its name.
-        self.by_stem = {Path(key).stem: key for key in stored_pictures(root)}
+        manifest = read_manifest(root)
+        # An image that the user moved to another split is found by its name.
+        self.by_stem = {Path(key).stem: key for key in stored_images(root)}
         self.by_file, self.by_line, self.by_name = defaultdict(set), defaultdict(set), defaultdict(set)
-        for entry in ledger["pictures"]:
+        for entry in manifest["images"]:
             key = self.by_stem.get(entry["name"])
             if key:
                 self.by_file[entry["source"]].add(key)
@@ -242,19 +242,19 @@ class _Places:
                 self.by_name[entry["label"], entry["source"].rpartition("/")[2]].add(key)
                 for line in entry["lines"]:
                     self.by_line[entry["label"], line].add(key)
-        for row in ledger["findings"]:
-            if row.get("picture"):
-                self.by_line[_identity(row)].add(self.by_stem.get(Path(row["picture"]).stem, ""))
+        for row in manifest["findings"]:
+            if row.get("image"):
+                self.by_line[_identity(row)].add(self.by_stem.get(Path(row["image"]).stem, ""))
 
     def of(self, row: dict) -> str:
-        """The picture of a finding, "" when it is about none of `images/` or not about a single one."""
+        """The image of a finding, "" when it is about none of `images/` or not about a single one."""
         folder, _, name = row["file"].rpartition("/")
         if folder in ("images/train", "images/validation", "images/test"):
             return self.by_stem.get(Path(name).stem, "")
         for found in (self.by_line.get(_identity(row)), self.by_file.get(row["file"])):
             if found and len(found) == 1:
                 return next(iter(found))
-        # One label file of many pictures: the line tells, or the name that the message begins with.
+        # One label file of many images: the line tells, or the name that the message begins with.
         named = _NAMED.match(row["message"])
         lined = self.by_line.get((row["file"], row["line"])) if row["line"] else None
         for found in (lined, named and self.by_name.get((row["file"], named.group(1)))):
@@ -269,8 +269,8 @@ def _identity(row: dict) -> tuple:
 
 
 
-def findings_by_picture(root: Path, rows: list[dict]) -> dict[str, list[dict]]:
-    """Findings by picture of `images/` (`SPLIT/NAME.jpg`); those about none of them under the file they name."""
+def findings_by_image(root: Path, rows: list[dict]) -> dict[str, list[dict]]:
+    """Findings by image of `images/` (`SPLIT/NAME.jpg`); those about none of them under the file they name."""
     places, found = _Places(root), defaultdict(list)
     for row in rows:
         found[places.of(row) or row["file"]].append(row)

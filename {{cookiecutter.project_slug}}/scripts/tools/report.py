@@ -45,13 +45,13 @@ class ReportCounts:
 
     megabytes: float
     examples: int
-    pictures: int
+    images: int
     errors: int
     all_errors: int
     missing: tuple[str, ...]
 
     def __str__(self) -> str:
-        shown = [f"{self.examples:,} of {counted(self.pictures, 'test picture')}",
+        shown = [f"{self.examples:,} of {counted(self.images, 'test image')}",
                  f"{self.errors:,} of {counted(self.all_errors, 'mistake')}"]
         missing = f"\nnot there, so left out: {', '.join(self.missing)}" if self.missing else ""
         return f"{REPORT}: {self.megabytes:.1f} MB, {', '.join(shown)}; {CARD}{missing}"
@@ -69,7 +69,7 @@ def make_report(root: Path, unfinished: list[tuple[str, str]] = ()) -> ReportCou
     if counts:
         data["counts"] = {"boxes": counts.boxes, "hits": counts.hits, "false_alarms": counts.false_alarms}
         data["examples"] = examples(material, counts)
-    pictures = len((material.groundtruth or {}).get("images", ()))
+    images = len((material.groundtruth or {}).get("images", ()))
     parts = (
         ("figures", "Figures", head_parts(material)),
         ("next", "What to do next", _next(material)),
@@ -90,7 +90,7 @@ def make_report(root: Path, unfinished: list[tuple[str, str]] = ()) -> ReportCou
     write_text(root / REPORT, page)
     write_card(material, curves)
     missing = tuple(path for name, (path, _) in FILES.items() if getattr(material, name) is None)
-    return ReportCounts(len(page.encode("utf-8")) / 1e6, len(data["examples"]), pictures, len(data["errors"]),
+    return ReportCounts(len(page.encode("utf-8")) / 1e6, len(data["examples"]), images, len(data["errors"]),
                         len((material.errors or {}).get("errors", ())), missing)
 
 
@@ -137,10 +137,10 @@ def _errors(material: Material, shown: int) -> list[Html]:
                    tag("ul", *(tag("li", tag("b", name), f": {what}") for name, (what, _) in CAUSES.items())))
     return [
         paragraph(f"From score {errors['score']:.2f}: {errors['detections']:,} boxes found, {errors['right']:,} right; "
-                  f"{errors['boxes']:,} labelled. In brackets: what AP50 would gain, in points, without this kind of "
+                  f"{errors['boxes']:,} labeled. In brackets: what AP50 would gain, in points, without this kind of "
                   "mistake (TIDE, Bolya et al. 2020). Dashed: the label, pink if nothing found it; orange and "
                   "dotted: what was found. "
-                  + (f"{shown:,} of {whole:,} have a picture here. " if shown < whole else "")
+                  + (f"{shown:,} of {whole:,} have an image here. " if shown < whole else "")
                   + "All are in eval/errors.csv.", "remark"),
         tag("div", *buttons, class_="row"), tag("p", id="error-count", class_="remark"), meanings,
         tag("div", id="error-list", class_="crops"), tag("button", "Show more", id="more-errors", class_="more",

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from scripts.core.files import replacing, write_json, write_text
-from scripts.core.runtime import quiet_native
+from scripts.core.runtime import silence_native
 from scripts.core.text import DetectorError, counted
 from scripts.data.dataset import SPLITS, ious
 from scripts.data.drawing import contact_sheet, text_tile
@@ -89,12 +89,12 @@ def _cells(row: dict) -> dict:
     return {**row, "looked": "", "open": place, **dict(zip(EDGES + SUGGESTED, edges, strict=True))}
 
 
-# `eval/suspects.png`: the first suspects, each in its picture.
+# `eval/suspects.png`: the first suspects, each in its image.
 
 SHEET = "eval/suspects.png"
 TILES = 24
 SMALL = 0.35
-"""A box with a longer side under this share of the picture's is shown enlarged, with what is around it."""
+"""A box with a longer side under this share of the image's is shown enlarged, with what is around it."""
 
 
 def draw_sheet(root: Path, rows: list[dict]) -> None:
@@ -138,7 +138,7 @@ def _frames(row: dict, ids: dict[str, int]) -> list[dict]:
 
 
 def _part(boxes: list, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The part of the picture to show: all of it, or when the boxes are small, them with as much again around."""
+    """The part of the image to show: all of it, or when the boxes are small, them with as much again around."""
     left, top = (min(box[at] for box in boxes) for at in (0, 1))
     right, bottom = (max(box[at] for box in boxes) for at in (2, 3))
     long_px = max(right - left, bottom - top, 1.0)
@@ -162,7 +162,7 @@ FEWEST = 24
 class SuspectCounts:
     """The list: `kinds` is kind -> entries, `first` the first entries, `looked` those a person has marked as right."""
 
-    pictures: int
+    images: int
     boxes: int
     kinds: dict[str, int]
     in_test: int
@@ -171,7 +171,7 @@ class SuspectCounts:
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.kinds.items() if count) or "nothing"
-        text = f"{counted(self.pictures, 'picture')}, {counted(self.boxes, 'box', 'boxes')}: {kinds}"
+        text = f"{counted(self.images, 'image')}, {counted(self.boxes, 'box', 'boxes')}: {kinds}"
         text += f", {self.looked:,} looked at before" * bool(self.looked) + f"; {TABLE}, {SHEET}"
         if self.in_test:
             text += f"; {self.in_test:,} in test: correcting those changes the figures of every run"
@@ -181,7 +181,7 @@ class SuspectCounts:
 
 
 def find_suspects(root: Path, which: str, split: str = "", count: int = 0) -> SuspectCounts:
-    """Let checkpoint `which` look at all pictures and write the list (of `split`), its table and a sheet.
+    """Let checkpoint `which` look at all images and write the list (of `split`), its table and a sheet.
 
     `count` entries (0: a tenth of the boxes). What a person marked in the table is left out and stays marked.
     DetectorError without such a checkpoint or records, for a split that does not exist, and for an unreadable table.
@@ -194,28 +194,28 @@ def find_suspects(root: Path, which: str, split: str = "", count: int = 0) -> Su
     from scripts.evaluation.label_issues import load_describe, views
 
     model = load_model(root, which)
-    with quiet_native():  # TensorFlow prints its own guesses at the cost of cutting pictures
+    with silence_native():  # TensorFlow prints its own guesses at the cost of cutting images
         return write_suspects(root, views(root, model, load_describe(root), SPLITS), model.checkpoint, split, count)
 
 
-def write_suspects(root: Path, pictures: Iterable, checkpoint: str, split: str = "", count: int = 0) -> SuspectCounts:
-    """The list of `pictures` (views), as `find_suspects` writes it."""
+def write_suspects(root: Path, images: Iterable, checkpoint: str, split: str = "", count: int = 0) -> SuspectCounts:
+    """The list of `images` (views), as `find_suspects` writes it."""
     marks, seen = read_looked(root), {}
-    found = [one for one in suspects(_noted(pictures, seen)) if split in ("", one.split)]
+    found = [one for one in suspects(_noted(images, seen)) if split in ("", one.split)]
     boxes = sum(image["boxes"] for (of, _), image in seen.items() if split in ("", of))
     rows = _rows(root, found, seen, count or max(FEWEST, round(boxes / 10)), marks)
     head = {"schema": 1, "checkpoint": checkpoint, "boxes": boxes,
-            "pictures": sum(split in ("", of) for of, _ in seen)}  # fmt: skip
+            "images": sum(split in ("", of) for of, _ in seen)}  # fmt: skip
     write_json(root / LIST, {**head, "suspects": rows})
     write_table(root, rows, marks)
     draw_sheet(root, rows)
     kinds = Counter(row["kind"] for row in rows)
-    return SuspectCounts(head["pictures"], boxes, {kind: kinds[kind] for kind in KINDS},
+    return SuspectCounts(head["images"], boxes, {kind: kinds[kind] for kind in KINDS},
                          sum(row["split"] == "test" for row in rows), len(marks), tuple(rows[:FIRST]))
 
 
 def _noted(views, seen: dict) -> Iterator:
-    """Passes the views on; `seen` gets size and number of boxes of each picture, by split and file name."""
+    """Passes the views on; `seen` gets size and number of boxes of each image, by split and file name."""
     for view in views:
         seen[view.split, view.file_name] = {"file_name": view.file_name, "width": view.width_px,
                                             "height": view.height_px, "boxes": len(view.labels)}  # fmt: skip
@@ -252,8 +252,8 @@ def why(one: Suspect, label: str | None, suggested: str | None) -> str:
     if one.kind == "missing":
         return f"{suggested} is seen here (score {one.seen:.2f}, {usual}), and there is no label"
     if one.kind == "class":
-        return f"labelled {label}, looks like {suggested}"
+        return f"labeled {label}, looks like {suggested}"
     if one.kind == "extra":
-        return f"labelled {label}, looks like background"
+        return f"labeled {label}, looks like background"
     text = f"the box fits no {label} well (score {one.seen:.2f}, {usual})"
     return text + (f"; the suggested one overlaps it by {one.iou:.2f}" if one.suggested_px else "")

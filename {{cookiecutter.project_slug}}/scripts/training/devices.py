@@ -12,7 +12,7 @@ import psutil
 import tensorflow as tf
 from official.common import distribute_utils
 
-from scripts.core.runtime import quiet_libraries
+from scripts.core.runtime import silence_libraries
 from scripts.core.text import DetectorError
 
 
@@ -67,18 +67,18 @@ def open_machines(runtime, batch_size: int) -> Machines:
         print(f"train: waiting for {len(hosts)} machines: {', '.join(hosts)}; this is {runtime.task_index}", flush=True)
         distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
     try:
-        with quiet_libraries():
+        with silence_libraries():
             strategy = distribute_utils.get_distribution_strategy(
                 distribution_strategy=runtime.distribution_strategy, all_reduce_alg=runtime.all_reduce_alg,
                 num_gpus=_gpus(runtime), tpu_address=runtime.tpu)
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise DetectorError(f"{runtime.distribution_strategy} does not start ({str(error).splitlines()[0]}): [runtime] "
                             "in detector.toml: try distribution_strategy = \"one_device\"") from None
-    refuse_uneven(batch_size, strategy.num_replicas_in_sync)
+    require_even_batch(batch_size, strategy.num_replicas_in_sync)
     return Machines(strategy, len(hosts) if several else 1, not several or runtime.task_index == 0)
 
 
-def refuse_uneven(batch_size: int, devices: int) -> None:
+def require_even_batch(batch_size: int, devices: int) -> None:
     """Raises DetectorError, with the next batch size that does, if a batch cannot be shared evenly."""
     if batch_size % devices:
         raise DetectorError(f"train.batch_size = {batch_size} cannot be shared among {devices} devices: detector.toml: "
@@ -98,7 +98,7 @@ def _gpus(runtime) -> int:
 # Whether a training step fits into memory, asked before it is tried: an operating system that ends a process does not
 # say why.
 
-# Measured as peak of the process (lite0-256, lite2-448, mnv2-320, mnv2-256-coco; 4 to 64 pictures; 2 CPU cores): a step
+# Measured as peak of the process (lite0-256, lite2-448, mnv2-320, mnv2-256-coco; 4 to 64 images; 2 CPU cores): a step
 # keeps 0.70 to 0.73 of what the trained part of the network computes, and 0.2 to 0.5 GB whatever the batch.
 KEPT_SHARE = 0.75
 FIXED_BYTES = 5e8
@@ -111,25 +111,25 @@ CGROUP_FILES = (
 )
 
 
-def refuse_large_batch(model, pictures: int) -> None:
-    """Raises DetectorError, with the most that fit, if `pictures` a step and device exceed the free memory.
+def check_batch_fits(model, images: int) -> None:
+    """Raises DetectorError, with the most that fit, if `images` a step and device exceed the free memory.
 
     Of a GPU nothing is asked: there TensorFlow's own error is explained when it comes.
     """
     if tf.config.list_physical_devices("GPU"):
         return
-    for_one, fixed, free = bytes_of_picture(model), fixed_bytes(model), free_memory_bytes()
-    if fixed + pictures * for_one <= free:
+    for_one, fixed, free = bytes_of_image(model), fixed_bytes(model), free_memory_bytes()
+    if fixed + images * for_one <= free:
         return
     most = int((free - fixed) // for_one)
     advice = f"train.batch_size = {most}" if most >= 1 else "a smaller model.id"
-    raise DetectorError(f"a step of {pictures} pictures needs about {(fixed + pictures * for_one) / 1e9:.1f} GB, "
+    raise DetectorError(f"a step of {images} images needs about {(fixed + images * for_one) / 1e9:.1f} GB, "
                         f"{free / 1e9:.1f} GB are free: memory of this machine: try {advice} in detector.toml, or "
                         "close other programs")
 
 
-def bytes_of_picture(model) -> float:
-    """Memory that a training step of a Keras model keeps for each of its pictures, estimated."""
+def bytes_of_image(model) -> float:
+    """Memory that a training step of a Keras model keeps for each of its images, estimated."""
     shape = [1, *model.backbone.input_shape[1:]]
     graph = tf.function(lambda pixels: model(pixels, training=True)).get_concrete_function(tf.TensorSpec(shape)).graph
     trained = {id(variable.handle) for variable in model.trainable_variables}

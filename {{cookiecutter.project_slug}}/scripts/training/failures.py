@@ -13,16 +13,16 @@ from scripts.data.examples import record_names
 EXPLODED = 1e4
 
 
-EXPLODED_MARK = "the loss explodes on pictures"
+EXPLODED_MARK = "the loss explodes on images"
 
 
 MOST_NAMES = 8
 
 
 
-def refuse_explosion(loss, picture_numbers) -> None:
+def check_loss(loss, image_numbers) -> None:
     """Inside a training step: ends training if `loss` is not a number or beyond reason, naming the batch."""
-    tf.debugging.Assert(loss < EXPLODED, [EXPLODED_MARK, picture_numbers, "loss", loss], summarize=-1)
+    tf.debugging.Assert(loss < EXPLODED, [EXPLODED_MARK, image_numbers, "loss", loss], summarize=-1)
 
 
 
@@ -40,7 +40,7 @@ def explained(root: Path, experiment, steps) -> Iterator[None]:
         if "No space left" in str(error) or "ENOSPC" in str(error):
             raise DetectorError("no space left on the disk: training/: free some, then invoke train continues at the "
                                 "last checkpoint") from None
-        raise DetectorError(f"a step of {batch_size} pictures does not fit into the device's memory: detector.toml: "
+        raise DetectorError(f"a step of {batch_size} images does not fit into the device's memory: detector.toml: "
                             f"try train.batch_size = {max(1, batch_size // 2)}") from None
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
             tf.errors.DeadlineExceededError) as error:
@@ -65,6 +65,6 @@ def _explosion(root: Path, text: str, steps: int, experiment) -> str:
     shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
     rate = experiment.trainer.optimizer_config.learning_rate.get().as_dict().get("initial_learning_rate")
     lower = f" (it is {rate})" if rate else ""
-    return (f"the loss is {loss} at step {steps + 1:,}: pictures of that batch: {shown}: look at their boxes with "
+    return (f"the loss is {loss} at step {steps + 1:,}: images of that batch: {shown}: look at their boxes with "
             f"invoke preview, or try a lower train.learning_rate{lower} or a larger train.batch_size in "
             "detector.toml; the last checkpoint is as it was")

@@ -1,4 +1,4 @@
-"""Which picture a training sees when: a pure function of seed and position, so that a training resumes exactly."""
+"""Which image a training sees when: a pure function of seed and position, so that a training resumes exactly."""
 
 import os
 from collections.abc import Callable
@@ -13,23 +13,23 @@ from official.vision.ops import preprocess_ops
 from scripts.training.devices import free_memory_bytes
 
 
-def picture_index(position, pictures: int, seed: int):
-    """Index 0..pictures-1 of the picture at `position` (int64 scalar, counted over all epochs).
+def image_index(position, images: int, seed: int):
+    """Index 0..images-1 of the image at `position` (int64 scalar, counted over all epochs).
 
-    Each epoch holds every picture once, in an order of its own.
+    Each epoch holds every image once, in an order of its own.
     """
-    epoch, rank = position // pictures, position % pictures
-    return tf.random.experimental.index_shuffle(rank, random_key(epoch, seed), pictures - 1)
+    epoch, rank = position // images, position % images
+    return tf.random.experimental.index_shuffle(rank, random_key(epoch, seed), images - 1)
 
 
 def random_key(position, seed: int):
-    """The key [2] of TensorFlow's stateless random functions for the picture at `position`."""
+    """The key [2] of TensorFlow's stateless random functions for the image at `position`."""
     return tf.stack([tf.constant(seed, tf.int64), position])
 
 
-# From the bytes of a picture file to pixels, the same in training, evaluation and other people's programs.
+# From the bytes of an image file to pixels, the same in training, evaluation and other people's programs.
 
-def decode_picture(encoded: tf.Tensor) -> tf.Tensor:
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """The pixels of a JPEG or PNG file as stored (EXIF is not applied): uint8 [height, width, 3].
 
     JPEG as Pillow, browsers and phones decode it: TensorFlow's default is a faster transform that is off by one of 255
@@ -42,26 +42,26 @@ def decode_picture(encoded: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(pixels, [None, None, 3])
 
 
-# The training pictures by number: all of them small and decoded in memory, or one by one from the records.
+# The training images by number: all of them small and decoded in memory, or one by one from the records.
 
-# Share of the free memory that small pictures may take.
+# Share of the free memory that small images may take.
 MEMORY_SHARE = 0.25
 HEADER_BYTES, FOOTER_BYTES = 12, 4
 
 
 @dataclass(frozen=True)
 class Store:
-    """`pictures` is their number; `picture(index)` gives RGB uint8 [height, width, 3], boxes float32 [boxes, 4] (yxyx,
+    """`images` is their number; `image(index)` gives RGB uint8 [height, width, 3], boxes float32 [boxes, 4] (yxyx,
     0..1) and classes int32 [boxes] from 1, inside a tf.data function too."""
 
-    pictures: int
-    picture: Callable
+    images: int
+    image: Callable
 
 
 def open_store(files: list[str], decode: Callable, side_px: int, in_memory: bool) -> Store:
-    """The pictures of TFRecord files, in their order.
+    """The images of TFRecord files, in their order.
 
-    `decode(serialized)` gives what `Store.picture` gives at the stored size. With `in_memory` every picture is kept
+    `decode(serialized)` gives what `Store.image` gives at the stored size. With `in_memory` every image is kept
     stretched to `side_px`, if that fits.
     """
     places = record_places(files)
@@ -115,13 +115,13 @@ def _record_store(files, places, decode) -> Store:
         number, start, length = places[index]
         return os.pread(handles[number], length, start)
 
-    def picture(index):
+    def image(index):
         return decode(tf.ensure_shape(tf.numpy_function(read, [index], tf.string), []))
 
-    return Store(len(places), picture)
+    return Store(len(places), image)
 
 
-# Random changes to a training picture: a mirrored, moved and resized view of it, in other light.
+# Random changes to a training image: a mirrored, moved and resized view of it, in other light.
 
 # A box of which less than this share is left in view is no longer an example of its class.
 LEAST_VISIBLE = 0.25
@@ -130,14 +130,14 @@ GREY = 127.5
 
 
 class Strength(NamedTuple):
-    """How far a picture may change. `scale_min`, `scale_max`: size of what is shown, 1.0 is the whole picture;
-    `aspect`: largest ratio of widening, 1.0 is none; `colour`: 0 none .. 1 strong; `flip`: half are mirrored."""
+    """How far an image may change. `scale_min`, `scale_max`: size of what is shown, 1.0 is the whole image;
+    `aspect`: largest ratio of widening, 1.0 is none; `color`: 0 none .. 1 strong; `flip`: half are mirrored."""
 
     flip: bool
     scale_min: float
     scale_max: float
     aspect: float
-    colour: float
+    color: float
 
 
 def augment(image, boxes, classes, key, side_px: int, strength: Strength):
@@ -149,8 +149,8 @@ def augment(image, boxes, classes, key, side_px: int, strength: Strength):
     window = _window(chance, strength)
     mirrored = strength.flip & (chance[4] < 0.5)
     view = _cut(image, window, mirrored, side_px)
-    if strength.colour:
-        view = _recolour(view, chance[5:9], strength.colour)
+    if strength.color:
+        view = _recolor(view, chance[5:9], strength.color)
     boxes, kept = _see(boxes, window, mirrored, side_px)
     return view, tf.boolean_mask(boxes, kept), tf.boolean_mask(classes, kept)
 
@@ -169,7 +169,7 @@ def mosaic(views):
 
 
 def _window(chance, strength: Strength):
-    """The part of the picture that is shown: yxyx, 0..1 are its edges; beyond them lies grey."""
+    """The part of the image that is shown: yxyx, 0..1 are its edges; beyond them lies gray."""
     scale = strength.scale_min * (strength.scale_max / strength.scale_min) ** chance[0]
     widening = strength.aspect ** (chance[1] - 0.5)
     sides = tf.stack([1.0 / (scale * widening), widening / scale])
@@ -178,8 +178,8 @@ def _window(chance, strength: Strength):
 
 
 def _cut(image, window, mirrored, side_px: int):
-    """Bilinear samples at the pixel centres of the view; one operation cuts, resizes and mirrors."""
-    # With its edge doubled a picture can be sampled half a pixel outside, as resizing it does.
+    """Bilinear samples at the pixel centers of the view; one operation cuts, resizes and mirrors."""
+    # With its edge doubled an image can be sampled half a pixel outside, as resizing it does.
     image = tf.concat([image[:1], image, image[-1:]], 0)  # tf.pad's "SYMMETRIC" takes longer than all that follows.
     image = tf.concat([image[:, :1], image, image[:, -1:]], 1)
     padded = tf.cast(tf.shape(image)[:2], tf.float32)
@@ -194,11 +194,11 @@ def _cut(image, window, mirrored, side_px: int):
     return tf.ensure_shape(view[0], [side_px, side_px, 3])
 
 
-def _recolour(view, chance, strength: float):
+def _recolor(view, chance, strength: float):
     """Saturation, contrast and brightness times 1 +- 0.5 strength, one tint."""
     factors = 1.0 + strength * (chance - 0.5)
-    grey = tf.reduce_mean(view, -1, keepdims=True)
-    view = grey + (view - grey) * factors[0]
+    gray = tf.reduce_mean(view, -1, keepdims=True)
+    view = gray + (view - gray) * factors[0]
     middle = tf.reduce_mean(view)
     view = (middle + (view - middle) * factors[1]) * factors[2]
     warmth = 1.0 + 0.3 * (factors[3] - 1.0) * tf.constant([1.0, 0.0, -1.0])
@@ -240,10 +240,10 @@ class DetectorDecoder(tf_example_decoder.TfExampleDecoder):
             self._crowd_keys.append("image/object/difficult")
 
     def _decode_image(self, parsed_tensors):
-        return decode_picture(parsed_tensors["image/encoded"])
+        return decode_image(parsed_tensors["image/encoded"])
 
     def decode(self, serialized_example):
-        """Dict of one picture; `groundtruth_is_crowd` marks crowds, groups and, in evaluation, difficult boxes."""
+        """Dict of one image; `groundtruth_is_crowd` marks crowds, groups and, in evaluation, difficult boxes."""
         data = super().decode(serialized_example)
         flags = tf.io.parse_single_example(
             serialized_example, {key: tf.io.VarLenFeature(tf.int64) for key in self._crowd_keys}
@@ -255,7 +255,7 @@ class DetectorDecoder(tf_example_decoder.TfExampleDecoder):
 
 
 def training_store(params, side_px: int) -> Store:
-    """The training pictures of `task.train_data`; groups and crowds are no examples and are left out."""
+    """The training images of `task.train_data`; groups and crowds are no examples and are left out."""
     decoder = DetectorDecoder(difficult_is_crowd=False)
 
     def decode(serialized):
@@ -277,11 +277,11 @@ def training_dataset(params, side_px: int, first_step: int, input_context=None):
     With several devices these are the shares of a machine's devices, one after another.
 
     Labels: `boxes_px` [batch, boxes, 4] (yxyx in pixels of the input), `classes` int32 [batch, boxes] (0: padding) and
-    `picture` int64 [batch] (its number in the records). Step, seed and batch size alone decide what a batch holds.
+    `image` int64 [batch] (its number in the records). Step, seed and batch size alone decide what a batch holds.
     """
     store, parser = training_store(params, side_px), params.parser
     strength = Strength(parser.aug_rand_hflip, parser.aug_scale_min, parser.aug_scale_max, parser.aug_aspect,
-                        parser.aug_colour)
+                        parser.aug_color)
     workers = input_context.num_input_pipelines if input_context else 1
     worker = input_context.input_pipeline_id if input_context else 0
     share = params.global_batch_size // workers
@@ -289,29 +289,29 @@ def training_dataset(params, side_px: int, first_step: int, input_context=None):
 
     def example(count):
         position = count // share * params.global_batch_size + worker * share + count % share
-        index = picture_index(position, store.pictures, params.seed)
+        index = image_index(position, store.images, params.seed)
         key = random_key(position, params.seed)
         chance = tf.random.stateless_uniform([4], key + 1)
 
         def one():
-            return augment(*store.picture(index), key, side_px, strength)
+            return augment(*store.image(index), key, side_px, strength)
 
         def four():
-            others = tf.cast(chance[1:] * float(store.pictures), tf.int64)
-            return mosaic([augment(*store.picture(number), key + [extra, 0], side_px // 2, strength)
+            others = tf.cast(chance[1:] * float(store.images), tf.int64)
+            return mosaic([augment(*store.image(number), key + [extra, 0], side_px // 2, strength)
                            for extra, number in enumerate([index, *tf.unstack(others)])])
 
         view, boxes_px, classes = tf.cond(chance[0] < parser.aug_mosaic, four, one) if parser.aug_mosaic else one()
-        return normalize_pixels(view), {"boxes_px": boxes_px, "classes": classes, "picture": index}
+        return normalize_pixels(view), {"boxes_px": boxes_px, "classes": classes, "image": index}
 
-    shapes = ([side_px, side_px, 3], {"boxes_px": [None, 4], "classes": [None], "picture": []})
+    shapes = ([side_px, side_px, 3], {"boxes_px": [None, 4], "classes": [None], "image": []})
     dataset = tf.data.Dataset.range(first_step * share, tf.int64.max)
     dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.padded_batch(replica_share, shapes, drop_remainder=True).prefetch(2)
 
 
 class DetectorParser(retinanet_input.Parser):
-    """Model Garden's parser for validation, with our normalisation and the boxes that our loss needs."""
+    """Model Garden's parser for validation, with our normalization and the boxes that our loss needs."""
 
     def _parse_eval_data(self, data, anchor_labeler=None, input_anchor=None):
         image, labels = super()._parse_eval_data(data, anchor_labeler, input_anchor)

@@ -175,7 +175,7 @@ def may_continue(old: dict, new: dict) -> tuple[bool, str]:
     Raises DetectorError when the model itself is another one: its checkpoints would not fit.
     """
     if old["classes"] != new["classes"] and set(old["classes"]) <= set(CLASSES):
-        # No refusal: whoever goes from the demo to own pictures has said what is wanted in detector.toml.
+        # No refusal: whoever goes from the demo to own images has said what is wanted in detector.toml.
         return False, f"the classes were {_shown(old['classes'])}"
     for key, what in (("model", "model"), ("input_px", "input size"), ("classes", "classes")):
         if old[key] != new[key]:
@@ -184,7 +184,7 @@ def may_continue(old: dict, new: dict) -> tuple[bool, str]:
                 f"{RUN}: type invoke forget train (the old run moves to training/previous), then invoke train"
             )
     if old["data_sha256"] != new["data_sha256"]:
-        return False, "the pictures or boxes changed"
+        return False, "the images or boxes changed"
     if old.get("weights") != new.get("weights"):
         return False, "the pre-trained weights changed"
     differing = [key for key, value in new["settings"].items()

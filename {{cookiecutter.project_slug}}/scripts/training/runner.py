@@ -18,16 +18,16 @@ import tf_keras
 from official.core import train_lib
 from tqdm import tqdm
 
-from scripts.core.runtime import quiet_libraries
+from scripts.core.runtime import silence_libraries
 from scripts.core.text import DetectorError
 from scripts.data.examples import record_files
 from scripts.data.label_map import LABEL_MAP, read_label_map
 from scripts.modeling.experiment import EXPERIMENT, read_experiment, with_absolute_paths
 from scripts.training import task as detector
-from scripts.training.devices import Machines, open_machines, refuse_large_batch
+from scripts.training.devices import Machines, check_batch_fits, open_machines
 from scripts.training.failures import explained
 from scripts.training.run_file import BestExporter, best_checkpoint, readable_step
-from scripts.training.summaries import PICTURES_PER_SECOND, DefinedSummaries, EvaluationEvents
+from scripts.training.summaries import IMAGES_PER_SECOND, DefinedSummaries, EvaluationEvents
 
 # What a person sees of a training while it runs, and when it ends early.
 
@@ -67,11 +67,11 @@ class Watch:
 
     @property
     def steps(self) -> int:
-        """Training steps made, over all sittings."""
+        """Training steps made, over all sessions."""
         return int(self.runner.trainer.global_step.numpy())
 
     def is_evaluated(self) -> bool:
-        """Whether the weights as they are were evaluated, in this sitting or before."""
+        """Whether the weights as they are were evaluated, in this session or before."""
         return any(each["step"] == self.steps for each in self.evaluations)
 
     def after_loop(self, output) -> None:
@@ -82,11 +82,11 @@ class Watch:
         else:
             loop_s = now_s - self.mark_s
             self.training_s += loop_s
-            output[PICTURES_PER_SECOND] = (self.steps - self.mark_step) * self._batch_size / loop_s
+            output[IMAGES_PER_SECOND] = (self.steps - self.mark_step) * self._batch_size / loop_s
         self.mark_s, self.mark_step = now_s, self.steps
         self.loss = float(output["training_loss"])
         self.bar.update(self.steps - self.bar.n)
-        self.bar.set_postfix_str(f"loss {self.loss:.3f}, {self.pictures_per_s:.1f} pictures/s", refresh=False)
+        self.bar.set_postfix_str(f"loss {self.loss:.3f}, {self.images_per_s:.1f} images/s", refresh=False)
         if self.bar.disable and now_s - self.line_s > PLAIN_LINE_EVERY_S:
             self._say("")
         if self.runner.machines.any(self.asked_to_stop()):
@@ -94,13 +94,13 @@ class Watch:
             raise StopTraining("user")
 
     @property
-    def pictures_per_s(self) -> float:
-        """Training pictures a second in this sitting, evaluations not counted."""
+    def images_per_s(self) -> float:
+        """Training images a second in this session, evaluations not counted."""
         return self._batch_size / self.step_s if self.step_s else 0.0
 
     @property
     def step_s(self) -> float:
-        """Seconds of a training step in this sitting, evaluations not counted; 0 before the first loops are made."""
+        """Seconds of a training step in this session, evaluations not counted; 0 before the first loops are made."""
         steps = self.steps - self.first_step
         return self.training_s / steps if steps and self.training_s else 0.0
 
@@ -134,17 +134,17 @@ class Watch:
         """One plain line: where training is, how it goes, how long it takes."""
         if self.silent:
             return
-        speed, total = self.pictures_per_s, self.experiment.trainer.train_steps
+        speed, total = self.images_per_s, self.experiment.trainer.train_steps
         left = ""
         if speed and self.steps < total:
             left_s = (total - self.steps) * self._batch_size / speed
             left = f", {duration(left_s)} left"
-        tqdm.write(f"train: step {self.steps:,} of {total:,}, loss {self.loss:.3f}{more}, {speed:.1f} pictures/s{left}",
+        tqdm.write(f"train: step {self.steps:,} of {total:,}, loss {self.loss:.3f}{more}, {speed:.1f} images/s{left}",
                    file=sys.stderr)
         self.line_s = time.monotonic()
 
     def _write_events(self) -> None:
-        """What there is by class, and pictures, for TensorBoard. Holds no detections after that."""
+        """What there is by class, and images, for TensorBoard. Holds no detections after that."""
         metric = self.runner.task.coco_metric
         self.events.write(self.runner.controller.eval_summary_manager.summary_writer(), self.steps, metric.evaluation)
         metric.evaluation = None
@@ -160,7 +160,7 @@ def duration(seconds: float) -> str:
 
 # Model Garden's runner, so driven that a training may be ended at any moment and goes on as if it had not been.
 
-class Sitting(NamedTuple):
+class Session(NamedTuple):
     """One run of `invoke train`: step at which it began, steps made in all, `budget`, `patience` or `user`, and the
     seconds of a step (0: too few to tell)."""
 
@@ -217,7 +217,7 @@ class Runner(train_lib.OrbitExperimentRunner):
 
 
 def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], keep: Callable,
-                   asked_to_stop: Callable[[], bool]) -> Sitting:
+                   asked_to_stop: Callable[[], bool]) -> Session:
     """Trains and evaluates `training/experiment.yaml`.
 
     `runtime` is `[runtime]` of the settings; see `Watch` for the rest. Raises DetectorError for what a person can mend.
@@ -226,7 +226,7 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
     experiment = with_runtime(read_experiment(root / EXPERIMENT), runtime)
     batch_size = experiment.task.train_data.global_batch_size
     machines = open_machines(experiment.runtime, batch_size)
-    with quiet_libraries():
+    with silence_libraries():
         first_step, damaged = readable_step(training) if machines.is_first else (0, [])
     for name in damaged:
         print(f"train: training/{name} cannot be read and is removed", flush=True)
@@ -238,9 +238,9 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
         else:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             log = None
-        stack.enter_context(quiet_libraries(log))
+        stack.enter_context(silence_libraries(log))
         # A network of its own: what is shared among devices tells less of itself.
-        refuse_large_batch(detector.DetectorTask(experiment.task).build_model(), batch_size // machines.replicas)
+        check_batch_fits(detector.DetectorTask(experiment.task).build_model(), batch_size // machines.replicas)
         stack.enter_context(machines.strategy.scope())
         make_repeatable(experiment.task.train_data.seed)
         events = EvaluationEvents("validation", read_label_map(root / LABEL_MAP), record_files(root, "validation"))
@@ -257,14 +257,14 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
         try:
             runner.run()
         except StopTraining as stop:
-            return Sitting(first_step, watch.steps, stop.stopped_by, watch.step_s)
+            return Session(first_step, watch.steps, stop.stopped_by, watch.step_s)
         finally:
             watch.bar.close()
-    return Sitting(first_step, watch.steps, "budget", watch.step_s)
+    return Session(first_step, watch.steps, "budget", watch.step_s)
 
 
 def with_runtime(experiment, runtime):
-    """The experiment with the machines of `[runtime]`, which may differ from one sitting, and machine, to the next."""
+    """The experiment with the machines of `[runtime]`, which may differ from one session, and machine, to the next."""
     experiment.runtime.override({"distribution_strategy": runtime.distribution_strategy,
                                  "worker_hosts": runtime.worker_hosts or None, "task_index": runtime.task_index})
     several = runtime.distribution_strategy not in ("one_device", "off")
@@ -274,9 +274,9 @@ def with_runtime(experiment, runtime):
 
 
 def make_repeatable(seed: int) -> None:
-    """The same weights from the same pictures, on a CPU, in every process.
+    """The same weights from the same images, on a CPU, in every process.
 
-    TensorFlow's arithmetic optimisation joins additions of gradients in an order that differs from run to run.
+    TensorFlow's arithmetic optimization joins additions of gradients in an order that differs from run to run.
     """
     tf_keras.utils.set_random_seed(seed)
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
@@ -299,11 +299,11 @@ TIMED_STEPS = 9
 
 
 
-def refuse_unfit(experiment) -> None:
+def check_experiment_fits(experiment) -> None:
     """Raises DetectorError for a batch that does not fit into memory on one device."""
-    with quiet_libraries():
+    with silence_libraries():
         model = detector.DetectorTask(experiment.task).build_model()
-        refuse_large_batch(model, experiment.task.train_data.global_batch_size)
+        check_batch_fits(model, experiment.task.train_data.global_batch_size)
 
 
 
@@ -314,11 +314,11 @@ def measure_step_s(experiment, root: Path) -> float:
     """
     import tensorflow as tf
 
-    with quiet_libraries():
+    with silence_libraries():
         task_config = with_absolute_paths(experiment, root).task
         task = detector.DetectorTask(task_config)
         model = task.build_model()
-        refuse_large_batch(model, task_config.train_data.global_batch_size)
+        check_batch_fits(model, task_config.train_data.global_batch_size)
         optimizer = task.create_optimizer(experiment.trainer.optimizer_config, experiment.runtime)
         if hasattr(optimizer, "shadow_copy"):  # Model Garden's trainer does this for moving averages.
             optimizer.shadow_copy(model)

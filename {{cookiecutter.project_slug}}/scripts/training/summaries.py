@@ -14,7 +14,7 @@ from PIL import Image
 from scripts.data.drawing import contact_sheet, draw_detections, fitted
 from scripts.data.examples import record_files
 from scripts.evaluation.metrics import evaluated
-from scripts.training.inputs import decode_picture
+from scripts.training.inputs import decode_image
 
 THRESHOLDS = np.arange(101) / 100
 _ALL_AREAS, _IOU_50, _MOST_DETECTIONS = 0, 0, -1
@@ -38,7 +38,7 @@ class PrCounts:
 
     @property
     def recall(self):
-        """Found among labelled boxes, float64 [101]."""
+        """Found among labeled boxes, float64 [101]."""
         return self.right / (self.right + self.missed)
 
 
@@ -52,11 +52,11 @@ def average_precisions(evaluation) -> dict[int, float]:
 
 def pr_counts(evaluation) -> dict[int, PrCounts]:
     """Category id -> counts of a `COCOeval` that has evaluated; classes without a box to find are left out."""
-    pictures, areas = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
+    images, areas = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
     counts = {}
     for index, number in enumerate(evaluation.params.catIds):
-        first = (index * areas + _ALL_AREAS) * pictures  # evalImgs is sorted by class, then area, then picture.
-        matches = [match for match in evaluation.evalImgs[first:first + pictures] if match is not None]
+        first = (index * areas + _ALL_AREAS) * images  # evalImgs is sorted by class, then area, then image.
+        matches = [match for match in evaluation.evalImgs[first:first + images] if match is not None]
         boxes = sum(int((np.asarray(match["gtIgnore"]) == 0).sum()) for match in matches)
         if boxes:
             counts[int(number)] = _counts(matches, boxes)
@@ -73,17 +73,17 @@ def _counts(matches: list[dict], boxes: int) -> PrCounts:
     return PrCounts(right_from, wrong_from, boxes - right_from)
 
 
-# A few pictures of a split, the same at every evaluation: what is labelled in them beside what was found.
+# A few images of a split, the same at every evaluation: what is labeled in them beside what was found.
 
-MOST_PICTURES = 8
+MOST_IMAGES = 8
 SHOWN_SCORE = 0.3
 PANEL_PX, LETTERS_PX = 320, 16
 
 
 def choose(shown: Iterable[tuple[int, set[int]]], count: int) -> list[int]:
-    """At most `count` ids of pictures that hold labels: each class in turn gives the first one that shows it.
+    """At most `count` ids of images that hold labels: each class in turn gives the first one that shows it.
 
-    `shown`: id of a picture and the classes labelled in it. The class that the chosen ones show least comes first.
+    `shown`: id of an image and the classes labeled in it. The class that the chosen ones show least comes first.
     """
     waiting = {number: classes for number, classes in shown if classes}
     chosen, seen = [], Counter()
@@ -95,34 +95,34 @@ def choose(shown: Iterable[tuple[int, set[int]]], count: int) -> list[int]:
     return chosen
 
 
-def side_by_side(picture: Image.Image, labelled: list[dict], found: list[dict]) -> Image.Image:
-    """Two panels, each with a caption: `picture` with the boxes `labelled`, and with those `found`, counted.
+def side_by_side(image: Image.Image, labeled: list[dict], found: list[dict]) -> Image.Image:
+    """Two panels, each with a caption: `image` with the boxes `labeled`, and with those `found`, counted.
 
-    The longer side of `picture` should be that of a panel, 320 px, or it is resized after it was drawn on. Boxes are
-    those of `draw_detections`, in pixels of `picture`; of those found only scores from 0.3 are drawn.
+    The longer side of `image` should be that of a panel, 320 px, or it is resized after it was drawn on. Boxes are
+    those of `draw_detections`, in pixels of `image`; of those found only scores from 0.3 are drawn.
     """
     sure = [one for one in found if one["score"] >= SHOWN_SCORE]
-    drawn = [draw_detections(picture, boxes, LETTERS_PX) for boxes in (labelled, sure)]
-    return contact_sheet(drawn, [f"labelled: {len(labelled)}", f"found: {len(sure)} (score from {SHOWN_SCORE})"], 2,
+    drawn = [draw_detections(image, boxes, LETTERS_PX) for boxes in (labeled, sure)]
+    return contact_sheet(drawn, [f"labeled: {len(labeled)}", f"found: {len(sure)} (score from {SHOWN_SCORE})"], 2,
                          PANEL_PX)
 
 
 class Gallery:
-    """The chosen pictures of a split; `files` are its records, `names` class names by label map id."""
+    """The chosen images of a split; `files` are its records, `names` class names by label map id."""
 
     def __init__(self, files: list[Path], names: dict[int, str]):
-        self.files, self.names, self.pictures = files, names, None
+        self.files, self.names, self.images = files, names, None
 
     def panels(self, evaluation) -> dict[str, Image.Image]:
         """File name -> labels and detections side by side, of a `COCOeval` of the split."""
         truth, found = evaluation.cocoGt.imgToAnns, evaluation.cocoDt.imgToAnns
-        if self.pictures is None:  # Read once: pictures and labels are the same at every evaluation.
+        if self.images is None:  # Read once: images and labels are the same at every evaluation.
             shown = ((image["id"], {row["category_id"] for row in truth.get(image["id"], [])})
                      for image in evaluation.cocoGt.dataset["images"])
-            self.pictures = read_pictures(self.files, choose(shown, MOST_PICTURES))
-        return {each.name: side_by_side(each.picture, *([self._box(row, each.scale) for row in side.get(number, [])]
+            self.images = read_images(self.files, choose(shown, MOST_IMAGES))
+        return {each.name: side_by_side(each.image, *([self._box(row, each.scale) for row in side.get(number, [])]
                                                         for side in (truth, found)))
-                for number, each in self.pictures.items()}
+                for number, each in self.images.items()}
 
     def _box(self, row: dict, scale: float) -> dict:
         """A row of COCO as `draw_detections` takes it; labels have no score, crowds a note."""
@@ -135,15 +135,15 @@ class Gallery:
 
 
 class Shown(NamedTuple):
-    """File name of a picture, the picture as large as a panel, and its scale: pixels of it / stored pixels."""
+    """File name of an image, the image as large as a panel, and its scale: pixels of it / stored pixels."""
 
     name: str
-    picture: Image.Image
+    image: Image.Image
     scale: float
 
 
-def read_pictures(files: list[Path], wanted: list[int]) -> dict[int, Shown]:
-    """Id -> each of the wanted pictures, in their order, out of record files."""
+def read_images(files: list[Path], wanted: list[int]) -> dict[int, Shown]:
+    """Id -> each of the wanted images, in their order, out of record files."""
     import tensorflow as tf
 
     found = {}
@@ -152,7 +152,7 @@ def read_pictures(files: list[Path], wanted: list[int]) -> dict[int, Shown]:
         feature = tf.train.Example.FromString(data).features.feature
         number = int(feature["image/source_id"].bytes_list.value[0])
         if number in wanted:
-            stored = Image.fromarray(decode_picture(feature["image/encoded"].bytes_list.value[0]).numpy())
+            stored = Image.fromarray(decode_image(feature["image/encoded"].bytes_list.value[0]).numpy())
             small = fitted(stored, PANEL_PX)
             name = feature["image/filename"].bytes_list.value[0].decode()
             found[number] = Shown(name, small, max(small.size) / max(stored.size))
@@ -161,7 +161,7 @@ def read_pictures(files: list[Path], wanted: list[int]) -> dict[int, Shown]:
 
 # What TensorBoard shows beside Model Garden's own figures.
 
-PICTURES_PER_SECOND = "training/pictures_per_second"
+IMAGES_PER_SECOND = "training/images_per_second"
 PR_GROUP = "precision and recall at IoU 0.5"
 
 
@@ -178,20 +178,20 @@ class DefinedSummaries(orbit.utils.SummaryManager):
 
 
 class EvaluationEvents:
-    """Figures by class and pictures of an evaluation on a split (`validation`, `test`)."""
+    """Figures by class and images of an evaluation on a split (`validation`, `test`)."""
 
     def __init__(self, split: str, names: dict[int, str], files: list[Path]):
         self.split, self.names, self.gallery = split, names, Gallery(files, names)
 
     def write(self, writer, step: int, evaluation) -> None:
-        """AP and precision-recall curve of each class with boxes, and pictures, of a `COCOeval` that has run."""
+        """AP and precision-recall curve of each class with boxes, and images, of a `COCOeval` that has run."""
         with writer.as_default(step=step):
             for number, average_precision in average_precisions(evaluation).items():
                 tf.summary.scalar(f"{self.split} AP by class/{self._name(number)}", average_precision)
             for number, counts in pr_counts(evaluation).items():
                 tf.summary.experimental.write_raw_pb(pr_summary(self._name(number), counts).SerializeToString())
             for name, panel in self.gallery.panels(evaluation).items():
-                tf.summary.image(f"{self.split} pictures/{name}", np.asarray(panel)[np.newaxis])
+                tf.summary.image(f"{self.split} images/{name}", np.asarray(panel)[np.newaxis])
         writer.flush()
 
     def _name(self, number: int) -> str:
@@ -215,7 +215,7 @@ SCALARS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
 
 def write_events(root: Path, metrics: dict, groundtruth: dict, detections: list[dict]) -> None:
-    """The figures of `eval/metrics.json`, and by class and in pictures, at the step of the checkpoint."""
+    """The figures of `eval/metrics.json`, and by class and in images, at the step of the checkpoint."""
     import tensorflow as tf
 
     step = int(metrics["checkpoint"].rsplit("-", 1)[1])

@@ -21,7 +21,7 @@ from official.vision.tasks import retinanet
 from scripts.modeling import backbone as backbone_module
 from scripts.modeling.hooks import ExactAverages, KeptEvaluator, NormNoting, quick_gradients
 from scripts.modeling.weight_files import restore
-from scripts.training.failures import refuse_explosion
+from scripts.training.failures import check_loss
 from scripts.training.inputs import DetectorDecoder, DetectorParser, training_dataset
 
 TINY = 1e-9
@@ -63,11 +63,11 @@ def task_aligned(scores, boxes_px, anchors_px, truth_px, classes, candidates: in
 
 
 def allowed_anchors(anchors_px, truth_px, classes):
-    """Whether an anchor's centre lies in a box: bool [batch, boxes, anchors]; of a box without any, the nearest."""
-    centres = (anchors_px[:, :2] + anchors_px[:, 2:]) / 2.0
+    """Whether an anchor's center lies in a box: bool [batch, boxes, anchors]; of a box without any, the nearest."""
+    centers = (anchors_px[:, :2] + anchors_px[:, 2:]) / 2.0
     low, high = truth_px[:, :, tf.newaxis, :2], truth_px[:, :, tf.newaxis, 2:]
-    inside = tf.reduce_all((centres > low) & (centres < high), -1)
-    distance = tf.reduce_sum(tf.square(centres - (low + high) / 2.0), -1)
+    inside = tf.reduce_all((centers > low) & (centers < high), -1)
+    distance = tf.reduce_sum(tf.square(centers - (low + high) / 2.0), -1)
     nearest = distance <= tf.reduce_min(distance, -1, keepdims=True)
     some = tf.reduce_any(inside, -1, keepdims=True)
     return tf.where(some, inside, nearest) & (classes > 0)[..., tf.newaxis]
@@ -89,7 +89,7 @@ def _highest(values):
     return tf.reduce_max(values, axis=-1, keepdims=True)
 
 
-# What a training step minimises: quality of class scores and overlap of boxes.
+# What a training step minimizes: quality of class scores and overlap of boxes.
 
 # Largest exponent of a decoded side: a box 64 times its anchor.
 MAX_LOG_SIZE = math.log(64.0)
@@ -98,9 +98,9 @@ MAX_LOG_SIZE = math.log(64.0)
 def decode_boxes(encoded, anchors_px):
     """Boxes yxyx in pixels of [.., anchors, 4] (ty, tx, th, tw): the code of TFLite_Detection_PostProcess, scale 1."""
     sizes = anchors_px[:, 2:] - anchors_px[:, :2]
-    centres = anchors_px[:, :2] + sizes / 2.0 + encoded[..., :2] * sizes
+    centers = anchors_px[:, :2] + sizes / 2.0 + encoded[..., :2] * sizes
     halves = tf.exp(tf.minimum(encoded[..., 2:], MAX_LOG_SIZE)) * sizes / 2.0
-    return tf.concat([centres - halves, centres + halves], -1)
+    return tf.concat([centers - halves, centers + halves], -1)
 
 
 def quality_focal_loss(logits, wanted, gamma: float):
@@ -113,7 +113,7 @@ def quality_focal_loss(logits, wanted, gamma: float):
 
 
 def complete_iou_loss(boxes_px, truth_px):
-    """1 - CIoU of pairs of boxes yxyx [.., 4]: overlap, distance of the centres and shape.
+    """1 - CIoU of pairs of boxes yxyx [.., 4]: overlap, distance of the centers and shape.
 
     Source: Zheng et al. 2020, https://arxiv.org/abs/1911.08287, equations 9 to 12.
     """
@@ -168,7 +168,7 @@ class DetectorAugmentation(retinanet_cfg.Parser):
     """`task.train_data.parser`: see `scripts/training/inputs.py` for those that are ours."""
 
     aug_aspect: float = 1.0
-    aug_colour: float = 0.0
+    aug_color: float = 0.0
     aug_mosaic: float = 0.0
 
 
@@ -230,7 +230,7 @@ class DetectorTask(retinanet.RetinaNetTask):
             restore(model, self.task_config.init_checkpoint, self.task_config.init_checkpoint_modules)
 
     def build_inputs(self, params, input_context=None):
-        """Batches of (float32 [batch, side, side, 3] in -1..1, labels); pictures are stretched to the input size."""
+        """Batches of (float32 [batch, side, side, 3] in -1..1, labels); images are stretched to the input size."""
         if params.is_training:
             return training_dataset(params, self.task_config.model.input_size[0], self.first_step, input_context)
         reader = input_reader_factory.input_reader_generator(
@@ -252,13 +252,13 @@ class DetectorTask(retinanet.RetinaNetTask):
         return metrics
 
     def train_step(self, inputs, model, optimizer, metrics=None):
-        """One step; fails, naming the pictures, when the loss is not a number or beyond reason."""
+        """One step; fails, naming the images, when the loss is not a number or beyond reason."""
         losses = [metric for metric in metrics or [] if metric.name != GRADIENT_NORM]
         for norm in (metric for metric in metrics or [] if metric.name == GRADIENT_NORM):
             optimizer = NormNoting(optimizer, norm)
         with quick_gradients(model):
             logs = super().train_step(inputs, model, optimizer, losses)
-        refuse_explosion(logs[self.loss], inputs[1]["picture"])
+        check_loss(logs[self.loss], inputs[1]["image"])
         return logs
 
     def reduce_aggregated_logs(self, aggregated_logs, global_step=None):

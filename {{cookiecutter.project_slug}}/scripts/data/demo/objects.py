@@ -11,7 +11,7 @@ from scripts.data.demo.painting import Stamp, capsule, paint_leaf, round_normal
 
 
 def _mix(a, b, amount: np.ndarray | float) -> np.ndarray:
-    """`a` where `amount` is 0, `b` where it is 1; colours [3], amount a number or [N, N]."""
+    """`a` where `amount` is 0, `b` where it is 1; colors [3], amount a number or [N, N]."""
     amount = np.clip(np.asarray(amount, np.float32), 0, 1)[..., None]
     return np.asarray(a, np.float32) * (1 - amount) + np.asarray(b, np.float32) * amount
 
@@ -52,9 +52,9 @@ def _apple_skin(stamp: Stamp, normal: tuple) -> np.ndarray:
     knots = np.linspace(-1, 1, 60)
     streaks = np.interp(angle, knots, rng.uniform(-1, 1, knots.size))
     blush = 0.35 + 0.4 * stamp.noise(4) + 0.32 * streaks
-    colour = _mix(skin, other, blush)
+    color = _mix(skin, other, blush)
     dots = np.clip(stamp.noise(max(6, round(stamp.radius_px * 0.8))) - 0.6, 0, 1) * 0.9
-    return stamp.lit(_mix(0, (0.95, 0.88, 0.6), dots) + colour * (1 - dots[..., None]), normal, rng.uniform(0.35, 0.6))
+    return stamp.lit(_mix(0, (0.95, 0.88, 0.6), dots) + color * (1 - dots[..., None]), normal, rng.uniform(0.35, 0.6))
 
 
 def draw_orange(stamp: Stamp) -> None:
@@ -130,12 +130,12 @@ def _banana_skin(stamp: Stamp, along: np.ndarray, side: np.ndarray, xy: tuple, a
     rng, (x, y) = stamp.rng, xy
     ripe = (rng.uniform(0.93, 1.0), rng.uniform(0.76, 0.86), rng.uniform(0.14, 0.26))
     green = np.clip(np.abs(along) ** 3 * rng.uniform(0.2, 1.0), 0, 1)
-    colour = _mix(ripe, (0.62, 0.70, 0.20), green)
+    color = _mix(ripe, (0.62, 0.70, 0.20), green)
     side = np.clip(side, -1, 1)
     faces = 0.5 * side + 0.5 * np.clip(np.round(side * 1.4 + 0.25), -1, 1) * 0.8
     rho = np.hypot(x, y) + 1e-6
     normal = (faces * x / rho, faces * y / rho, np.sqrt(np.clip(1 - faces * faces, 0, 1)))
-    lit = stamp.lit(colour, normal, 0.2, 12)
+    lit = stamp.lit(color, normal, 0.2, 12)
     ridges = np.exp(-(((side - 0.18) / 0.06) ** 2)) + np.exp(-(((side + 0.54) / 0.06) ** 2))
     return lit * (1 - 0.13 * ridges)[..., None]
 
@@ -174,7 +174,7 @@ def _seeds(stamp: Stamp, side: np.ndarray, y: np.ndarray) -> None:
     stamp.stain(inside * seed, (0.95, 0.82, 0.40))
 
 
-# How to draw each, and how far from its centre it may reach in object units, whatever the dice say.
+# How to draw each, and how far from its center it may reach in object units, whatever the dice say.
 FRUIT = {
     "apple": (draw_apple, 1.4),
     "banana": (draw_banana, 1.3),
@@ -185,7 +185,7 @@ FRUIT = {
 
 # What lies among the fruit of the demo and is none: balls, mugs, boxes, plates, leaves, pens and spoons.
 
-COLOURS = (
+COLORS = (
     (0.80, 0.10, 0.10),
     (0.95, 0.50, 0.08),
     (0.96, 0.80, 0.18),
@@ -199,76 +199,76 @@ COLOURS = (
 )
 
 
-def _any_colour(rng: np.random.Generator) -> np.ndarray:
-    picked = np.asarray(COLOURS[int(rng.integers(len(COLOURS)))], np.float32)
+def _any_color(rng: np.random.Generator) -> np.ndarray:
+    picked = np.asarray(COLORS[int(rng.integers(len(COLORS)))], np.float32)
     return np.clip(picked * rng.uniform(0.85, 1.1), 0, 1)
 
 
 def draw_ball(stamp: Stamp) -> None:
-    """A ball: panels of two colours, a basketball's seams, or one band."""
+    """A ball: panels of two colors, a basketball's seams, or one band."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
     normal = round_normal(x, y)
     nx, ny, nz = normal
     kind = int(rng.integers(3))
-    first, second = _any_colour(rng), _any_colour(rng)
+    first, second = _any_color(rng), _any_color(rng)
     longitude = np.arctan2(nx, nz * 0.9 + ny * 0.45)
     if kind == 0:
         part = np.floor(longitude / np.pi * 3) % 2 == 0
-        colour = np.where(part[..., None], first, second)
+        color = np.where(part[..., None], first, second)
     elif kind == 1:
         seam = np.minimum(np.abs(nx), np.minimum(np.abs(ny), np.abs(np.hypot(nx - 0.95, ny) - 0.62)))
         seam = np.minimum(seam, np.abs(np.hypot(nx + 0.95, ny) - 0.62))
         orange = np.asarray((0.85, 0.42, 0.12), np.float32)
-        colour = np.where((seam < 0.035)[..., None], np.float32(0.1), orange)
+        color = np.where((seam < 0.035)[..., None], np.float32(0.1), orange)
     else:
-        colour = np.where((np.abs(ny + 0.25 * nz) < 0.22)[..., None], second, first)
-    stamp.paint(np.hypot(x, y) - 1, stamp.lit(colour, normal, 0.55, 40))
+        color = np.where((np.abs(ny + 0.25 * nz) < 0.22)[..., None], second, first)
+    stamp.paint(np.hypot(x, y) - 1, stamp.lit(color, normal, 0.55, 40))
 
 
 def draw_mug(stamp: Stamp) -> None:
     """A mug from the side and a little above, with a handle and a drink."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
-    colour = _any_colour(rng)
+    color = _any_color(rng)
     handle = np.abs(np.hypot((x - 0.62) / 0.85, y - 0.08) - 0.36) - 0.085
     flat = (0 * x, 0 * x, np.ones_like(x))
-    stamp.paint(handle, stamp.lit(colour * 0.85, flat, 0.1))
+    stamp.paint(handle, stamp.lit(color * 0.85, flat, 0.1))
     across = np.clip(x / 0.62, -1, 1)
     body = np.maximum(np.abs(x) - 0.62, np.abs(y) - 0.72)
     foot = (np.sqrt((x / 0.62) ** 2 + ((y - 0.72) / 0.2) ** 2) - 1) * 0.2
     side = (across, 0 * x, np.sqrt(1 - across * across))
-    skin = stamp.lit(colour, side, 0.3)
+    skin = stamp.lit(color, side, 0.3)
     band = (np.abs(y - 0.15) < 0.16)[..., None] & bool(rng.random() < 0.5)
-    stamp.paint(np.minimum(body, foot), np.where(band, stamp.lit(_any_colour(rng), side, 0.3), skin))
+    stamp.paint(np.minimum(body, foot), np.where(band, stamp.lit(_any_color(rng), side, 0.3), skin))
     rim = (np.sqrt((x / 0.62) ** 2 + ((y + 0.72) / 0.2) ** 2) - 1) * 0.2
-    stamp.paint(rim, np.clip(colour * 1.15 + 0.05, 0, 1))
-    stamp.paint(rim + 0.035, colour * 0.45)
+    stamp.paint(rim, np.clip(color * 1.15 + 0.05, 0, 1))
+    stamp.paint(rim + 0.035, color * 0.45)
     stamp.paint(np.maximum(rim + 0.045, -0.05 - (y + 0.72)), (0.28, 0.16, 0.08))
 
 
 def draw_box(stamp: Stamp) -> None:
     """A carton or a book: a lit top, two sides and a stripe."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
-    colour, stripe = _any_colour(rng), _any_colour(rng)
+    color, stripe = _any_color(rng), _any_color(rng)
     wide, high, deep = rng.uniform(0.5, 0.85), rng.uniform(0.4, 0.7), rng.uniform(0.06, 0.25)
     for step in np.linspace(1, 0, max(2, round(deep * stamp.radius_px))):
         side = np.maximum(np.abs(x - deep * step) - wide, np.abs(y - deep * step) - high)
-        stamp.paint(side, colour * (0.45 if deep > 0.12 else 0.8))
+        stamp.paint(side, color * (0.45 if deep > 0.12 else 0.8))
     top = np.maximum(np.abs(x) - wide, np.abs(y) - high)
     grain = (1 + 0.05 * stamp.noise(20, 0.3))[..., None]
-    stamp.paint(top, np.clip(colour * grain, 0, 1))
+    stamp.paint(top, np.clip(color * grain, 0, 1))
     stamp.paint(np.maximum(top, np.abs(x - rng.uniform(-0.3, 0.3)) - rng.uniform(0.06, 0.16)), stripe)
     label = np.maximum(np.abs(x) - wide * 0.6, np.abs(y + high * 0.4) - high * 0.12)
     stamp.paint(label, (0.95, 0.94, 0.90), 0.9)
 
 
 def draw_plate(stamp: Stamp) -> None:
-    """A plate from above, with a coloured ring."""
+    """A plate from above, with a colored ring."""
     rng, r = stamp.rng, np.hypot(stamp.x, stamp.y)
-    colour = np.asarray((0.93, 0.92, 0.88), np.float32) if rng.random() < 0.6 else _any_colour(rng)
+    color = np.asarray((0.93, 0.92, 0.88), np.float32) if rng.random() < 0.6 else _any_color(rng)
     slope = np.where(r > 0.7, -0.35, np.where(r > 0.6, -0.6, 0.0))
     nx, ny = slope * stamp.x / (r + 1e-6), slope * stamp.y / (r + 1e-6)
-    stamp.paint(r - 1, stamp.lit(colour, (nx, ny, np.sqrt(1 - slope**2)), 0.15, 30))
-    stamp.paint(np.abs(r - rng.uniform(0.85, 0.93)) - 0.025, _any_colour(rng), 0.8)
+    stamp.paint(r - 1, stamp.lit(color, (nx, ny, np.sqrt(1 - slope**2)), 0.15, 30))
+    stamp.paint(np.abs(r - rng.uniform(0.85, 0.93)) - 0.025, _any_color(rng), 0.8)
 
 
 def draw_leaf(stamp: Stamp) -> None:
@@ -276,35 +276,35 @@ def draw_leaf(stamp: Stamp) -> None:
     rng = stamp.rng
     green = (rng.uniform(0.15, 0.35), rng.uniform(0.40, 0.6), rng.uniform(0.08, 0.22))
     autumn = (rng.uniform(0.65, 0.85), rng.uniform(0.25, 0.6), rng.uniform(0.05, 0.15))
-    colour = green if rng.random() < 0.7 else autumn
-    stamp.paint(capsule(stamp.x, stamp.y, (-1.05, 0), (-0.7, 0), 0.03, 0.025), [c * 0.7 for c in colour])
-    paint_leaf(stamp, (-0.85, 0), (1.0, rng.uniform(-0.1, 0.1)), rng.uniform(0.3, 0.5), colour)
+    color = green if rng.random() < 0.7 else autumn
+    stamp.paint(capsule(stamp.x, stamp.y, (-1.05, 0), (-0.7, 0), 0.03, 0.025), [c * 0.7 for c in color])
+    paint_leaf(stamp, (-0.85, 0), (1.0, rng.uniform(-0.1, 0.1)), rng.uniform(0.3, 0.5), color)
 
 
 def draw_pen(stamp: Stamp) -> None:
     """A pen or pencil; a yellow one is as long and thin as a banana, but straight."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
-    colour, thick = _any_colour(rng), rng.uniform(0.06, 0.12)
+    color, thick = _any_color(rng), rng.uniform(0.06, 0.12)
     bulge = np.clip(y / thick, -1, 1)
     round_side = (0 * x, bulge, np.sqrt(1 - bulge * bulge))
     stamp.paint(capsule(x, y, (0.7, 0), (1.0, 0), thick, 0.015), stamp.lit((0.85, 0.68, 0.45), round_side))
-    stamp.paint(np.maximum(np.abs(x + 0.1) - 0.85, np.abs(y) - thick), stamp.lit(colour, round_side, 0.5))
-    stamp.paint(np.maximum(np.abs(x + 0.9) - 0.12, np.abs(y) - thick * 1.05), stamp.lit(_any_colour(rng), round_side))
+    stamp.paint(np.maximum(np.abs(x + 0.1) - 0.85, np.abs(y) - thick), stamp.lit(color, round_side, 0.5))
+    stamp.paint(np.maximum(np.abs(x + 0.9) - 0.12, np.abs(y) - thick * 1.05), stamp.lit(_any_color(rng), round_side))
     stamp.paint(capsule(x, y, (0.93, 0), (1.0, 0), 0.035, 0.012), (0.1, 0.1, 0.1))
 
 
 def draw_spoon(stamp: Stamp) -> None:
     """A metal or wooden spoon."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
-    colour = (0.70, 0.72, 0.75) if rng.random() < 0.6 else (0.66, 0.46, 0.26)
+    color = (0.70, 0.72, 0.75) if rng.random() < 0.6 else (0.66, 0.46, 0.26)
     handle = capsule(x, y, (-1.0, 0), (0.4, 0), 0.075, 0.04)
     bowl = (np.sqrt(((x - 0.68) / 0.34) ** 2 + (y / 0.23) ** 2) - 1) * 0.23
     nx, ny, nz = round_normal((x - 0.68) / 0.34, y / 0.23)
-    stamp.paint(np.minimum(handle, bowl), stamp.lit(colour, (0 * x, 0 * x, np.ones_like(x)), 0.2))
-    stamp.paint(bowl + 0.03, stamp.lit(colour, (-nx, -ny, nz), 0.6, 12))
+    stamp.paint(np.minimum(handle, bowl), stamp.lit(color, (0 * x, 0 * x, np.ones_like(x)), 0.2))
+    stamp.paint(bowl + 0.03, stamp.lit(color, (-nx, -ny, nz), 0.6, 12))
 
 
-# How to draw each, and how far from its centre it reaches in object units.
+# How to draw each, and how far from its center it reaches in object units.
 THINGS = (
     (draw_ball, 1.02), (draw_mug, 1.15), (draw_box, 1.5), (draw_leaf, 1.15), (draw_pen, 1.05), (draw_spoon, 1.08),
 )

@@ -1,7 +1,7 @@
 """One drawn object: a small surface with its own coordinates, painted from distances and lit by one light.
 
 A shape is a signed distance in object units (negative inside), so that every edge is smooth at any size and angle
-without drawing large and shrinking. Colours are RGB floats 0..1.
+without drawing large and shrinking. Colors are RGB floats 0..1.
 """
 
 import math
@@ -9,7 +9,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 
 class Stamp:
@@ -20,8 +20,8 @@ class Stamp:
     that points to the light (z towards the viewer).
     """
 
-    def __init__(self, radius_px: float, extent: float, angle_rad: float, light: Colour, rng: np.random.Generator):
-        """Makes an empty surface that holds shapes up to `extent` object units away from the centre."""
+    def __init__(self, radius_px: float, extent: float, angle_rad: float, light: Color, rng: np.random.Generator):
+        """Makes an empty surface that holds shapes up to `extent` object units away from the center."""
         side_px = 2 * math.ceil(radius_px * extent) + 4
         row, column = np.mgrid[0:side_px, 0:side_px].astype(np.float32) - (side_px - 1) / 2
         cos, sin = math.cos(angle_rad), math.sin(angle_rad)
@@ -33,21 +33,21 @@ class Stamp:
         self.alpha = np.zeros((side_px, side_px), np.float32)
         self.rng = rng
 
-    def paint(self, distance: np.ndarray, colour, opacity: float = 1.0) -> None:
-        """Lays `colour` ([3] or [N, N, 3]) over what is there, wherever `distance` (object units) is negative."""
+    def paint(self, distance: np.ndarray, color, opacity: float = 1.0) -> None:
+        """Lays `color` ([3] or [N, N, 3]) over what is there, wherever `distance` (object units) is negative."""
         cover = (np.clip(0.5 - distance * self.radius_px, 0, 1) * opacity).astype(np.float32)
         rows, columns = np.flatnonzero(cover.any(axis=1)), np.flatnonzero(cover.any(axis=0))
         if not rows.size:
             return
         part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))  # stems are small: four times faster
-        colour, cover = np.asarray(colour, np.float32), cover[part]
-        self.rgb[part] += ((colour[part] if colour.ndim == 3 else colour) - self.rgb[part]) * cover[..., None]
+        color, cover = np.asarray(color, np.float32), cover[part]
+        self.rgb[part] += ((color[part] if color.ndim == 3 else color) - self.rgb[part]) * cover[..., None]
         self.alpha[part] += (1 - self.alpha[part]) * cover
 
-    def stain(self, strength: np.ndarray, colour) -> None:
-        """Mixes `colour` into what is painted already (`strength` [N, N] in 0..1); the outline stays."""
+    def stain(self, strength: np.ndarray, color) -> None:
+        """Mixes `color` into what is painted already (`strength` [N, N] in 0..1); the outline stays."""
         amount = np.clip(strength, 0, 1)[..., None]
-        self.rgb += (np.asarray(colour, np.float32) * self.alpha[..., None] - self.rgb) * amount
+        self.rgb += (np.asarray(color, np.float32) * self.alpha[..., None] - self.rgb) * amount
 
     def crop(self) -> None:
         """Cuts off the empty border, when the drawing is done; the coordinates are gone after this."""
@@ -59,8 +59,8 @@ class Stamp:
         """Smooth noise in -1..1 with about `cells` bumps across the surface (`stretch` times as many downwards)."""
         return smooth_noise(self.rng, self.alpha.shape, cells, max(2, round(cells * stretch)))
 
-    def lit(self, colour, normal: tuple, gloss: float = 0.4, sharpness: float = 24) -> np.ndarray:
-        """`colour` on a surface with `normal` (nx, ny, nz arrays): daylight, one lamp and its highlight; [N, N, 3]."""
+    def lit(self, color, normal: tuple, gloss: float = 0.4, sharpness: float = 24) -> np.ndarray:
+        """`color` on a surface with `normal` (nx, ny, nz arrays): daylight, one lamp and its highlight; [N, N, 3]."""
         lx, ly, lz = self.light
         half = math.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
         nx, ny, nz = normal
@@ -68,7 +68,7 @@ class Stamp:
         shine = np.clip((nx * lx + ny * ly + nz * (lz + 1)) / half, 0, 1) ** sharpness
         # The rim turns away from the whole sky: darker there, as on any round thing.
         ambient = 0.40 + 0.14 * nz
-        shaded = np.asarray(colour, np.float32) * (ambient + 0.60 * diffuse)[..., None] + (gloss * shine)[..., None]
+        shaded = np.asarray(color, np.float32) * (ambient + 0.60 * diffuse)[..., None] + (gloss * shine)[..., None]
         return np.clip(shaded, 0, 1).astype(np.float32)
 
 
@@ -79,7 +79,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], across: int, 
 
 
 def round_normal(x: np.ndarray, y: np.ndarray, rim: np.ndarray | float = 1.0) -> tuple:
-    """The normal of a ball-like body whose outline is at distance `rim` from its centre."""
+    """The normal of a ball-like body whose outline is at distance `rim` from its center."""
     r = np.hypot(x, y) + 1e-6
     rho = np.clip(r / rim, 0, 1)
     return rho * x / r, rho * y / r, np.sqrt(1 - rho * rho)
@@ -103,30 +103,30 @@ def blade(x: np.ndarray, y: np.ndarray, a: tuple, b: tuple, width: float) -> tup
     return distance, along, across / half
 
 
-def paint_leaf(stamp: Stamp, a: tuple, b: tuple, width: float, colour: Colour) -> None:
+def paint_leaf(stamp: Stamp, a: tuple, b: tuple, width: float, color: Color) -> None:
     """A green leaf with a folded middle and side veins."""
     distance, along, across = blade(stamp.x, stamp.y, a, b, width)
     across = np.clip(across, -1, 1)
     veins = 0.06 * np.sin(40 * (along - 0.25 * np.abs(across)))
     fold = np.where(across > 0, 0.16, -0.10)
     tone = 0.86 + fold + veins - 0.10 * across * across
-    stamp.paint(distance, np.asarray(colour, np.float32) * tone[..., None])
+    stamp.paint(distance, np.asarray(color, np.float32) * tone[..., None])
     length = math.hypot(b[0] - a[0], b[1] - a[1])
     midrib = np.maximum(np.abs(across) * width - 0.02 * length, distance)
-    stamp.paint(midrib, [min(1.0, c * 1.25 + 0.12) for c in colour], 0.7)
+    stamp.paint(midrib, [min(1.0, c * 1.25 + 0.12) for c in color], 0.7)
 
 
-# The grounds that the demo's pictures are laid on: each float32 [height, width, 3] in 0..1.
+# The grounds that the demo's images are laid on: each float32 [height, width, 3] in 0..1.
 
 def _mix(a, b, amount: np.ndarray) -> np.ndarray:
     amount = np.clip(amount, 0, 1)[..., None].astype(np.float32)
     return np.asarray(a, np.float32) * (1 - amount) + np.asarray(b, np.float32) * amount
 
 
-def _colour(rng: np.random.Generator, low: float = 0.1, high: float = 0.95) -> np.ndarray:
-    """Any colour, more often a dull one than a bright one."""
-    grey = rng.uniform(low, high)
-    return np.clip(grey + rng.uniform(-0.25, 0.25, 3), 0.03, 0.97).astype(np.float32)
+def _color(rng: np.random.Generator, low: float = 0.1, high: float = 0.95) -> np.ndarray:
+    """Any color, more often a dull one than a bright one."""
+    gray = rng.uniform(low, high)
+    return np.clip(gray + rng.uniform(-0.25, 0.25, 3), 0.03, 0.97).astype(np.float32)
 
 
 def _grid(rng: np.random.Generator, shape: tuple, max_turn: float) -> tuple:
@@ -140,7 +140,7 @@ def gradient(rng: np.random.Generator, shape: tuple) -> np.ndarray:
     """A plain wall or table with light falling off."""
     u, v = _grid(rng, shape, math.pi)
     ramp = (v - v.min()) / (v.max() - v.min() + 1e-6)
-    return _mix(_colour(rng), _colour(rng), ramp + 0.08 * smooth_noise(rng, shape, 4, 4))
+    return _mix(_color(rng), _color(rng), ramp + 0.08 * smooth_noise(rng, shape, 4, 4))
 
 
 def wood(rng: np.random.Generator, shape: tuple) -> np.ndarray:
@@ -168,7 +168,7 @@ def cloth(rng: np.random.Generator, shape: tuple) -> np.ndarray:
     amount = (across + down) / 2 if rng.random() < 0.6 else across
     weave = 0.05 * np.sin(u * 2.1) * np.sin(v * 2.1)
     shade = 1 + 0.12 * smooth_noise(rng, shape, 4, 4) + weave
-    return _mix(_colour(rng, 0.7), _colour(rng, 0.15, 0.6), amount) * shade[..., None]
+    return _mix(_color(rng, 0.7), _color(rng, 0.15, 0.6), amount) * shade[..., None]
 
 
 def tiles(rng: np.random.Generator, shape: tuple) -> np.ndarray:
@@ -177,9 +177,9 @@ def tiles(rng: np.random.Generator, shape: tuple) -> np.ndarray:
     pitch = rng.uniform(0.14, 0.32) * max(shape)
     tint = np.sin(np.floor(u / pitch) * 78.2 + np.floor(v / pitch) * 37.7 + rng.uniform(0, 6))
     glaze = 1 + 0.05 * smooth_noise(rng, shape, 24, 24)
-    colour = _mix(_colour(rng, 0.3), _colour(rng, 0.3), 0.5 + 0.5 * tint) * glaze[..., None]
+    color = _mix(_color(rng, 0.3), _color(rng, 0.3), 0.5 + 0.5 * tint) * glaze[..., None]
     to_edge = np.minimum(np.minimum(u % pitch, pitch - u % pitch), np.minimum(v % pitch, pitch - v % pitch))
-    return _mix(_colour(rng, 0.3, 0.8), colour, (to_edge - 1.5) / 1.5)
+    return _mix(_color(rng, 0.3, 0.8), color, (to_edge - 1.5) / 1.5)
 
 
 def stone(rng: np.random.Generator, shape: tuple) -> np.ndarray:
@@ -188,38 +188,38 @@ def stone(rng: np.random.Generator, shape: tuple) -> np.ndarray:
     rough = rough + 0.25 * smooth_noise(rng, shape, shape[1] // 2, shape[0] // 2)
     if rng.random() < 0.5:
         rough = 1 - 3 * np.abs(rough)
-    return _mix(_colour(rng), _colour(rng), 0.5 + 0.5 * rough)
+    return _mix(_color(rng), _color(rng), 0.5 + 0.5 * rough)
 
 
 def leaves(rng: np.random.Generator, shape: tuple) -> np.ndarray:
     """Grass or foliage: many overlapping leaves, slightly out of focus."""
-    picture = Image.new("RGB", (shape[1], shape[0]), (28, 48, 20))
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (shape[1], shape[0]), (28, 48, 20))
+    pen = ImageDraw.Draw(image)
     tone = rng.uniform(0.6, 1.2)
     for _ in range(170):
         x, y = rng.uniform(-20, shape[1] + 20), rng.uniform(-20, shape[0] + 20)
         turn, long, wide = rng.uniform(0, 2 * math.pi), rng.uniform(0.04, 0.13) * max(shape), rng.uniform(0.2, 0.5)
-        colour = tuple(int(c * tone) for c in (rng.uniform(30, 110), rng.uniform(70, 150), rng.uniform(20, 60)))
+        color = tuple(int(c * tone) for c in (rng.uniform(30, 110), rng.uniform(70, 150), rng.uniform(20, 60)))
         there_and_back = [(t, side) for side in (1, -1) for t in (0, 0.2, 0.5, 0.8, 1)[::side]]
         rim = [(long * t, long * wide * side * math.sin(math.pi * t)) for t, side in there_and_back]
         cos, sin = math.cos(turn), math.sin(turn)
-        pen.polygon([(x + cos * a - sin * b, y + sin * a + cos * b) for a, b in rim], fill=colour)
-        pen.line([x, y, x + cos * long, y + sin * long], fill=tuple(min(255, c + 25) for c in colour))
-    soft = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 2.5)))
+        pen.polygon([(x + cos * a - sin * b, y + sin * a + cos * b) for a, b in rim], fill=color)
+        pen.line([x, y, x + cos * long, y + sin * long], fill=tuple(min(255, c + 25) for c in color))
+    soft = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 2.5)))
     return np.asarray(soft, np.float32) / 255
 
 
 def blurred_room(rng: np.random.Generator, shape: tuple) -> np.ndarray:
-    """A room far out of focus: soft discs and bars of any colour, those of fruit among them."""
-    start = tuple(int(255 * c) for c in _colour(rng))
-    picture = Image.new("RGB", (shape[1], shape[0]), start)
-    pen = ImageDraw.Draw(picture)
+    """A room far out of focus: soft discs and bars of any color, those of fruit among them."""
+    start = tuple(int(255 * c) for c in _color(rng))
+    image = Image.new("RGB", (shape[1], shape[0]), start)
+    pen = ImageDraw.Draw(image)
     for _ in range(40):
         x, y = rng.uniform(0, shape[1]), rng.uniform(0, shape[0])
         w, h = rng.uniform(0.03, 0.2, 2) * max(shape)
-        colour = tuple(int(c) for c in rng.uniform(20, 245, 3))
-        (pen.ellipse if rng.random() < 0.6 else pen.rectangle)([x - w, y - h, x + w, y + h], fill=colour)
-    return np.asarray(picture.filter(ImageFilter.GaussianBlur(rng.uniform(6, 14))), np.float32) / 255
+        color = tuple(int(c) for c in rng.uniform(20, 245, 3))
+        (pen.ellipse if rng.random() < 0.6 else pen.rectangle)([x - w, y - h, x + w, y + h], fill=color)
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(6, 14))), np.float32) / 255
 
 
 GROUNDS = (gradient, wood, wood, cloth, tiles, stone, leaves, blurred_room)

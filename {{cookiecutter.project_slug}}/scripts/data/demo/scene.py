@@ -1,4 +1,4 @@
-"""One picture of the demo: a ground, things and fruit laid on it, and the exact box of each fruit."""
+"""One image of the demo: a ground, things and fruit laid on it, and the exact box of each fruit."""
 
 import hashlib
 import io
@@ -24,18 +24,18 @@ CLASSES = tuple(FRUIT)
 SHARE_WITHOUT_FRUIT = 0.05
 MIN_VISIBLE = 0.45  # of the whole fruit: what neither the border nor another object hides
 MAX_OVERLAP = 0.6  # of the smaller of two boxes; non-maximum suppression takes closer ones for one
-MIN_EDGE = 1 / 16  # of the longer edge of the picture: 24 of 384 pixels
+MIN_EDGE = 1 / 16  # of the longer edge of the image: 24 of 384 pixels
 TRIES = 25
 
 
 @dataclass
 class Scene:
-    """A drawn picture with its boxes.
+    """A drawn image with its boxes.
 
-    `masks` (bool [height, width], one a box) are the outlines of the fruit inside the picture, hidden parts included.
+    `masks` (bool [height, width], one a box) are the outlines of the fruit inside the image, hidden parts included.
     """
 
-    picture: Image.Image
+    image: Image.Image
     boxes: list[Box]
     masks: list[np.ndarray]
 
@@ -50,7 +50,7 @@ class _Placed:
 
 
 class _Table:
-    """The picture while objects are laid on it."""
+    """The image while objects are laid on it."""
 
     def __init__(self, rng: np.random.Generator, width_px: int, height_px: int):
         self.rng = rng
@@ -72,7 +72,7 @@ class _Table:
         return stamp
 
     def mask(self, stamp: Stamp, x_px: int, y_px: int) -> np.ndarray:
-        """The bool [height, width] outline in the picture of a stamp with its corner at x, y."""
+        """The bool [height, width] outline in the image of a stamp with its corner at x, y."""
         mask = np.zeros(self.shape, bool)
         inside, of_stamp = _overlap(self.shape, stamp.alpha.shape, x_px, y_px)
         mask[inside] = stamp.alpha[of_stamp] >= 0.5
@@ -150,7 +150,7 @@ def _overlap_share(a: tuple, b: tuple) -> float:
 
 
 def _overlap(shape: tuple[int, int], piece: tuple[int, int], x_px: int, y_px: int) -> tuple:
-    """Where a piece (height, width) with its corner at x, y meets a picture: (slices of the picture, of the piece)."""
+    """Where a piece (height, width) with its corner at x, y meets an image: (slices of the image, of the piece)."""
     inside, of_piece = [], []
     for size, length, start in zip(shape, piece, (y_px, x_px), strict=True):
         first, last = max(0, start), max(0, start, min(size, start + length))
@@ -164,8 +164,8 @@ def _camera(rng: np.random.Generator, canvas: np.ndarray) -> Image.Image:
     canvas = canvas * (rng.uniform(0.8, 1.15) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)
     grain = rng.standard_normal((*canvas.shape[:2], 1), np.float32)
     noisy = canvas + grain * np.float32(rng.uniform(0.003, 0.02))
-    picture = Image.fromarray((np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8))
-    return picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 1.1))) if rng.random() < 0.25 else picture
+    image = Image.fromarray((np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8))
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 1.1))) if rng.random() < 0.25 else image
 
 
 def _lay_all(table: _Table) -> None:
@@ -188,9 +188,9 @@ def _lay_all(table: _Table) -> None:
 
 
 def draw_scene(seed: int, index: int, size_px: int) -> Scene:
-    """Draws picture `index` of the demo with `seed`; its longer side is `size_px`.
+    """Draws image `index` of the demo with `seed`; its longer side is `size_px`.
 
-    The generator starts anew for each picture, so the count of pictures has no say in it.
+    The generator starts anew for each image, so the count of images has no say in it.
     """
     rng = np.random.default_rng([seed & 0xFFFFFFFF, index])
     short_px = size_px * 3 // 4
@@ -210,74 +210,74 @@ def _box(fruit: _Placed, width_px: int, height_px: int) -> Box:
     return Box(fruit.class_name, edges, truncated=bool(cut), occluded=bool(hidden))
 
 
-# The demo source: pictures of fruit that the project draws itself, with exact boxes.
+# The demo source: images of fruit that the project draws itself, with exact boxes.
 
 JPEG_QUALITY = 92
 SMALLEST_SIZE_PX = 64
 MARKER = ".drawn.json"
-SMALLEST_POOL = 24  # pictures; below this the workers take longer to start than the drawing
+SMALLEST_POOL = 24  # images; below this the workers take longer to start than the drawing
 
 
-def draw_demo(folder: Path, pictures: int, size_px: int, seed: int) -> int:
-    """Draws `pictures` pictures `fruit_NNNNN.jpg` with Pascal VOC labels beside them into `folder`.
+def draw_demo(folder: Path, images: int, size_px: int, seed: int) -> int:
+    """Draws `images` images `fruit_NNNNN.jpg` with Pascal VOC labels beside them into `folder`.
 
     Returns how many were drawn: 0 when `folder` holds exactly these already. The longer side of each is `size_px`
-    (at least 64). Picture N depends on `seed`, `size_px` and N alone. What an earlier call with other values left
+    (at least 64). Image N depends on `seed`, `size_px` and N alone. What an earlier call with other values left
     over is removed; files of other names are not touched. Raises DetectorError for values that cannot be drawn.
     """
-    _check(pictures, size_px)
+    _check(images, size_px)
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {"schema": 1, "pictures": pictures, "size_px": size_px, "seed": seed, "code_sha256": _code_sha256()}
+    wanted = {"schema": 1, "images": images, "size_px": size_px, "seed": seed, "code_sha256": _code_sha256()}
     marker = _read_marker(folder)
     files = marker.pop("files", {})
     if marker == wanted and all(_is_whole(folder / name, digest) for name, digest in files.items()):
         return 0
-    drawn = _draw_all(folder, pictures, size_px, seed)
+    drawn = _draw_all(folder, images, size_px, seed)
     for name in files.keys() - drawn.keys():
         (folder / name).unlink(missing_ok=True)
     write_json(folder / MARKER, {**wanted, "files": drawn})
-    return pictures
+    return images
 
 
-def refuse_labels(labels: Sequence[str]) -> None:
+def check_demo_labels(labels: Sequence[str]) -> None:
     """DetectorError when source.labels are given and are not the classes that we draw."""
     if labels and set(labels) != set(CLASSES):
         raise DetectorError(
-            f"source.labels are {', '.join(labels)}, the drawn pictures show {', '.join(CLASSES)}: [source] in "
-            'detector.toml: for your own pictures set kind = "folder" and path to their folder; for the drawn ones '
+            f"source.labels are {', '.join(labels)}, the drawn images show {', '.join(CLASSES)}: [source] in "
+            'detector.toml: for your own images set kind = "folder" and path to their folder; for the drawn ones '
             "set labels = []"
         )
 
 
 def drawn_sha256(folder: Path) -> set[str]:
-    """SHA-256 of the pictures that were drawn into `folder`; empty when nothing was."""
+    """SHA-256 of the images that were drawn into `folder`; empty when nothing was."""
     return {digest for name, digest in _read_marker(folder).get("files", {}).items() if name.endswith(".jpg")}
 
 
-def draw_picture(index: int, size_px: int, seed: int) -> tuple[str, bytes, bytes]:
-    """Picture `index`: its name without ending, the bytes of its JPEG and of its Pascal VOC label file."""
+def draw_image(index: int, size_px: int, seed: int) -> tuple[str, bytes, bytes]:
+    """Image `index`: its name without ending, the bytes of its JPEG and of its Pascal VOC label file."""
     scene = draw_scene(seed, index, size_px)
     name = f"fruit_{index:05d}"
     jpeg = io.BytesIO()
-    scene.picture.save(jpeg, "JPEG", quality=JPEG_QUALITY)
-    return name, jpeg.getvalue(), voc_xml("demo", f"{name}.jpg", *scene.picture.size, tuple(scene.boxes))
+    scene.image.save(jpeg, "JPEG", quality=JPEG_QUALITY)
+    return name, jpeg.getvalue(), voc_xml("demo", f"{name}.jpg", *scene.image.size, tuple(scene.boxes))
 
 
-def _draw_all(folder: Path, pictures: int, size_px: int, seed: int) -> dict[str, str]:
-    """Draws and writes all pictures; the digest of each file by its name."""
-    draw = partial(draw_picture, size_px=size_px, seed=seed)
+def _draw_all(folder: Path, images: int, size_px: int, seed: int) -> dict[str, str]:
+    """Draws and writes all images; the digest of each file by its name."""
+    draw = partial(draw_image, size_px=size_px, seed=seed)
     digests = {}
-    for name, jpeg, xml in map_items(draw, range(pictures), "drawing", smallest_pool=SMALLEST_POOL):
+    for name, jpeg, xml in map_items(draw, range(images), "drawing", smallest_pool=SMALLEST_POOL):
         for ending, data in ((".jpg", jpeg), (".xml", xml)):
             write_bytes(folder / (name + ending), data)
             digests[name + ending] = hashlib.sha256(data).hexdigest()
     return digests
 
 
-def _check(pictures: int, size_px: int) -> None:
-    if pictures < 1:
-        raise DetectorError(f"pictures = {pictures} is too few: [demo] in detector.toml: "
-                            "set demo.pictures to 1 or more")
+def _check(images: int, size_px: int) -> None:
+    if images < 1:
+        raise DetectorError(f"images = {images} is too few: [demo] in detector.toml: "
+                            "set demo.images to 1 or more")
     if size_px < SMALLEST_SIZE_PX:
         raise DetectorError(f"size_px = {size_px} is too small to see a fruit: [demo] in detector.toml: "
                             f"set demo.size_px to {SMALLEST_SIZE_PX} or more")

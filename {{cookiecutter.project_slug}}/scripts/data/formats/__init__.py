@@ -1,1 +1,1 @@
-"""One module a label format: readers into `Labels`, writers out of `Picture`."""
+"""One module a label format: readers into `Labels`, writers out of `Image`."""

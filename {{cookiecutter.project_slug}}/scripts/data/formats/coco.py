@@ -26,7 +26,7 @@ from scripts.data.dataset import (
 from scripts.data.formats.text import (
     first_character,
     read_text,
-    refuse_unreadable,
+    require_readable,
     scan_object,
     without_collector,
 )
@@ -38,7 +38,7 @@ _FLAG_NAMES = {
     "group_of": ("group_of", "is_group_of"),
     "is_crowd": ("is_crowd", "iscrowd"),
 }
-# Files give two decimals of x and of width: their sum may pass the side of the picture by a hundredth.
+# Files give two decimals of x and of width: their sum may pass the side of the image by a hundredth.
 _ROUNDING_PX = 0.01 + 1e-6
 _FLOAT_ERROR_PX = 1e-6  # below this it is not worth a note
 _TRUE = ("1", "true", "yes")
@@ -93,8 +93,8 @@ def _shape(value: dict) -> tuple[Corners | None, str]:
         turned = as_number(attributes.get("rotation")) if isinstance(attributes, dict) else 0.0
         if not turned or math.isnan(turned):
             return corners, ""
-        centre = (x + width / 2, y + height / 2)
-        return box_around_turned(corners, turned, centre), f"{name} is turned by {turned:g} degrees: the box around it"
+        center = (x + width / 2, y + height / 2)
+        return box_around_turned(corners, turned, center), f"{name} is turned by {turned:g} degrees: the box around it"
     corners = _polygon_box(value.get("segmentation"))
     if corners:
         return corners, f"{name} is a polygon: the box around it"
@@ -181,7 +181,7 @@ class _Content:
 
 @without_collector()
 def read(path: Path) -> LabelFile:
-    """All pictures of a COCO file with their boxes, in the order of `images`; one without annotations has no boxes.
+    """All images of a COCO file with their boxes, in the order of `images`; one without annotations has no boxes.
 
     NotALabelError when it is other JSON, LabelError when it is broken or its ids contradict each other.
     """
@@ -201,6 +201,6 @@ def read(path: Path) -> LabelFile:
         raise NotALabelError(f"not COCO detection: no array '{missing[0]}'")
     if content.notes and not content.boxes:
         raise NotALabelError("not COCO detection: no annotation has a box or a polygon")
-    refuse_unreadable(text)
+    require_readable(text)
     notes = content.name_the_rest() + content.lost()
     return LabelFile(path, "coco", tuple(content.entry(key) for key in content.images), tuple(notes))

@@ -12,19 +12,19 @@ from pathlib import Path
 
 from scripts.core.text import counted
 from scripts.data.dataset import Box, LabelError, LabelFile, Labels, NotALabelError, Note
-from scripts.data.formats.text import read_text, refuse_unreadable, without_collector
+from scripts.data.formats.text import read_text, require_readable, without_collector
 from scripts.data.formats.voc import FLAGS, parse_number
 
 # Where a table has several of one row, the first counts. Compared in lower case without spaces, `_`, `-` and `.`.
 _NAMES = {
-    "picture": "filename imagename image file filepath imagepath path imagefile img imgname imgpath imageid".split(),
+    "image": "filename imagename image file filepath imagepath path imagefile img imgname imgpath imageid".split(),
     "class": "classname labelname categoryname class label category objectclass object name".split(),
     "xmin": "xmin x1 left minx bboxxmin xleft".split(),
     "ymin": "ymin y1 top miny bboxymin ytop".split(),
     "xmax": "xmax x2 right maxx bboxxmax xright".split(),
     "ymax": "ymax y2 bottom maxy bboxymax ybottom".split(),
-    "width": "width imagewidth imgwidth imwidth picturewidth".split(),
-    "height": "height imageheight imgheight imheight pictureheight".split(),
+    "width": "width imagewidth imgwidth imwidth imagewidth".split(),
+    "height": "height imageheight imgheight imheight imageheight".split(),
     "difficult": "difficult isdifficult".split(),
     "truncated": "truncated istruncated".split(),
     "occluded": "occluded isoccluded".split(),
@@ -40,7 +40,7 @@ _CORNER_AND_SIZE = (
     ("bboxleft", "bboxtop", "bboxwidth", "bboxheight"),
     ("left", "top", "width", "height"),
 )
-# ... and where they do: a corner, or the centre?
+# ... and where they do: a corner, or the center?
 _DOUBTFUL = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("xcenter", "ycenter", "width", "height"))
 
 
@@ -49,7 +49,7 @@ class Columns:
     """The place of each column that was found, by its meaning.
 
     `xmin`, `ymin`, `xmax`, `ymax` are always there; with `sizes` the latter two are width and height of the box.
-    `open_images` tells the box tables of Open Images, whose coordinates are shares of the picture.
+    `open_images` tells the box tables of Open Images, whose coordinates are shares of the image.
     """
 
     places: dict[str, int]
@@ -84,13 +84,13 @@ def find_columns(header: list[str]) -> Columns:
     if not all(edge in places for edge in _EDGES):
         found = next((names for names in _CORNER_AND_SIZE if all(name in where for name in names)), None)
         if found is None:
-            _refuse(header, where, "picture" in places and "class" in places)
+            _refuse(header, where, "image" in places and "class" in places)
         sizes = True
         places.update(zip(_EDGES, (where[name] for name in found), strict=True))
         for side, edge in (("width", "xmax"), ("height", "ymax")):
             if places.get(side) == places[edge]:
                 del places[side]
-    for meaning in ("picture", "class"):
+    for meaning in ("image", "class"):
         if meaning not in places:
             raise NotALabelError(f"not a table of boxes: no column for the {meaning} in '{_shown(header)}'", 1)
     open_images = "imageid" in where and "labelname" in where and "filename" not in where
@@ -99,13 +99,13 @@ def find_columns(header: list[str]) -> Columns:
 
 # Rows of tables without a header: the tutorial's columns, and those of keras-retinanet.
 _HEADERLESS = {8: "filename width height class xmin ymin xmax ymax", 6: "filename xmin ymin xmax ymax class"}
-_PICTURE = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?)$", re.IGNORECASE)
+_IMAGE = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?)$", re.IGNORECASE)
 
 
 def headerless_columns(row: list[str]) -> Columns | None:
     """The columns of a table whose first row is no header but a box, as two well-known tools write it; else None."""
     names = _HEADERLESS.get(len(row), "").split()
-    if not names or not _PICTURE.search(row[0].strip()):
+    if not names or not _IMAGE.search(row[0].strip()):
         return None
     numbers = [cell for name, cell in zip(names, row, strict=True) if name not in ("filename", "class")]
     if not all(re.fullmatch(r"\s*-?[0-9.]*\s*", cell) for cell in numbers):
@@ -118,11 +118,11 @@ def _shown(header: list[str]) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _refuse(header: list[str], where: dict[str, int], names_pictures: bool) -> None:
+def _refuse(header: list[str], where: dict[str, int], names_images: bool) -> None:
     doubtful = next((names for names in _DOUBTFUL if all(name in where for name in names)), None)
-    if doubtful and names_pictures:
+    if doubtful and names_images:
         names = ", ".join(header[where[name]] for name in doubtful)
-        raise LabelError(f"columns {names}: a corner or the centre of the box? Write xmin, ymin, xmax, ymax", 1)
+        raise LabelError(f"columns {names}: a corner or the center of the box? Write xmin, ymin, xmax, ymax", 1)
     raise NotALabelError(f"not a table of boxes: no columns xmin, ymin, xmax, ymax in '{_shown(header)}'", 1)
 
 
@@ -193,7 +193,7 @@ def _side_px(text: str) -> int:
 
 
 class _Table:
-    """The rows of a table by picture."""
+    """The rows of a table by image."""
 
     def __init__(self, columns: Columns):
         self.columns = columns
@@ -206,19 +206,19 @@ class _Table:
         if any(cell.strip() for cell in row[self.columns.count :]):
             raise LabelError(f"{len(row)} cells below {self.columns.count} columns: is a comma part of a cell?", line)
         cell = self.columns.cell
-        picture = cell(row, "picture")
-        if not picture:
-            self.unplaced.append(Note("W118", "a row that names no picture is not read", line))
+        image = cell(row, "image")
+        if not image:
+            self.unplaced.append(Note("W118", "a row that names no image is not read", line))
             return
-        self.first.setdefault(picture, (line, row))
+        self.first.setdefault(image, (line, row))
         name, edges = cell(row, "class"), [cell(row, edge) for edge in _EDGES_table]
         if name or any(edges):
-            self.boxes[picture].append(self._box(line, row, name, edges, picture))
+            self.boxes[image].append(self._box(line, row, name, edges, image))
 
-    def _box(self, line: int, row: list[str], name: str, edges: list[str], picture: str) -> Box:
+    def _box(self, line: int, row: list[str], name: str, edges: list[str], image: str) -> Box:
         pairs = [parse_number(edge) for edge in edges]
         if any(comma for _, comma in pairs):
-            self.notes[picture].append(Note("R206", "coordinates with a decimal comma", line))
+            self.notes[image].append(Note("R206", "coordinates with a decimal comma", line))
         xmin, ymin, xmax, ymax = (value for value, _ in pairs)
         if self.columns.sizes:
             xmax, ymax = xmin + xmax, ymin + ymax
@@ -230,20 +230,20 @@ class _Table:
         values = [value for boxes in self.boxes.values() for box in boxes for value in box.xyxy_px if value == value]
         return all(0 <= value <= 1 for value in values) and any(0 < value < 1 for value in values)
 
-    def entry(self, picture: str, fractions: bool, names: dict[str, str]) -> Labels:
-        line, row = self.first[picture]
-        boxes = self.boxes.get(picture, [])
+    def entry(self, image: str, fractions: bool, names: dict[str, str]) -> Labels:
+        line, row = self.first[image]
+        boxes = self.boxes.get(image, [])
         if names:
             boxes = [replace(box, class_name=names.get(box.class_name, box.class_name)) for box in boxes]
         return Labels(
             boxes=tuple(boxes),
-            picture=picture,
+            image=image,
             width_px=_side_px(self.columns.cell(row, "width")),
             height_px=_side_px(self.columns.cell(row, "height")),
             line=line,
             size_line=line,
             fractions=fractions,
-            notes=tuple(self.notes.get(picture, ())),
+            notes=tuple(self.notes.get(image, ())),
             split=_SPLITS.get(self.columns.cell(row, "split").casefold(), ""),
         )
 
@@ -262,7 +262,7 @@ def _codes_without_names(table: _Table, names: dict[str, str]) -> list[Note]:
 
 @without_collector()
 def read(path: Path) -> LabelFile:
-    """All pictures of a table with their boxes, in the order in which they first occur.
+    """All images of a table with their boxes, in the order in which they first occur.
 
     NotALabelError when its header has no columns of boxes, LabelError when a row has more cells than the header.
     """
@@ -277,7 +277,7 @@ def read(path: Path) -> LabelFile:
     columns = headerless_columns(header)
     first_rows = [(line, header)] if columns else []
     columns = columns or find_columns(header)
-    refuse_unreadable(text)
+    require_readable(text)
     table = _Table(columns)
     for line, row in chain(first_rows, rows):
         table.take(line, row)
@@ -287,5 +287,5 @@ def read(path: Path) -> LabelFile:
     if not fractions and table.between_0_and_1():
         fractions = True
         notes.append(Note("W119", "all coordinates are between 0 and 1: read as shares of width and height", 1))
-    entries = (table.entry(picture, fractions, names) for picture in table.first)
+    entries = (table.entry(image, fractions, names) for image in table.first)
     return LabelFile(path, "csv", tuple(entries), tuple(notes))

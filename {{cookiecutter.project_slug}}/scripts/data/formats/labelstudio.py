@@ -1,7 +1,7 @@
 """JSON exports of Label Studio: the full one (a list of tasks) and JSON-MIN.
 
-Places are percent of the picture. Of several annotations of one task the last updated counts; a task without one is
-an unlabelled picture and has no entry, one whose annotation is empty shows no object.
+Places are percent of the image. Of several annotations of one task the last updated counts; a task without one is
+an unlabeled image and has no entry, one whose annotation is empty shows no object.
 """
 
 import re
@@ -26,15 +26,15 @@ from scripts.data.dataset import (
     box_around,
     box_around_turned,
 )
-from scripts.data.formats.text import first_character, read_text, refuse_unreadable, scan_array
+from scripts.data.formats.text import first_character, read_text, require_readable, scan_array
 
-_PICTURE = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?|heic|heif)($|[?#&])", re.IGNORECASE)
+_IMAGE = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?|heic|heif)($|[?#&])", re.IGNORECASE)
 _UNREAD = {"brush": "a brush mask", "keypoint": "a key point", "bitmask": "a mask", "vector": "a line"}
 _LABEL_KEYS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 
 
-def picture_reference(reference: str) -> str:
-    """The path in a reference to a picture: `/data/local-files/?d=dir%2Fa.jpg` is `dir/a.jpg`."""
+def image_reference(reference: str) -> str:
+    """The path in a reference to an image: `/data/local-files/?d=dir%2Fa.jpg` is `dir/a.jpg`."""
     parts = urlsplit(reference)
     local = parse_qs(parts.query).get("d", [])
     if local:
@@ -44,12 +44,12 @@ def picture_reference(reference: str) -> str:
     return unquote(path)
 
 
-def _picture_of(data: Any) -> str:
+def _image_of(data: Any) -> str:
     values = list(data.values()) if isinstance(data, dict) else []
     texts = [value for value in values if isinstance(value, str)]
     named = [data["image"]] if isinstance(data, dict) and isinstance(data.get("image"), str) else []
-    found = [*named, *(text for text in texts if _PICTURE.search(text))]
-    return picture_reference(found[0]) if found else ""
+    found = [*named, *(text for text in texts if _IMAGE.search(text))]
+    return image_reference(found[0]) if found else ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class _Reading:
             self.notes.append(Note("W118", f"{self.name}: {unread} is not read", self.line))
             return True
         if not any(key in value for key in ("width", "points", "radiusX")):
-            return False  # a choice or a text about the picture
+            return False  # a choice or a text about the image
         self._note_turned_view(region)
         sides = [as_number(region.get(name) or value.get(name)) for name in ("original_width", "original_height")]
         self.size_px = tuple(int(side) if side > 0 else 0 for side in sides)
@@ -162,16 +162,16 @@ class _Reading:
             self.notes.append(Note("E019", text, self.line))
 
 
-def _labels(picture: str, annotations: list[_Annotation]) -> Labels:
+def _labels(image: str, annotations: list[_Annotation]) -> Labels:
     last = max(annotations, key=lambda annotation: annotation.updated)
     reading = _Reading(last)
     notes = list(reading.notes)
     if len(annotations) > 1:
-        text = f"{counted(len(annotations), 'annotation')} of '{picture}', the last updated is taken: {last.key}"
+        text = f"{counted(len(annotations), 'annotation')} of '{image}', the last updated is taken: {last.key}"
         notes.append(Note("W117", text, last.line))
     width_px, height_px = reading.size_px
     return Labels(
-        tuple(reading.boxes), picture, width_px, height_px, 0, last.line, last.line, True, tuple(dict.fromkeys(notes))
+        tuple(reading.boxes), image, width_px, height_px, 0, last.line, last.line, True, tuple(dict.fromkeys(notes))
     )
 
 
@@ -181,7 +181,7 @@ def _is_task(value: Any) -> bool:
 
 def _is_short(value: Any) -> bool:
     """Whether it is a row of JSON-MIN: the data of a task and its labels in one object."""
-    return isinstance(value, dict) and "annotation_id" in value and bool(_picture_of(value))
+    return isinstance(value, dict) and "annotation_id" in value and bool(_image_of(value))
 
 
 def _of_task(line: int, task: dict) -> list[_Annotation]:
@@ -204,31 +204,31 @@ def _of_row(line: int, row: dict) -> _Annotation:
 
 
 def _tasks(text: str) -> Iterator[tuple[str, str, list[_Annotation]]]:
-    """Task id, picture and annotations of each element. NotALabelError when one is no task."""
+    """Task id, image and annotations of each element. NotALabelError when one is no task."""
     for line, value in scan_array(text):
         if _is_task(value):
-            picture, annotations = _picture_of(value["data"]), _of_task(line, value)
+            image, annotations = _image_of(value["data"]), _of_task(line, value)
         elif _is_short(value):
-            picture, annotations = _picture_of(value), [_of_row(line, value)]
+            image, annotations = _image_of(value), [_of_row(line, value)]
         else:
             raise NotALabelError("not Label Studio: an element is no task", line)
-        if not picture and annotations:
-            raise LabelError(f"task {value.get('id', '')} names no picture", line)
-        yield str(value.get("id", line)), picture, annotations
+        if not image and annotations:
+            raise LabelError(f"task {value.get('id', '')} names no image", line)
+        yield str(value.get("id", line)), image, annotations
 
 
 def read(path: Path) -> LabelFile:
-    """All tasks that have an annotation, in their order. `picture` is the decoded reference, prefix and all.
+    """All tasks that have an annotation, in their order. `image` is the decoded reference, prefix and all.
 
-    NotALabelError when it is other JSON, LabelError when it is broken or a task has no picture.
+    NotALabelError when it is other JSON, LabelError when it is broken or a task has no image.
     """
     text = read_text(path)
     if first_character(text) != "[":
         raise NotALabelError("not Label Studio: the json is no array")
     tasks: dict[tuple[str, str], list[_Annotation]] = defaultdict(list)
     try:
-        for key, picture, annotations in _tasks(text):
-            tasks[key, picture] += annotations
+        for key, image, annotations in _tasks(text):
+            tasks[key, image] += annotations
     except NotALabelError:
         raise
     except LabelError as error:
@@ -237,6 +237,6 @@ def read(path: Path) -> LabelFile:
         raise NotALabelError(f"not Label Studio: {error}", error.line) from None
     if not tasks:
         raise NotALabelError("not Label Studio: the array is empty")
-    refuse_unreadable(text)
-    entries = (_labels(picture, found) for (_, picture), found in tasks.items() if found)
+    require_readable(text)
+    entries = (_labels(image, found) for (_, image), found in tasks.items() if found)
     return LabelFile(path, "labelstudio", tuple(entries))

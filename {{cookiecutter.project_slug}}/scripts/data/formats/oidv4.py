@@ -1,4 +1,4 @@
-"""Label files of OIDv4_ToolKit: `Bell pepper 5.12 56.94 1023.36 681.36`, in a folder `Label` below the pictures.
+"""Label files of OIDv4_ToolKit: `Bell pepper 5.12 56.94 1023.36 681.36`, in a folder `Label` below the images.
 
 The class name may have spaces, so a line is read from the right. The edges are pixels.
 """
@@ -6,7 +6,7 @@ The class name may have spaces, so a line is read from the right. The edges are 
 from pathlib import Path
 
 from scripts.data.dataset import Box, LabelFile, Labels, NotALabelError, Note
-from scripts.data.formats.text import numbered_lines, read_text, refuse_unreadable
+from scripts.data.formats.text import numbered_lines, read_text, require_readable
 from scripts.data.formats.voc import parse_number
 
 
@@ -38,15 +38,15 @@ def _refuse_other(lines: list[tuple[int, str]], in_its_folder: bool) -> None:
 
 
 def read(path: Path) -> LabelFile:
-    """The boxes of one picture, which lies in the folder above `Label`. NotALabelError when it is another text file.
+    """The boxes of one image, which lies in the folder above `Label`. NotALabelError when it is another text file.
 
-    An empty file gets a note: the ToolKit leaves one for each picture that it could not read.
+    An empty file gets a note: the ToolKit leaves one for each image that it could not read.
     """
     text = read_text(path)
     lines = list(numbered_lines(text))
     in_its_folder = path.parent.name.casefold() == "label"
     _refuse_other(lines, in_its_folder)
-    refuse_unreadable(text)
+    require_readable(text)
     boxes, notes = [], []
     for number, line in lines:
         name, corners, comma = _parts(line)
@@ -54,5 +54,5 @@ def read(path: Path) -> LabelFile:
         if comma:
             notes.append(Note("R206", "coordinates with a decimal comma", number))
     if not lines:
-        notes.append(Note("W120", "empty: OIDv4_ToolKit leaves such a file when it cannot read the picture"))
+        notes.append(Note("W120", "empty: OIDv4_ToolKit leaves such a file when it cannot read the image"))
     return LabelFile(path, "oidv4", (Labels(tuple(boxes), notes=tuple(notes)),))

@@ -22,7 +22,7 @@ def read_text(path: Path) -> str:
     return data.decode("utf-8-sig", "replace")
 
 
-def refuse_unreadable(text: str) -> None:
+def require_readable(text: str) -> None:
     """LabelError with the line when `text` was not UTF-8: a class name would be read wrongly."""
     if UNREADABLE in text:
         line = text.count("\n", 0, text.index(UNREADABLE)) + 1

@@ -75,7 +75,7 @@ def _box(element) -> tuple[Box, bool]:
 
 
 def read_voc(path: Path) -> Labels:
-    """Read a label file by tag name: any order, extra children, decimal values. `picture` is its `<filename>`.
+    """Read a label file by tag name: any order, extra children, decimal values. `image` is its `<filename>`.
 
     LabelError when it is no well-formed xml, NotALabelError when its root is not `<annotation>`.
     """
@@ -91,7 +91,7 @@ def read_voc(path: Path) -> Labels:
     size = root.find("size")
     return Labels(
         boxes=tuple(box for box, _ in pairs),
-        picture=_text(root, "filename"),
+        image=_text(root, "filename"),
         width_px=_side_px(_text(size, "width")),
         height_px=_side_px(_text(size, "height")),
         depth=_side_px(_text(size, "depth")),
@@ -101,7 +101,7 @@ def read_voc(path: Path) -> Labels:
 
 
 def read(path: Path) -> LabelFile:
-    """`read_voc` as a reader of the registry: one entry, the picture that is named as the file is."""
+    """`read_voc` as a reader of the registry: one entry, the image that is named as the file is."""
     return LabelFile(path, "voc", (read_voc(path),))
 
 
@@ -141,7 +141,7 @@ def _add(parent, tag: str, text: object = "") -> "etree._Element":
 
 
 def voc_xml(folder: str, filename: str, width_px: int, height_px: int, boxes: tuple[Box, ...]) -> bytes:
-    """The canonical label file of one picture; the same input always gives the same bytes."""
+    """The canonical label file of one image; the same input always gives the same bytes."""
     root = etree.Element("annotation")
     _add(root, "folder", folder)
     _add(root, "filename", filename)

@@ -166,7 +166,7 @@ def name_classes(
 ) -> tuple[list[LabelFile], list[tuple[Path, Note]]]:
     """Put class names in place of the numbers of all YOLO files, and flags where `invoke convert` has kept some.
 
-    `other_files` are the files below `folder` that are neither pictures nor among the YOLO files: names files are
+    `other_files` are the files below `folder` that are neither images nor among the YOLO files: names files are
     found there, also `classes.txt`. Files of other formats come back as they are. A number without a name is called
     `class_5`, with one W116 for each number.
     """
@@ -181,7 +181,7 @@ def name_classes(
     return result, names_files.notes + notes + naming.notes()
 
 
-# YOLO label files: one line a box, `number x_centre y_centre width height` as shares of the picture.
+# YOLO label files: one line a box, `number x_center y_center width height` as shares of the image.
 
 def class_number(word: str) -> int | None:
     """The class number that a line begins with (`3`, also `3.0`); None if it is none."""
@@ -201,7 +201,7 @@ def is_yolo(lines: list[tuple[int, str]]) -> bool:
     return sum(_is_line(line.split()) for _, line in lines) * 2 > len(lines) or not lines
 
 
-def _from_centre(values: list[float]) -> Corners:
+def _from_center(values: list[float]) -> Corners:
     x, y, width, height = values
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
@@ -210,13 +210,13 @@ def _corners(values: list[float]) -> tuple[Corners, str, str]:
     """The box of the numbers behind the class number, and the code and the words of a note ("": none)."""
     count = len(values)
     if count == 4:
-        return _from_centre(values), "", ""
+        return _from_center(values), "", ""
     if count == 5:
-        return _from_centre(values[:4]), "W118", "a sixth number, a confidence of detections that no person drew?"
+        return _from_center(values[:4]), "W118", "a sixth number, a confidence of detections that no person drew?"
     if count >= 6 and count % 2 == 0:
         return box_around(values[0::2], values[1::2]), "R213", "polygon or turned box: the box around it"
     if count >= 7 and (count - 4) % 3 == 0:
-        return _from_centre(values[:4]), "W118", "key points behind the box are not read"
+        return _from_center(values[:4]), "W118", "key points behind the box are not read"
     return NO_BOX, "", ""
 
 
@@ -233,7 +233,7 @@ def _box(number: int, line: str) -> tuple[Box, list[Note]]:
 
 
 def read(path: Path) -> LabelFile:
-    """The boxes of one picture; an empty file is a picture without objects.
+    """The boxes of one image; an empty file is an image without objects.
 
     A line that is broken gives a box of `nan`. NotALabelError when most lines are something else.
     """

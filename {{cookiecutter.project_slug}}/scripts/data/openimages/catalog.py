@@ -21,7 +21,7 @@ FOLDER = "images/source/openimages"
 CLASSES_FILE = "class-descriptions-boxable.csv"
 BOXES_FILE = "boxes.csv"
 ATTRIBUTION_FILE = "ATTRIBUTION.csv"
-# Folders with a dot are skipped by whoever reads a source: what is in them is not labelled data.
+# Folders with a dot are skipped by whoever reads a source: what is in them is not labeled data.
 METADATA = ".metadata"
 UNUSED = ".unused"
 
@@ -50,8 +50,8 @@ def boxes_path(version: str, split: str) -> str:
 
 
 def images_path(split: str) -> str:
-    """Path of authors, licences and addresses of a split below `metadata_url`; the same for all versions."""
-    # The list of all training pictures, boxes or not, is four times as long.
+    """Path of authors, licenses and addresses of a split below `metadata_url`; the same for all versions."""
+    # The list of all training images, boxes or not, is four times as long.
     boxable = "-boxable" if split == "train" else ""
     return f"2018_04/{split}/{split}-images{boxable}-with-rotation.csv"
 
@@ -62,8 +62,8 @@ def metadata_folder(root: Path, version: str, metadata_url: str) -> Path:
     return root / FOLDER / METADATA / f"{version}-{digest}"
 
 
-def picture_path(root: Path, split: str, image_id: str) -> Path:
-    """Where a picture is kept once it is whole."""
+def image_path(root: Path, split: str, image_id: str) -> Path:
+    """Where an image is kept once it is whole."""
     return root / FOLDER / split / f"{image_id}.jpg"
 
 
@@ -213,7 +213,7 @@ def owners(asked: Sequence[str], tree: Mapping[str, Any]) -> dict[str, str]:
 # What Open Images has: names of classes, their tree, and the filtered boxes and authors of each split.
 
 @dataclass
-class Catalogue:
+class Catalog:
     """The metadata of one version on one server; all of it is kept in `folder` and read from there the next time."""
 
     folder: Path
@@ -247,7 +247,7 @@ class Catalogue:
         return Slice(self.folder, f"{split}-boxes", url, "LabelName", self.names(), patience=self.patience)
 
     def images(self, split: str) -> Slice:
-        """Authors, licences and addresses of a split, by picture."""
+        """Authors, licenses and addresses of a split, by image."""
         url = join_url(self.metadata_url, images_path(split))
         return Slice(self.folder, f"{split}-images", url, "ImageID", once=True, patience=self.patience)
 
@@ -272,13 +272,13 @@ class Catalogue:
                              "openimages.version")
 
 
-def open_catalogue(root: Path, settings, patience: Patience | None = None) -> Catalogue:
-    """The catalogue that the table [openimages] names."""
+def open_catalog(root: Path, settings, patience: Patience | None = None) -> Catalog:
+    """The catalog that the table [openimages] names."""
     folder = metadata_folder(root, settings.version, settings.metadata_url)
-    return Catalogue(folder, settings.version, settings.metadata_url, patience or Patience())
+    return Catalog(folder, settings.version, settings.metadata_url, patience or Patience())
 
 
-# Which pictures are wanted: the filters are asked of each box, the choice is made by a seed and grows with the limit.
+# Which images are wanted: the filters are asked of each box, the choice is made by a seed and grows with the limit.
 
 FILTERS = {"occluded": "IsOccluded", "truncated": "IsTruncated", "group_of": "IsGroupOf", "depiction": "IsDepiction",
            "inside": "IsInside"}
@@ -291,9 +291,9 @@ _CHUNK_ROWS = 100_000
 
 @dataclass
 class Candidates:
-    """What a split has to offer for one class: pictures with a box that passes, in no order, and counts of boxes."""
+    """What a split has to offer for one class: images with a box that passes, in no order, and counts of boxes."""
 
-    pictures: set[str] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
     boxes: int = 0
     failing_boxes: int = 0
 
@@ -345,26 +345,26 @@ def find_candidates(path: Path, owner: Mapping[str, str], settings) -> dict[str,
         good = passes(chunk, settings)
         for mid, image_ids in chunk["ImageID"][good].groupby(chunk["LabelName"]):
             found[mid].boxes += len(image_ids)
-            found[mid].pictures.update(image_ids)
+            found[mid].images.update(image_ids)
         for mid, count in chunk["LabelName"][~good].value_counts().items():
             found[mid].failing_boxes += int(count)
     return found
 
 
 def seeded_order(image_ids: Collection[str], seed: int) -> list[str]:
-    """The same order for the same seed, on every machine; another picture in the list moves no other."""
+    """The same order for the same seed, on every machine; another image in the list moves no other."""
     return sorted(image_ids, key=lambda image_id: hashlib.sha256(f"{seed}:{image_id}".encode()).digest())
 
 
 def choose(
     candidates: Mapping[str, Candidates], limit: int, seed: int, absent: Collection[str]
 ) -> dict[str, list[str]]:
-    """MID -> pictures chosen for this class: the first `limit` (0: all) in the seeded order that are not `absent`.
+    """MID -> images chosen for this class: the first `limit` (0: all) in the seeded order that are not `absent`.
 
-    Pictures chosen for one class may show another one too, which can so come to more than `limit`.
+    Images chosen for one class may show another one too, which can so come to more than `limit`.
     """
     chosen = {}
     for mid, found in candidates.items():
-        there = [image_id for image_id in seeded_order(found.pictures, seed) if image_id not in absent]
+        there = [image_id for image_id in seeded_order(found.images, seed) if image_id not in absent]
         chosen[mid] = there[:limit] if limit else there
     return chosen

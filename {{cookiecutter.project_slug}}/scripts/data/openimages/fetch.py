@@ -1,4 +1,4 @@
-"""Fetches pictures in threads: each is decoded fully before it gets its name, so what has a name is whole."""
+"""Fetches images in threads: each is decoded fully before it gets its name, so what has a name is whole."""
 
 import csv
 import hashlib
@@ -35,23 +35,23 @@ from scripts.data.openimages.catalog import (
     METADATA,
     SPLITS,
     UNUSED,
-    Catalogue,
+    Catalog,
+    image_path,
     passes,
-    picture_path,
     read_boxes,
 )
 
 WORKERS = 16
 _HOPELESS = 2 * WORKERS
-"""So many failures in a row, and not one picture between them, are the connection or the server."""
+"""So many failures in a row, and not one image between them, are the connection or the server."""
 
 Task = tuple[str, str, Path]
-"""A name for messages, the address, and the path for the whole picture."""
+"""A name for messages, the address, and the path for the whole image."""
 
 
 @dataclass
 class Fetched:
-    """How a round ended, by name of the picture: texts say why. `spoilt` arrived whole, the same bytes again and
+    """How a round ended, by name of the image: texts say why. `spoilt` arrived whole, the same bytes again and
     again, and are no JPEG: name -> SHA-256 of the bytes."""
 
     done: int = 0
@@ -69,9 +69,9 @@ class _SpoiltError(TransferError):
 
 
 def why_no_jpeg(data: bytes) -> str:
-    """Decode a picture fully; "" when it is a whole JPEG, else the reason why not."""
+    """Decode an image fully; "" when it is a whole JPEG, else the reason why not."""
     try:
-        # With several pictures in one file (MPO) it is a JPEG all the same: the first one is shown.
+        # With several images in one file (MPO) it is a JPEG all the same: the first one is shown.
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             image.load()
     except Exception as error:  # Pillow raises whatever the bytes make it
@@ -81,7 +81,7 @@ def why_no_jpeg(data: bytes) -> str:
 
 
 def _fetch_one(task: Task, patience: Patience, stop: threading.Event) -> None:
-    """Store one picture or raise TransferError."""
+    """Store one image or raise TransferError."""
     _, url, path = task
     last = ""
     for failed in range(1, patience.tries + 1):
@@ -129,10 +129,10 @@ def _in_threads(work: Callable, items: Sequence[Task], stop: threading.Event) ->
         stop.set()
 
 
-def fetch_pictures(items: Sequence[Task], patience: Patience | None = None) -> Fetched:
-    """Fetch all of `items`; a picture that cannot be had does not stop the others, a full disk does (OSError)."""
+def fetch_images(items: Sequence[Task], patience: Patience | None = None) -> Fetched:
+    """Fetch all of `items`; an image that cannot be had does not stop the others, a full disk does (OSError)."""
     patience, stop, fetched, in_a_row = patience or Patience(), threading.Event(), Fetched(), 0
-    bar = tqdm(total=len(items), desc="pictures", unit="", disable=None, leave=False)
+    bar = tqdm(total=len(items), desc="images", unit="", disable=None, leave=False)
     waiting = {item[0] for item in items}
     with bar:
         for (name, _, _), error in _in_threads(lambda task: _fetch_one(task, patience, stop), items, stop):
@@ -146,7 +146,7 @@ def fetch_pictures(items: Sequence[Task], patience: Patience | None = None) -> F
 
 
 def _note(fetched: Fetched, name: str, error: BaseException | None) -> bool:
-    """Write down how a picture ended; True when it failed in a way that may be the server's or the connection's."""
+    """Write down how an image ended; True when it failed in a way that may be the server's or the connection's."""
     if error is None:
         fetched.done += 1
     elif isinstance(error, AbsentError):
@@ -162,18 +162,18 @@ def _note(fetched: Fetched, name: str, error: BaseException | None) -> bool:
     return False
 
 
-# What earlier runs learned about pictures that cannot be had: two files in images/source/openimages.
+# What earlier runs learned about images that cannot be had: two files in images/source/openimages.
 
 MISSING_FILE = "missing.log"
 _SPOILT = "broken on the server"
 
 
 class Memory:
-    """Names are SPLIT/ID, as in the paths of the pictures."""
+    """Names are SPLIT/ID, as in the paths of the images."""
 
-    def __init__(self, root: Path, pictures_url: str):
+    def __init__(self, root: Path, images_url: str):
         self._path, self._failed_path = root / FOLDER / MISSING_FILE, root / FOLDER / METADATA / "failed.json"
-        self._url = pictures_url
+        self._url = images_url
         self.missing = self._read_missing()
         try:
             self._spoilt = dict(json.loads(self._failed_path.read_bytes())["spoilt"])
@@ -194,9 +194,9 @@ class Memory:
         return f"# not to be had from {self._url}"
 
     def learn(self, fetched: Fetched) -> dict[str, str]:
-        """Take over how a round ended; return name -> reason of the pictures that count as failed.
+        """Take over how a round ended; return name -> reason of the images that count as failed.
 
-        Bytes that are no JPEG fail the first time. The same ones in a second run are what the server has: the picture
+        Bytes that are no JPEG fail the first time. The same ones in a second run are what the server has: the image
         is then missing like any other, or one file would stop the project for good.
         """
         hopeless = {name for name, sha256 in fetched.spoilt.items() if self._spoilt.get(name) == sha256}
@@ -217,21 +217,21 @@ class Memory:
             self._failed_path.unlink(missing_ok=True)
 
 
-# ATTRIBUTION.csv: who made each picture, under which licence, and the page that says so.
+# ATTRIBUTION.csv: who made each image, under which license, and the page that says so.
 
 ATTRIBUTION_COLUMNS = ("ImageID", "Split", "Author", "AuthorProfileURL", "Title", "License", "OriginalLandingURL")
 
 
-def write_attribution(root: Path, catalogue: Catalogue, stored: Mapping[str, Collection[str]],
+def write_attribution(root: Path, catalog: Catalog, stored: Mapping[str, Collection[str]],
                       spare: Mapping[str, Collection[str]]) -> int:
-    """Write a line for each stored picture, split -> ids; return how many of them have no author or no licence.
+    """Write a line for each stored image, split -> ids; return how many of them have no author or no license.
 
-    `spare` are pictures that may be wanted next: the list of 600 MB is read once for them as well.
+    `spare` are images that may be wanted next: the list of 600 MB is read once for them as well.
     A server without the list gives lines with empty fields.
     """
     rows, unknown = [], 0
     for split, image_ids in stored.items():
-        known = _rows_of(catalogue, split, image_ids, spare.get(split, ())) if image_ids else {}
+        known = _rows_of(catalog, split, image_ids, spare.get(split, ())) if image_ids else {}
         for image_id in image_ids:
             row = known.get(image_id, {})
             unknown += not (row.get("Author") and row.get("License"))
@@ -244,9 +244,9 @@ def write_attribution(root: Path, catalogue: Catalogue, stored: Mapping[str, Col
     return unknown
 
 
-def _rows_of(catalogue: Catalogue, split: str, image_ids: Collection[str], spare: Collection[str]) -> dict[str, dict]:
-    part = catalogue.images(split)
-    # Pictures without a row were looked for in vain once; that is remembered too.
+def _rows_of(catalog: Catalog, split: str, image_ids: Collection[str], spare: Collection[str]) -> dict[str, dict]:
+    part = catalog.images(split)
+    # Images without a row were looked for in vain once; that is remembered too.
     if not part.has(image_ids):
         try:
             part.ensure({*image_ids, *spare})
@@ -259,30 +259,30 @@ def _rows_of(catalogue: Catalogue, split: str, image_ids: Collection[str], spare
         return {row["ImageID"]: row for row in csv.DictReader(file) if row["ImageID"] in wanted}
 
 
-# What a download leaves in images/source/openimages: pictures by split, boxes.csv, the names of the classes.
+# What a download leaves in images/source/openimages: images by split, boxes.csv, the names of the classes.
 
 MARK = "IsDifficult"
 """Column behind the official ones: 1 for a box that did not pass the filters; see `choose`."""
 
 
 def stored_ids(root: Path, split: str) -> set[str]:
-    """Ids of the pictures of a split that are there."""
+    """Ids of the images of a split that are there."""
     folder = root / FOLDER / split
     names = os.listdir(folder) if folder.is_dir() else []
     return {name[:-4] for name in names if name.endswith(".jpg") and not name.startswith(TEMPORARY_PREFIX)}
 
 
 def arrange(root: Path, chosen: Mapping[str, Collection[str]]) -> tuple[int, int]:
-    """Make the folders hold chosen pictures only (split -> ids): others move to `.unused`, from where they come back
+    """Make the folders hold chosen images only (split -> ids): others move to `.unused`, from where they come back
     when they are chosen again. Returns how many moved out and in. Nothing that was fetched is deleted."""
     moved_out = moved_in = 0
     for split in SPLITS:
         there, wanted = stored_ids(root, split), set(chosen.get(split, ()))
         _remove_unfinished(root / FOLDER / split)
         for image_id in there - wanted:
-            moved_out += _move(picture_path(root, split, image_id), _unused_path(root, split, image_id))
+            moved_out += _move(image_path(root, split, image_id), _unused_path(root, split, image_id))
         for image_id in wanted - there:
-            moved_in += _move(_unused_path(root, split, image_id), picture_path(root, split, image_id))
+            moved_in += _move(_unused_path(root, split, image_id), image_path(root, split, image_id))
     return moved_out, moved_in
 
 
@@ -305,7 +305,7 @@ def _move(source: Path, target: Path) -> bool:
 
 def write_boxes(root: Path, slices: Mapping[str, Path], owner: Mapping[str, str], stored: Mapping[str, Collection[str]],
                 settings) -> tuple[Counter, int]:
-    """Write the boxes of the stored pictures (split -> ids), sorted; return boxes by MID and how many are marked."""
+    """Write the boxes of the stored images (split -> ids), sorted; return boxes by MID and how many are marked."""
     lines: list[str] = []
     counts: Counter[str] = Counter()
     marked = 0

@@ -1,7 +1,7 @@
 """Picks the rows of a large CSV file by one column, a block of bytes at a time, at a fixed cost of memory.
 
 Blocks without quotes are searched with numpy, without making a Python object of any row that is not kept; a block
-with quotes (titles of pictures) goes through the csv module, whose rows are written anew with the same values.
+with quotes (titles of images) goes through the csv module, whose rows are written anew with the same values.
 """
 
 import csv

@@ -5,7 +5,7 @@
 const data = JSON.parse(document.getElementById("page-data").textContent);
 const byId = (id) => document.getElementById(id);
 const PAGE = window.innerWidth < 640 ? 8 : 24;
-const WRONG = -1, IGNORED = -2; // what a detection found; from 0: the number of the label in its picture
+const WRONG = -1, IGNORED = -2; // what a detection found; from 0: the number of the label in its image
 
 function make(name, className, ...parts) {
   const element = document.createElement(name);
@@ -17,7 +17,7 @@ function make(name, className, ...parts) {
 const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "-");
 const number = (value) => value.toLocaleString("en-US");
 
-/** A picture from base64 in a frame of its own shape, over which boxes are laid. */
+/** An image from base64 in a frame of its own shape, over which boxes are laid. */
 function frame(one, description) {
   const holder = make("div", "frame");
   holder.style.aspectRatio = `${one.size[0]} / ${one.size[1]}`;
@@ -27,11 +27,11 @@ function frame(one, description) {
     image.decoding = "async";
     image.src = `data:image/jpeg;base64,${one.jpeg}`;
     holder.append(image);
-  } else holder.append(make("div", "absent", "This picture cannot be read any more."));
+  } else holder.append(make("div", "absent", "This image cannot be read any more."));
   return holder;
 }
 
-/** A box [x, y, width, height] in thousandths of the picture, with a caption. */
+/** A box [x, y, width, height] in thousandths of the image, with a caption. */
 function box([x, y, width, height], kind, caption) {
   const element = make("div", `box ${kind}${y < 90 ? " low" : ""}${x > 600 ? " far" : ""}`);
   Object.assign(element.style, { left: `${x / 10}%`, top: `${y / 10}%`, width: `${width / 10}%`, height: `${height / 10}%` });
@@ -56,7 +56,7 @@ function pages(list, more, tile) {
   };
 }
 
-/** Calls `start` once `element` comes near what is seen: pictures that nobody scrolls to cost nothing. */
+/** Calls `start` once `element` comes near what is seen: images that nobody scrolls to cost nothing. */
 function whenNear(element, start) {
   const watcher = new IntersectionObserver((entries) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
@@ -87,7 +87,7 @@ function showCounts(hundredth) {
 
 // --- The examples
 
-/** What is right, false and missed in one picture from a score on. */
+/** What is right, false and missed in one image from a score on. */
 function judged(one, hundredth) {
   const shown = one.found.filter((row) => row[1] >= hundredth);
   const found = new Set(shown.map((row) => row[6]).filter((label) => label >= 0));
@@ -132,7 +132,7 @@ function startExamples() {
     data.examples.forEach((one) => { one.drawn = false; });
     const rows = wanted();
     restart(rows);
-    byId("example-count").textContent = `${number(rows.length)} of ${number(data.examples.length)} pictures`;
+    byId("example-count").textContent = `${number(rows.length)} of ${number(data.examples.length)} images`;
   };
   const move = () => {
     const hundredth = Number(score.value);

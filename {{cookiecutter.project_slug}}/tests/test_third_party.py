@@ -7,7 +7,12 @@ import pytest
 from made_tflite import BLUE, GREEN, HEIGHT, RED, ROLES, WIDTH, described, made
 
 from scripts.core.text import DetectorError
-from scripts.deploy.third_party import ForeignDetector, class_map, read_labels, without_background
+from scripts.deploy.third_party import (
+    ThirdPartyDetector,
+    class_map,
+    read_labels,
+    without_background,
+)
 
 NAMES = ["red", "green", "blue"]
 SIGNATURE = {"detection_scores": "scores", "num_detections": "count", "detection_boxes": "boxes",
@@ -19,7 +24,7 @@ def write(folder, data, name="other.tflite"):
     return folder / name
 
 
-def picture(lit: dict, scale: int = 1):
+def image(lit: dict, scale: int = 1):
     """Black but for pixels (row, column): (class, value), each enlarged to `scale` pixels a side."""
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for (row, column), (class_id, value) in lit.items():
@@ -28,8 +33,8 @@ def picture(lit: dict, scale: int = 1):
 
 
 def seen(path, lit, **options):
-    """What the detector says of a picture: {(row, column): (class id, score)}; the box must lie on its pixel."""
-    found = ForeignDetector(path, **options).detect(picture(lit))
+    """What the detector says of an image: {(row, column): (class id, score)}; the box must lie on its pixel."""
+    found = ThirdPartyDetector(path, **options).detect(image(lit))
     cells = {}
     for (ymin, xmin, ymax, xmax), class_id, score in zip(found.yxyx_norm, found.class_ids, found.scores, strict=True):
         row, column = round(float(ymin) * HEIGHT), round(float(xmin) * WIDTH)
@@ -56,14 +61,14 @@ def same(cells, expected=EXPECTED, tolerance=0.005):
 def test_outputs_are_found_in_any_order_and_in_any_numbers(tmp_path, order, quantized):
     path = write(tmp_path, described(made(order=order, quantized=quantized), NAMES))
     same(seen(path, LIT))
-    assert "TFLite_Detection_PostProcess" in ForeignDetector(path).notes[1]
+    assert "TFLite_Detection_PostProcess" in ThirdPartyDetector(path).notes[1]
 
 
 def test_the_operation_is_believed_more_than_names(tmp_path):
     crossed = dict(zip(SIGNATURE, ("classes", "count", "boxes", "scores"), strict=True))
     path = write(tmp_path, described(made(signature=crossed), NAMES))
     same(seen(path, LIT))
-    assert "against the names in the signature" in ForeignDetector(path).notes[1]
+    assert "against the names in the signature" in ThirdPartyDetector(path).notes[1]
 
 
 @pytest.mark.parametrize(
@@ -81,49 +86,49 @@ def test_the_operation_is_believed_more_than_names(tmp_path):
 )  # fmt: skip
 def test_without_the_operation_names_tell_then_shapes(tmp_path, wishes, names, how):
     model = made(with_operation=False, **wishes)
-    detector = ForeignDetector(write(tmp_path, described(model, NAMES, outputs=names)))
+    detector = ThirdPartyDetector(write(tmp_path, described(model, NAMES, outputs=names)))
     roles = detector._roles
     order = wishes["order"]
     outputs = [int(one["index"]) for one in detector._interpreter.get_output_details()]
     assert [getattr(roles, role) for role in order] == outputs and how in roles.how
-    assert len(detector.detect(picture({}))) == 1, "one number says how many of the six slots count"
+    assert len(detector.detect(image({}))) == 1, "one number says how many of the six slots count"
 
 
 @pytest.mark.parametrize(
     ("wishes", "metadata", "options", "note"),
     [
-        # SSD in float: normalised to -1..1, which here is the score.
+        # SSD in float: normalized to -1..1, which here is the score.
         ({"kind": np.float32}, ([127.5], [127.5]), {}, "from the metadata"),
         ({"kind": np.float32}, (None, None), {"mean": "127.5", "std": "127.5"}, "as given"),
         ({"kind": np.float32}, ([0.0], [1.0]), {"mean": "127.5,127.5,127.5", "std": "127.5,127.5,127.5"}, "as given"),
-        # The same quantised: the raw pixel, or in int8 the pixel less 128.
+        # The same quantized: the raw pixel, or in int8 the pixel less 128.
         ({"kind": np.uint8, "scale": 1 / 127.5, "zero_point": 128}, (None, None), {}, "raw pixels"),
         ({"kind": np.uint8, "scale": 1 / 127.5, "zero_point": 127}, ([127.0], [127.5]), {}, "raw pixels"),
         ({"kind": np.int8, "scale": 1 / 127.5, "zero_point": -1}, ([127.5], [127.5]), {}, "from the metadata"),
         ({"kind": np.int8, "scale": 1 / 127.5, "zero_point": 0}, (None, None), {}, "pixel - 128"),
-        # An input that means 0..2 and not -1..1: only its own quantisation gives the right numbers.
+        # An input that means 0..2 and not -1..1: only its own quantization gives the right numbers.
         ({"kind": np.int8, "scale": 1 / 64, "zero_point": -70}, ([127.5], [127.5]), {}, "from the metadata"),
         ({"kind": np.uint8, "scale": 1 / 100, "zero_point": 100}, (None, None), {"mean": "127.5", "std": "127.5"},
          "as given"),
     ],
 )  # fmt: skip
-def test_the_input_gets_normalised_pixels(tmp_path, wishes, metadata, options, note):
+def test_the_input_gets_normalized_pixels(tmp_path, wishes, metadata, options, note):
     path = write(tmp_path, described(made(**wishes), NAMES, *metadata))
     expected = {(0, 0): (RED, 1.0), (1, 2): (BLUE, 0.6)}
     same(seen(path, LIT, **options), expected, tolerance=0.02)
-    assert note in ForeignDetector(path, **options).notes[0]
+    assert note in ThirdPartyDetector(path, **options).notes[0]
 
 
 def test_a_uint8_input_that_does_not_mean_the_pixel_is_pointed_out(tmp_path):
     model = described(made(scale=0.0148, zero_point=77), NAMES, [123.7, 116.3, 103.5], [58.4, 57.1, 57.4])
-    assert "compare with --mean and --std" in ForeignDetector(write(tmp_path, model)).notes[0]
+    assert "compare with --mean and --std" in ThirdPartyDetector(write(tmp_path, model)).notes[0]
     sound = described(made(scale=1 / 128, zero_point=127), NAMES, [127.0], [128.0])
-    assert "compare" not in ForeignDetector(write(tmp_path, sound)).notes[0]
+    assert "compare" not in ThirdPartyDetector(write(tmp_path, sound)).notes[0]
 
 
-def test_a_picture_is_stretched_to_an_input_that_is_not_square(tmp_path):
+def test_an_image_is_stretched_to_an_input_that_is_not_square(tmp_path):
     path = write(tmp_path, described(made(), NAMES))
-    found = ForeignDetector(path).detect(picture(LIT, scale=60))
+    found = ThirdPartyDetector(path).detect(image(LIT, scale=60))
     assert sorted(found.class_ids) == [RED, GREEN, BLUE]
     red = found.yxyx_norm[list(found.class_ids).index(RED)]
     assert red == pytest.approx([0, 0, 1 / HEIGHT, 1 / WIDTH], abs=0.001)
@@ -131,19 +136,19 @@ def test_a_picture_is_stretched_to_an_input_that_is_not_square(tmp_path):
 
 def test_no_more_than_the_count_is_read(tmp_path):
     path = write(tmp_path, described(made(), NAMES))
-    detector = ForeignDetector(path)
-    assert [len(detector.detect(picture(lit))) for lit in (LIT, {}, {(1, 1): (RED, 255)})] == [3, 0, 1]
-    few = ForeignDetector(write(tmp_path, described(made(slots=2), NAMES)))
-    assert len(few.detect(picture(LIT))) == 2
+    detector = ThirdPartyDetector(path)
+    assert [len(detector.detect(image(lit))) for lit in (LIT, {}, {(1, 1): (RED, 255)})] == [3, 0, 1]
+    few = ThirdPartyDetector(write(tmp_path, described(made(slots=2), NAMES)))
+    assert len(few.detect(image(LIT))) == 2
 
 
 @pytest.mark.parametrize("classes_each", [2, 3, 5])
 def test_a_counted_detection_may_have_several_rows(tmp_path, classes_each):
     """Model Garden's exporter writes the best five classes of each box, and more than there are leave gaps."""
     path = write(tmp_path, described(made(classes_each=classes_each), NAMES))
-    rgb = picture({(0, 0): (RED, 255), (1, 1): (BLUE, 128)})
+    rgb = image({(0, 0): (RED, 255), (1, 1): (BLUE, 128)})
     rgb[0, 0, GREEN] = 200
-    found = ForeignDetector(path).detect(rgb)
+    found = ThirdPartyDetector(path).detect(rgb)
     assert len(found) == 2 * min(3, classes_each)
     assert found.class_ids[:3].tolist() == [RED, GREEN, BLUE]
     assert found.scores[:3] == pytest.approx([1.0, 200 / 255, 128 / 255], abs=0.005)
@@ -153,8 +158,8 @@ def test_a_counted_detection_may_have_several_rows(tmp_path, classes_each):
 def test_boxes_in_pixels_become_fractions(tmp_path):
     path = write(tmp_path, described(made(pixel_anchors=True), NAMES))
     same(seen(path, LIT))
-    assert any("in pixels" in note for note in ForeignDetector(path).notes)
-    assert not any("in pixels" in note for note in ForeignDetector(write(tmp_path, described(made(), NAMES))).notes)
+    assert any("in pixels" in note for note in ThirdPartyDetector(path).notes)
+    assert not any("in pixels" in note for note in ThirdPartyDetector(write(tmp_path, described(made(), NAMES))).notes)
 
 
 @pytest.mark.parametrize(
@@ -168,16 +173,16 @@ def test_boxes_in_pixels_become_fractions(tmp_path):
         ({"order": ("boxes",)}, "1 output, not boxes"),
         ({"kind": np.float32, "order": ("boxes",)}, "1 output, not boxes"),
         ({"kind": np.int32}, "input int32 .* is not uint8, int8 or float32"),
-        ({"kind": np.float32}, "float32 input, and no metadata says how pixels are normalised"),
+        ({"kind": np.float32}, "float32 input, and no metadata says how pixels are normalized"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_with_the_reason(tmp_path, wishes, words):
     path = write(tmp_path, described(made(**wishes), NAMES))
     if not words:
-        ForeignDetector(path)
+        ThirdPartyDetector(path)
         return
     with pytest.raises(DetectorError, match=words) as refusal:
-        ForeignDetector(path)
+        ThirdPartyDetector(path)
     assert "\n" not in str(refusal.value) and str(path) in str(refusal.value)
 
 
@@ -191,17 +196,17 @@ def test_what_cannot_be_scored_is_refused_with_the_reason(tmp_path, wishes, word
         ({"mean": "nan", "std": "1"}, "'nan' is not one number or three: --mean"),
     ],
 )
-def test_arguments_that_are_no_normalisation_are_refused(tmp_path, options, words):
+def test_arguments_that_are_no_normalization_are_refused(tmp_path, options, words):
     with pytest.raises(DetectorError, match=words):
-        ForeignDetector(write(tmp_path, described(made(), NAMES)), **options)
+        ThirdPartyDetector(write(tmp_path, described(made(), NAMES)), **options)
 
 
 def test_a_file_without_labels_asks_for_them(tmp_path):
     path = write(tmp_path, made())
     with pytest.raises(DetectorError, match="no labels inside: .*--labels FILE"):
-        ForeignDetector(path)
+        ThirdPartyDetector(path)
     (tmp_path / "names.txt").write_text("red\ngreen\nblue\n")
-    assert ForeignDetector(path, labels=tmp_path / "names.txt").labels == NAMES
+    assert ThirdPartyDetector(path, labels=tmp_path / "names.txt").labels == NAMES
 
 
 @pytest.mark.parametrize(
@@ -238,7 +243,7 @@ def test_a_line_for_the_background_is_no_class():
 
 def test_the_background_line_shifts_classes_of_a_real_run(tmp_path):
     path = write(tmp_path, described(made(), ["???", *NAMES]))
-    assert ForeignDetector(path).labels == NAMES
+    assert ThirdPartyDetector(path).labels == NAMES
 
 
 def test_classes_are_paired_by_name():

@@ -1,4 +1,4 @@
-"""What a source is taken for, and which labels belong to which picture, over all formats."""
+"""What a source is taken for, and which labels belong to which image, over all formats."""
 
 import io
 import json
@@ -21,30 +21,30 @@ def put(project, path: str, text: str) -> None:
 
 
 def coco(names: list[str], box=(5, 5, 20, 10), category: str = "apple") -> str:
-    """A COCO file with one box of the category (id 0) on each picture, which have ids with holes."""
+    """A COCO file with one box of the category (id 0) on each image, which have ids with holes."""
     images = [{"id": 7 * index, "file_name": name, "width": 60, "height": 40} for index, name in enumerate(names)]
     boxes = [{"id": i, "image_id": image["id"], "category_id": 0, "bbox": box} for i, image in enumerate(images)]
     return json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 0, "name": category}]})
 
 
 def boxes_of(project, name: str) -> list[tuple]:
-    """Class and corners of the boxes that organize stored for a picture."""
+    """Class and corners of the boxes that organize stored for an image."""
     return [(box.class_name, box.xyxy_px) for box in read_voc(project.find(f"{name}.xml")).boxes]
 
 
-def test_two_formats_over_the_same_pictures_stop_and_are_named(project):
+def test_two_formats_over_the_same_images_stop_and_are_named(project):
     for name in ("a", "b"):
         project.add(f"{name}.jpg")
         put(project, f"{name}.txt", YOLO_LINE)
     with pytest.raises(DetectorError) as caught:
         project.organize()
-    words = ("2 formats label the same 2 pictures", "voc (../source/a.xml and 1 more)", '"voc" or "yolo"')
+    words = ("2 formats label the same 2 images", "voc (../source/a.xml and 1 more)", '"voc" or "yolo"')
     assert all(word in str(caught.value) for word in words) and project.stored() == []
     assert "read as yolo" in str(project.organize(format="yolo"))
     assert boxes_of(project, "a") == [("class_0", (15, 10, 45, 30))]
 
 
-def test_two_formats_over_different_pictures_are_both_read(project):
+def test_two_formats_over_different_images_are_both_read(project):
     project.add("a.jpg")
     project.add("b.jpg", None)
     put(project, "b.txt", YOLO_LINE)
@@ -56,7 +56,7 @@ def test_two_formats_over_different_pictures_are_both_read(project):
 
 def test_a_readme_and_other_files_are_not_taken_for_labels(project):
     project.add("a.jpg")
-    put(project, "README.txt", "Pictures of apples\n")
+    put(project, "README.txt", "Images of apples\n")
     put(project, "package.json", '{"name": "x"}')
     put(project, "people.csv", "name,age\nAda,36\n")
     put(project, "a.txt", "taken in the garden\n")
@@ -65,24 +65,24 @@ def test_a_readme_and_other_files_are_not_taken_for_labels(project):
 
 
 @pytest.mark.parametrize(
-    ("picture", "label"),
+    ("image", "label"),
     [
         ("images/train/a.jpg", "labels/train/a.txt"),  # Ultralytics
         ("train/images/a.jpg", "train/labels/a.txt"),  # Roboflow
         ("obj_train_data/a.jpg", "obj_train_data/a.txt"),  # darknet
     ],
 )
-def test_the_layouts_of_yolo(project, picture, label):
+def test_the_layouts_of_yolo(project, image, label):
     for split, number in (("train", 0), ("val", 1)):
-        project.add(picture.replace("train", split), None)
+        project.add(image.replace("train", split), None)
         put(project, label.replace("train", split), f"{number}{YOLO_LINE[1:]}")
     put(project, "data.yaml", "names: [train, val]\n")
     assert project.organize().errors == 0
-    ledger = json.loads((project.root / "annotations/organize.json").read_text("utf-8"))
-    for entry in ledger["pictures"]:  # each class is named as the folder of its label file
+    manifest = json.loads((project.root / "annotations/organize.json").read_text("utf-8"))
+    for entry in manifest["images"]:  # each class is named as the folder of its label file
         (box,) = read_voc(project.find(f"{entry['name']}.xml")).boxes
         assert box.class_name in entry["source"] and box.class_name in entry["label"]
-    assert len(ledger["pictures"]) == 2
+    assert len(manifest["images"]) == 2
 
 
 def test_one_coco_file_for_each_split_by_folder_or_by_name(project):
@@ -109,7 +109,7 @@ def test_splits_that_only_the_names_of_the_tables_tell(project):
     assert Counter(code for code, _, _ in project.findings()) == {"R209": 6}
 
 
-def test_a_picture_with_other_boxes_in_a_second_table_is_an_error(project):
+def test_an_image_with_other_boxes_in_a_second_table_is_an_error(project):
     project.add("a.jpg", None)
     project.add("b.jpg", None)
     head = "filename,class,xmin,ymin,xmax,ymax\n"
@@ -119,7 +119,7 @@ def test_a_picture_with_other_boxes_in_a_second_table_is_an_error(project):
     assert project.findings() == [("E020", "a.jpg", 0)] and sorted(project.splits()) == ["b"]
 
 
-def test_labels_without_picture_are_named_with_their_line(project):
+def test_labels_without_image_are_named_with_their_line(project):
     project.add("a.jpg", None)
     put(project, "x.csv", "filename,class,xmin,ymin,xmax,ymax\na.jpg,apple,5,5,25,15\nlost.jpg,apple,1,1,9,9\n")
     project.organize()
@@ -128,9 +128,9 @@ def test_labels_without_picture_are_named_with_their_line(project):
 
 @pytest.mark.parametrize(
     "stated",
-    [r"C:\work\pictures\my photo.jpg", "my%20photo.jpg", "../some/where/my photo.jpg", "my photo", "MY PHOTO.JPG"],
+    [r"C:\work\images\my photo.jpg", "my%20photo.jpg", "../some/where/my photo.jpg", "my photo", "MY PHOTO.JPG"],
 )
-def test_pictures_are_found_however_the_table_writes_their_path(project, stated):
+def test_images_are_found_however_the_table_writes_their_path(project, stated):
     project.add("my photo.jpg", None)
     put(project, "x.csv", f"filename,class,xmin,ymin,xmax,ymax\n{stated},apple,5,5,25,15\n")
     counts = project.organize()
@@ -148,7 +148,7 @@ def test_the_prefix_of_label_studio_is_seen_through(project):
     assert [code for code, _, _ in project.findings()] == ["R214"]
 
 
-def test_copies_of_oidv4_become_one_picture_with_all_boxes(project):
+def test_copies_of_oidv4_become_one_image_with_all_boxes(project):
     data = project.bytes_of("same")
     for name, line in (("Apple", "Apple 1 2 30 20\n"), ("Bell pepper", "Bell pepper 5.5 5 50 39.9\n")):
         project.add(f"OID/Dataset/train/{name}/0a.jpg", None, data=data)
@@ -168,7 +168,7 @@ def test_fractions_past_the_border_by_rounding_are_put_on_it(project):
     assert [code for code, _, _ in project.findings() if code != "W116"] == ["R212"]
 
 
-def test_a_picture_that_a_format_lists_without_boxes_is_a_negative(project):
+def test_an_image_that_a_format_lists_without_boxes_is_a_negative(project):
     project.add("a.jpg", None)
     project.add("b.jpg", None)
     text = json.loads(coco(["a.jpg", "b.jpg"]))
@@ -178,10 +178,10 @@ def test_a_picture_that_a_format_lists_without_boxes_is_a_negative(project):
     assert (sum(counts.splits.values()), counts.boxes, counts.errors) == (2, 1, 0)
 
 
-def test_labels_that_fit_no_picture_are_one_line(project):
+def test_labels_that_fit_no_image_are_one_line(project):
     project.add("a.jpg", None)
     put(project, "x.json", coco(["other.jpg"]))
-    with pytest.raises(DetectorError, match="none of 1 label file fits any of 1 picture.*set source.path"):
+    with pytest.raises(DetectorError, match="none of 1 label file fits any of 1 image.*set source.path"):
         project.organize()
     with pytest.raises(DetectorError, match='set source.format = "auto"'):
         project.organize(format="labelstudio")
@@ -207,14 +207,14 @@ def test_a_folder_as_download_leaves_it(project):
     assert project.findings() == []  # the EXIF turn does not count: boxes of Open Images fit the stored pixels
 
 
-def test_a_picture_with_labels_beside_it_leaves_those_of_another_folder_to_the_next(project):
+def test_an_image_with_labels_beside_it_leaves_those_of_another_folder_to_the_next(project):
     project.add("x/1.jpg", [("left", (1, 1, 9, 9))])
     project.add("y/1.jpg", [("right", (1, 1, 9, 9))], label="Annotations/1.xml")
     assert project.organize().errors == 0
     assert {boxes_of(project, name)[0][0] for name in ("x_1", "y_1")} == {"left", "right"}
 
 
-def test_a_picture_in_the_tables_of_two_splits_is_an_error(project):
+def test_an_image_in_the_tables_of_two_splits_is_an_error(project):
     project.add("a.jpg", None)
     project.add("b.jpg", None)
     head = "filename,class,xmin,ymin,xmax,ymax\n"
@@ -224,7 +224,7 @@ def test_a_picture_in_the_tables_of_two_splits_is_an_error(project):
     assert ("E011", "train.csv", 2) in project.findings()
 
 
-def test_grey_pictures_and_their_depth_are_repaired(project):
+def test_grey_images_and_their_depth_are_repaired(project):
     buffer = io.BytesIO()
     Image.open(io.BytesIO(project.bytes_of("a"))).convert("L").save(buffer, "JPEG")
     text = project.text_of("a.jpg", [("apple", (5, 5, 30, 20))])
@@ -234,7 +234,7 @@ def test_grey_pictures_and_their_depth_are_repaired(project):
     assert project.findings() == [("R210", "a.jpg", 0), ("R211", "a.xml", 4)]
 
 
-def test_what_is_wrong_with_a_table_stays_when_its_pictures_are_edited(project):
+def test_what_is_wrong_with_a_table_stays_when_its_images_are_edited(project):
     for name in ("a", "b"):
         project.add(f"{name}.jpg", None)
     head = "filename,class,xmin,ymin,xmax,ymax\n"

@@ -1,9 +1,9 @@
-"""Seconds from label files and pictures to `.record` files, ours beside the tutorial's way, in turns.
+"""Seconds from label files and images to `.record` files, ours beside the tutorial's way, in turns.
 
-python -m benchmarks.pictures_to_records [--count 2000] [--runs 5] [--profile]
+python -m benchmarks.images_to_records [--count 2000] [--runs 5] [--profile]
 
 Each run is a process of its own. Imports are not counted. Ours are the steps `csv` and `records` on a folder that
-`organize` has filled; they write more keys, verify the pictures and read every file back.
+`organize` has filled; they write more keys, verify the images and read every file back.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _call(way: str, folder: Path, *more: str) -> dict:
-    line = [sys.executable, "-m", "benchmarks.pictures_to_records", "--child", way, str(folder), *more]
+    line = [sys.executable, "-m", "benchmarks.images_to_records", "--child", way, str(folder), *more]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, cwd=TEMPLATE, env=environment, check=True)
     *shown, last = done.stdout.strip().splitlines()
@@ -59,7 +59,7 @@ def _call(way: str, folder: Path, *more: str) -> dict:
 
 def _report(count: int, runs: dict[str, list[dict]]) -> None:
     """Medians. Processor time is what is left to compare when something else ran on this machine."""
-    print("            wall s (least to most)   csv  records  processor s   ms a picture   found in the files")
+    print("            wall s (least to most)   csv  records  processor s   ms an image   found in the files")
     medians = {}
     for way, found in runs.items():
         middle = {key: statistics.median(one[key] for one in found) for key in ("seconds", "csv", "records", "cpu_s")}
@@ -67,7 +67,7 @@ def _report(count: int, runs: dict[str, list[dict]]) -> None:
         spread = f"{min(one['seconds'] for one in found):.2f} to {max(one['seconds'] for one in found):.2f}"
         print(f"{way:<9} {middle['seconds']:7.2f} ({spread})      {middle['csv']:6.2f}   {middle['records']:6.2f}"
               f"   {middle['cpu_s']:8.2f}      {1000 * middle['seconds'] / count:8.2f}"
-              f"       {found[0]['pictures']:,} pictures, {found[0]['boxes']:,} boxes")  # fmt: skip
+              f"       {found[0]['images']:,} images, {found[0]['boxes']:,} boxes")  # fmt: skip
     for key, text in (("seconds", "wall"), ("cpu_s", "processor")):
         print(f"ours is {medians['tutorial'][key] / medians['ours'][key]:.1f} times as fast ({text} time)")
 
@@ -93,7 +93,7 @@ def _timed(way: str, folder: Path, profile: bool) -> dict:
     out = folder / ("by_the_tutorial" if way == "tutorial" else "project/annotations")
     counts = [count_records(path) for path in sorted(out.glob("*.record*"))]
     return {"seconds": sum(seconds.values()), **seconds, "cpu_s": cpu_s,
-            "pictures": sum(one for one, _ in counts), "boxes": sum(one for _, one in counts)}  # fmt: skip
+            "images": sum(one for one, _ in counts), "boxes": sum(one for _, one in counts)}  # fmt: skip
 
 
 def _profiler():

@@ -1,9 +1,9 @@
-"""Time and peak memory of organize, check, labelmap, csv and records on many small pictures.
+"""Time and peak memory of organize, check, labelmap, csv and records on many small images.
 
-python -m benchmarks.many_pictures [--count 100000] [--out FOLDER] [--profile STEP]
+python -m benchmarks.many_images [--count 100000] [--out FOLDER] [--profile STEP]
 
 Each step is a process of its own. Its peak is that of the process; beside it that of the largest worker, and how many
-there can be. `--out` keeps the drawn pictures (they take a minute or two for 100,000) and what became of them.
+there can be. `--out` keeps the drawn images (they take a minute or two for 100,000) and what became of them.
 """
 
 import argparse
@@ -48,8 +48,8 @@ def _run(folder: Path, options) -> None:
     shutil.rmtree(folder / "project", ignore_errors=True)
     bake(folder, project_slug="project", source="folder")
     ready_s = time.perf_counter() - started_s
-    print(f"{options.count:,} pictures of {SIZE_PX[0]} x {SIZE_PX[1]} pixels, ready after {ready_s:.0f} s")
-    print("step          wall s  processor s  ms a picture  peak MB  of a worker  what it said")
+    print(f"{options.count:,} images of {SIZE_PX[0]} x {SIZE_PX[1]} pixels, ready after {ready_s:.0f} s")
+    print("step          wall s  processor s  ms an image  peak MB  of a worker  what it said")
     for step in STEPS:
         found = _call(step, folder, source, ["--profile", step] if step == options.profile else [])
         each_ms = 1000 * found["seconds"] / options.count
@@ -58,7 +58,7 @@ def _run(folder: Path, options) -> None:
 
 
 def _call(step: str, folder: Path, source: Path, more: list[str]) -> dict:
-    line = [sys.executable, "-m", "benchmarks.many_pictures", "--child", step, str(folder), *more]
+    line = [sys.executable, "-m", "benchmarks.many_images", "--child", step, str(folder), *more]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
                                 "INVOKE_SOURCE_PATH": source.as_posix()}  # fmt: skip
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, cwd=TEMPLATE, env=environment)
