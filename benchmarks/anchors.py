@@ -2,8 +2,9 @@
 
 python -m benchmarks.anchors --out FOLDER NAME=PATH [NAME=PATH ...] [--model lite0-256]
 
-Boxes are those of all splits, stretched to the input. A box is reachable when an anchor overlaps it with IoU 0.5 or
-more, and has candidates when the center of an anchor lies inside it; one without learns from the nearest.
+Boxes are those of all splits, stretched to the input. A box is reachable when an anchor overlaps it
+with IoU 0.5 or more, and has candidates when the center of an anchor lies inside it; one without
+learns from the nearest.
 """
 
 import argparse

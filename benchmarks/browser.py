@@ -1,10 +1,13 @@
-"""Boxes of the page that `invoke web` makes, in headless Chromium, beside those of our reader on the same `.tflite`.
+"""Boxes of the page that `invoke web` makes, in headless Chromium, beside those of our reader on
+the same `.tflite`.
 
-DETECTOR_TASKS_VISION=/path/to/package python -m benchmarks.browser PROJECT [PROJECT ...] [--variant int8] [--worst 3]
+DETECTOR_TASKS_VISION=/path/to/package python -m benchmarks.browser PROJECT [PROJECT ...] [--variant
+int8] [--worst 3]
 
-All test images of each project. A box of ours is matched by one of the same class with IoU 0.9 or more, each used
-once, best score first. `page` is the page; `plain` is MediaPipe as its documentation has it, given the image itself.
-Milliseconds are medians: of the page, resizing and network; of `plain`, all of MediaPipe's call. AP is in points.
+All test images of each project. A box of ours is matched by one of the same class with IoU 0.9 or
+more, each used once, best score first. `page` is the page; `plain` is MediaPipe as its
+documentation has it, given the image itself. Milliseconds are medians: of the page, resizing and
+network; of `plain`, all of MediaPipe's call. AP is in points.
 """
 
 import argparse
@@ -122,7 +125,8 @@ def figures(ours: dict, theirs: dict, score: float) -> str:
 
 
 def differences(ours: dict, theirs: dict, score: float):
-    """(largest edge difference in px, image, score, class, our box, their box or None) of each box of ours."""
+    """(largest edge difference in px, image, score, class, our box, their box or None) of each box
+    of ours."""
     for name, own in ours.items():
         kept = [one for one in own if one["score"] >= score]
         found = {id(one): other for one, other in matches(kept, theirs[name])}

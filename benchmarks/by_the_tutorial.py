@@ -1,4 +1,5 @@
-"""From label files to `.record` as TensorFlow's tutorials have it: the way that benchmarks compare ours with.
+"""From label files to `.record` as TensorFlow's tutorials have it: the way that benchmarks compare
+ours with.
 
 Written from the description: ElementTree by position, one pandas table, its groups by file name, a
 `tf.train.Example` an image, one writer, one process. It verifies nothing.

@@ -1,15 +1,19 @@
-"""Real clients of a shipped `.tflite` on all test images of a project: do they find what our reader finds?
+"""Real clients of a shipped `.tflite` on all test images of a project: do they find what our reader
+finds?
 
-python -m benchmarks.clients PROJECT [PROJECT ...] [--file tflite/detector_int8.tflite] [--threads 2]
+python -m benchmarks.clients PROJECT [PROJECT ...] [--file tflite/detector_int8.tflite] [--threads
+2]
 
-Our reader, LiteRT read by index and by signature, and MediaPipe Tasks' ObjectDetector, which needs libEGL and
-libGLESv2 (`apt-get install -y libegl1 libgles2`). All get the same decoded pixels; for the LiteRT clients they are
-resized as our reader does it, MediaPipe resizes by itself. A box is equal when the other client has one of the same
-class, none of whose edges is more than 1 pixel of the image away and whose score differs by no more than 0.01; it is
-missing when none of the same class overlaps it by half. Boxes are clipped to the image before.
+Our reader, LiteRT read by index and by signature, and MediaPipe Tasks' ObjectDetector, which needs
+libEGL and libGLESv2 (`apt-get install -y libegl1 libgles2`). All get the same decoded pixels; for
+the LiteRT clients they are resized as our reader does it, MediaPipe resizes by itself. A box is
+equal when the other client has one of the same class, none of whose edges is more than 1 pixel of
+the image away and whose score differs by no more than 0.01; it is missing when none of the same
+class overlaps it by half. Boxes are clipped to the image before.
 
-The lines "ours ..." take what MediaPipe does otherwise into our reader, one by one: its resize, the whole pixels in
-which it gives boxes. The last line holds MediaPipe against both together: what is left has another cause.
+The lines "ours ..." take what MediaPipe does otherwise into our reader, one by one: its resize, the
+whole pixels in which it gives boxes. The last line holds MediaPipe against both together: what is
+left has another cause.
 """
 
 import argparse
@@ -61,7 +65,8 @@ def measure(project: Path, file: str, threads: int) -> None:
 
 
 def clients(path: Path, threads: int, stack: ExitStack) -> dict[str, Callable]:
-    """Functions from an image uint8 [height, width, 3] to `Detections`; `stack` closes what has to be closed."""
+    """Functions from an image uint8 [height, width, 3] to `Detections`; `stack` closes what has to
+    be closed."""
     from scripts.deploy.reader import TfliteDetector
 
     ours = TfliteDetector(path, threads)
@@ -108,7 +113,8 @@ def by_signature(path: Path, threads: int, side_px: int) -> Callable:
 
 
 def by_mediapipe(path: Path, labels: list[str], stack: ExitStack) -> Callable:
-    """MediaPipe Tasks with its defaults: every score, every detection. Its boxes are whole pixels."""
+    """MediaPipe Tasks with its defaults: every score, every detection. Its boxes are whole pixels.
+    """
     import mediapipe as mp
     from mediapipe.tasks.python import BaseOptions, vision
     from scripts.evaluation.detections import Detections
@@ -133,8 +139,9 @@ def by_mediapipe(path: Path, labels: list[str], stack: ExitStack) -> Callable:
 def warped(rgb, side_px: int):
     """The resize of MediaPipe on a CPU, OpenCV's warpPerspective as it was up to 4.10.
 
-    Bilinear without half-pixel centers, target x shows source x * scale, in steps of 1/32 pixel. Written out here,
-    because later OpenCV computes it in float; by way of the matrix, whose last bits decide where a step ends in a tie.
+    Bilinear without half-pixel centers, target x shows source x * scale, in steps of 1/32 pixel.
+    Written out here, because later OpenCV computes it in float; by way of the matrix, whose last
+    bits decide where a step ends in a tie.
     """
     import cv2
 
@@ -175,8 +182,8 @@ def coco_rows(found: list, images: list) -> list[dict]:
 
 
 def row(name: str, ours: list, theirs: list, images: list, groundtruth: dict) -> str:
-    """One line: AP of `theirs`; for each least score the boxes of `ours`, how many are equal, how many missing, and by
-    how much the others differ at most."""
+    """One line: AP of `theirs`; for each least score the boxes of `ours`, how many are equal, how
+    many missing, and by how much the others differ at most."""
     from scripts.evaluation.intervals import ap_drop_interval
     from scripts.evaluation.metrics import score
 
@@ -196,9 +203,11 @@ def row(name: str, ours: list, theirs: list, images: list, groundtruth: dict) ->
 
 
 def differences(ours, theirs, image, least: float) -> list:
-    """For each box of ours from this score on: the largest difference of its edges (px) and that of its score.
+    """For each box of ours from this score on: the largest difference of its edges (px) and that of
+    its score.
 
-    The other box is the nearest of the same class that none before has taken; None where it overlaps by less than half.
+    The other box is the nearest of the same class that none before has taken; None where it
+    overlaps by less than half.
     """
     from scripts.evaluation.detections import clipped_xyxy_px
 

@@ -1,4 +1,5 @@
-"""Seconds of the commands that people type most, beside `invoke --version`, in a project that is up to date.
+"""Seconds of the commands that people type most, beside `invoke --version`, in a project that is up
+to date.
 
 python -m benchmarks.commands PROJECT [RUNS]
 """
@@ -13,7 +14,8 @@ COMMANDS = (["--version"], ["--list"], ["status"], ["tflite"])
 
 
 def main(project: Path, runs: int) -> None:
-    """Print the median of `runs` runs of each command, taken in turns so that a busy minute hits all of them."""
+    """Print the median of `runs` runs of each command, taken in turns so that a busy minute hits
+    all of them."""
     seconds: dict[str, list[float]] = {command[0]: [] for command in COMMANDS}
     for _ in range(runs):
         for command in COMMANDS:

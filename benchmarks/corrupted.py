@@ -1,4 +1,5 @@
-"""Label errors put into `images/` of a project on purpose: classes changed, boxes moved, dropped and added."""
+"""Label errors put into `images/` of a project on purpose: classes changed, boxes moved, dropped
+and added."""
 
 import random
 import sys
@@ -15,7 +16,8 @@ from scripts.data.formats.voc import read_voc, voc_xml
 from scripts.data.manifest import stored_images
 
 KINDS = ("class", "box", "missing", "extra")
-"""As `invoke suspects` names them: another class, a moved and scaled box, a box dropped, one added."""
+"""As `invoke suspects` names them: another class, a moved and scaled box, a box dropped, one added.
+"""
 MOVED_IOU = (0.3, 0.6)
 FREE_IOU = 0.1
 TRIES = 1000
@@ -25,7 +27,8 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Corruption:
-    """One error: `file` is `images/SPLIT/NAME`, `box_px` the label's box (the dropped one's where none is left)."""
+    """One error: `file` is `images/SPLIT/NAME`, `box_px` the label's box (the dropped one's where
+    none is left)."""
 
     kind: str
     file: str
@@ -36,10 +39,12 @@ class Corruption:
 
 
 def corrupt(project: Path, share: float, seed: int) -> list[dict]:
-    """Corrupts `share` of the boxes, as many of each kind, and gives what was done. One error a box at most.
+    """Corrupts `share` of the boxes, as many of each kind, and gives what was done. One error a box
+    at most.
 
-    A set of one class has no changed classes. Boxes are moved and scaled until their IoU with the true one lies
-    within `MOVED_IOU`; added ones have the size of some box of the set and lie where no box is.
+    A set of one class has no changed classes. Boxes are moved and scaled until their IoU with the
+    true one lies within `MOVED_IOU`; added ones have the size of some box of the set and lie where
+    no box is.
     """
     dice = random.Random(seed)
     labels = {key: read_voc(path.with_suffix(".xml")) for key, path in stored_images(project).items()}
@@ -92,7 +97,8 @@ def _moved(box: Corners, size: tuple[int, int], dice) -> Corners:
 
 
 def _added(others: list[Box], size: tuple[int, int], labels, dice) -> Corners:
-    """A place for the size (as a share of its image) of some box, smaller and smaller while none is free."""
+    """A place for the size (as a share of its image) of some box, smaller and smaller while none is
+    free."""
     for number in range(TRIES):
         label = dice.choice([label for label in labels.values() if label.boxes])
         xmin, ymin, xmax, ymax = dice.choice(label.boxes).xyxy_px

@@ -1,4 +1,5 @@
-"""Defects to plant into a clean set of images with Pascal VOC label files: what people and tools really do wrong."""
+"""Defects to plant into a clean set of images with Pascal VOC label files: what people and tools
+really do wrong."""
 
 import io
 import re
@@ -43,7 +44,8 @@ class Spot:
         self.label.write_text(text, "utf-8")
 
     def corners(self, change: Callable) -> None:
-        """Replace the corners of the first box: `change` takes (xmin, ymin, xmax, ymax) and (width, height)."""
+        """Replace the corners of the first box: `change` takes (xmin, ymin, xmax, ymax) and (width,
+        height)."""
         found = BOX.search(self.text())
         old = [float(found[group]) for group in (2, 4, 6, 8)]
         new = [str(value) for value in change(*old, *self.size())]
@@ -77,7 +79,8 @@ class Spot:
 
 @dataclass(frozen=True)
 class Kind:
-    """A defect: the code that names it, whether image or label file is the place, and how it is made.
+    """A defect: the code that names it, whether image or label file is the place, and how it is
+    made.
 
     `also` are codes that are right to appear beside it.
     """

@@ -1,4 +1,5 @@
-"""Images for benchmarks: as noisy as photographs, with Pascal VOC label files, the same for the same arguments."""
+"""Images for benchmarks: as noisy as photographs, with Pascal VOC label files, the same for the
+same arguments."""
 
 import io
 import random
@@ -14,7 +15,8 @@ SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
 def draw_set(folder: Path, count: int, size_px: tuple[int, int]) -> None:
-    """Write `count` JPEG files of `size_px` with an .xml beside each into `folder`/{train,validation,test}."""
+    """Write `count` JPEG files of `size_px` with an .xml beside each into
+    `folder`/{train,validation,test}."""
     splits = [split for split, share in SHARES.items() for _ in range(round(count * share))]
     splits += ["train"] * (count - len(splits))
     for split in SHARES:
@@ -31,7 +33,8 @@ def _draw_one(folder: Path, size_px: tuple[int, int], number: int, split: str) -
 
 
 def _jpeg(number: int, size_px: tuple[int, int]) -> bytes:
-    """Blobs of several sizes and some grain: a JPEG of 500 x 375 has about 60 kB, as photographs have."""
+    """Blobs of several sizes and some grain: a JPEG of 500 x 375 has about 60 kB, as photographs
+    have."""
     noise = np.random.default_rng(number)
     total = np.zeros((size_px[1], size_px[0], 3), np.float32)
     for cells, weight in ((4, 1.0), (16, 0.5), (64, 0.2)):

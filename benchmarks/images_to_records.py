@@ -2,8 +2,9 @@
 
 python -m benchmarks.images_to_records [--count 2000] [--runs 5] [--profile]
 
-Each run is a process of its own. Imports are not counted. Ours are the steps `csv` and `records` on a folder that
-`organize` has filled; they write more keys, verify the images and read every file back.
+Each run is a process of its own. Imports are not counted. Ours are the steps `csv` and `records` on
+a folder that `organize` has filled; they write more keys, verify the images and read every file
+back.
 """
 
 import argparse
@@ -58,7 +59,8 @@ def _call(way: str, folder: Path, *more: str) -> dict:
 
 
 def _report(count: int, runs: dict[str, list[dict]]) -> None:
-    """Medians. Processor time is what is left to compare when something else ran on this machine."""
+    """Medians. Processor time is what is left to compare when something else ran on this machine.
+    """
     print("            wall s (least to most)   csv  records  processor s   ms an image   found in the files")
     medians = {}
     for way, found in runs.items():

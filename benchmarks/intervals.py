@@ -1,11 +1,13 @@
-"""How often the 95 % intervals hold the truth, and what `invoke compare` says of detectors that are equal or are not.
+"""How often the 95 % intervals hold the truth, and what `invoke compare` says of detectors that are
+equal or are not.
 
 python -m benchmarks.intervals [--draws 500] [--sizes 20,60,200] [--questions coverage,equal,better]
 
-4,000 drawn images stand for all images there are: AP on them is the truth. Test sets of some size are taken from
-them again and again, and the project's own functions say what they say on each. Detectors find, miss and misplace boxes
-by how hard an image and a box are, so that errors come in clusters, as on photographs; classes are 6 : 3 : 1. Two
-equal detectors: every image stands there twice, and the two change places on the second.
+4,000 drawn images stand for all images there are: AP on them is the truth. Test sets of some size
+are taken from them again and again, and the project's own functions say what they say on each.
+Detectors find, miss and misplace boxes by how hard an image and a box are, so that errors come in
+clusters, as on photographs; classes are 6 : 3 : 1. Two equal detectors: every image stands there
+twice, and the two change places on the second.
 """
 
 import argparse
@@ -49,7 +51,8 @@ def drawn_box(dice) -> list[float]:
 
 
 def detector(truth: dict, hard: np.ndarray, skill: float, dice) -> list[dict]:
-    """COCO results of a made-up detector: easy boxes are found more often, closer, with better class and score."""
+    """COCO results of a made-up detector: easy boxes are found more often, closer, with better
+    class and score."""
     rows = []
     for box in truth["annotations"]:
         ease = skill - 0.7 * hard[box["image_id"]] + 0.8 * dice.normal()
@@ -95,7 +98,8 @@ class Pool:
     classes: np.ndarray
 
     def taken(self, positions: np.ndarray) -> Redraw:
-        """The matches of a test set of the images at these positions, of which one may stand there twice."""
+        """The matches of a test set of the images at these positions, of which one may stand there
+        twice."""
         classes = []
         for one in self.redraw.classes:
             order = np.argsort(one.image, kind="stable")
@@ -117,7 +121,8 @@ def pool(truth: dict, detections: list[dict]) -> Pool:
 
 
 def coverage(one: Pool, size: int, repeats: int, dice) -> dict:
-    """Shares of test sets whose interval holds the truth, mean width in points, and shares that lie all above it."""
+    """Shares of test sets whose interval holds the truth, mean width in points, and shares that lie
+    all above it."""
     count = defaultdict(list)
     for _ in range(repeats):
         test = one.taken(dice.integers(0, len(one.redraw.image_ids), size))

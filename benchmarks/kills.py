@@ -1,9 +1,11 @@
-"""How a training survives being killed: ended at random moments again and again, does it end with the same weights?
+"""How a training survives being killed: ended at random moments again and again, does it end with
+the same weights?
 
 python -m benchmarks.kills --kills 20 --out FOLDER [--seed 1]
 
-Two projects on the same drawn images and a small network: one trains undisturbed, the other is killed (SIGKILL),
-every second time while it writes a checkpoint. Prints a line a kill and what differs in the end.
+Two projects on the same drawn images and a small network: one trains undisturbed, the other is
+killed (SIGKILL), every second time while it writes a checkpoint. Prints a line a kill and what
+differs in the end.
 """
 
 import argparse
@@ -20,7 +22,8 @@ from pathlib import Path
 
 from tools.bake import bake
 
-# One network of 64 px; a checkpoint every 5 steps and an evaluation every 15, so that a kill has much to spoil.
+# One network of 64 px; a checkpoint every 5 steps and an evaluation every 15, so that a kill has
+# much to spoil.
 TINY = {
     "task.model.input_size": [64, 64, 3],
     "task.model.max_level": 6,
@@ -37,7 +40,8 @@ LONGEST_RUN_S = 1200
 
 @dataclass(frozen=True)
 class Survived:
-    """Kills that hit a training, those of them that hit a checkpoint being written, and what differs in the end."""
+    """Kills that hit a training, those of them that hit a checkpoint being written, and what
+    differs in the end."""
 
     kills: int
     while_writing: int
@@ -84,14 +88,16 @@ def tiny_project(out: Path, name: str, **overrides) -> Path:
 
 
 def start(project: Path, *arguments: str, **settings: str) -> subprocess.Popen:
-    """`invoke ARGUMENTS` in a process group of its own; what it says is appended to `invoke.log`."""
+    """`invoke ARGUMENTS` in a process group of its own; what it says is appended to `invoke.log`.
+    """
     with (project / "invoke.log").open("a", encoding="utf-8") as log:
         return subprocess.Popen([sys.executable, "-m", "invoke", *arguments], cwd=project, stdout=log,
                                 stderr=subprocess.STDOUT, env=os.environ | SETTINGS | settings, start_new_session=True)
 
 
 def invoke(project: Path, *arguments: str, **settings: str) -> None:
-    """Runs `invoke ARGUMENTS` to its end. Raises RuntimeError with what it said if it fails or does not end."""
+    """Runs `invoke ARGUMENTS` to its end. Raises RuntimeError with what it said if it fails or does
+    not end."""
     process = start(project, *arguments, **settings)
     try:
         process.wait(LONGEST_RUN_S)
@@ -103,10 +109,12 @@ def invoke(project: Path, *arguments: str, **settings: str) -> None:
 
 
 def kill_once(project: Path, dice: random.Random, at_checkpoint: bool) -> bool | None:
-    """Starts a training and kills it; whether a checkpoint was being written, None if the training ended before."""
+    """Starts a training and kills it; whether a checkpoint was being written, None if the training
+    ended before."""
     process, training = start(project, "train"), project / "training"
     started_s, known = time.monotonic(), names(training)
-    # Either while a checkpoint is being written, the first or a later one, or anywhere in the time of a few.
+    # Either while a checkpoint is being written, the first or a later one, or anywhere in the time
+    # of a few.
     skip, until_s = dice.randrange(3), dice.uniform(5, 40)
     while process.poll() is None and time.monotonic() - started_s < LONGEST_SESSION_S:
         now = names(training)
@@ -139,7 +147,8 @@ def progress(project: Path) -> str:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """What two trained projects do not have in common: weights, optimizer, evaluations, best checkpoint."""
+    """What two trained projects do not have in common: weights, optimizer, evaluations, best
+    checkpoint."""
     import numpy as np
     import tensorflow as tf
 
@@ -150,7 +159,8 @@ def differences(one: Path, other: Path) -> list[str]:
             found.append(f"{key}: {runs[0][key]} and {runs[1][key]}")
     for name in (f"ckpt-{runs[0]['steps']}", f"best/{runs[0]['best_checkpoint']}"):
         first, second = (tf.train.load_checkpoint(str(project / "training" / name)) for project in (one, other))
-        # Of the best only the network: a session that begins with an evaluation has no optimizer yet to save.
+        # Of the best only the network: a session that begins with an evaluation has no optimizer
+        # yet to save.
         left_out = ("CHECKPOINTABLE", "save_counter") + (("optimizer/",) if name.startswith("best") else ())
         wanted = [key for key in first.get_variable_to_shape_map() if not any(part in key for part in left_out)]
         for key in wanted:

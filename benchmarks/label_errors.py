@@ -1,10 +1,13 @@
-"""How many label errors `invoke suspects` finds: 5 % of the labels of a set are corrupted, then trained on.
+"""How many label errors `invoke suspects` finds: 5 % of the labels of a set are corrupted, then
+trained on.
 
-python -m benchmarks.label_errors --out FOLDER NAME=PATH [NAME=PATH ...] [--steps 800] [--share 0.05] [--seed 7]
+python -m benchmarks.label_errors --out FOLDER NAME=PATH [NAME=PATH ...] [--steps 800] [--share
+0.05] [--seed 7]
 
-Equal parts: another class, a box moved and scaled (IoU 0.3 to 0.6), a box dropped, a box added where none is; in all
-splits. Counted is how many are among the first tenth of the list (boxes / 10 entries), and at which rank each is.
-Errors that were in the set before are not counted as right. A project that is there is not trained again.
+Equal parts: another class, a box moved and scaled (IoU 0.3 to 0.6), a box dropped, a box added
+where none is; in all splits. Counted is how many are among the first tenth of the list (boxes / 10
+entries), and at which rank each is. Errors that were in the set before are not counted as right. A
+project that is there is not trained again.
 """
 
 import argparse
@@ -53,7 +56,8 @@ def train(options, base: Path, project: Path, source: Path) -> None:
 
 
 def print_ranks(name: str, project: Path) -> None:
-    """Recall in the first tenth by kind, whether the kind was right, and the curve over the list."""
+    """Recall in the first tenth by kind, whether the kind was right, and the curve over the list.
+    """
     answers = json.loads((project / "corruptions.json").read_text(encoding="utf-8"))
     found = json.loads((project / "eval/suspects.json").read_text(encoding="utf-8"))
     tenth, ranks = round(found["boxes"] / 10), defaultdict(list)
@@ -73,7 +77,8 @@ def print_ranks(name: str, project: Path) -> None:
 
 
 def is_about(row: dict, answer: dict) -> bool:
-    """Whether an entry of the list points at the corrupted label, or at the place of the dropped one."""
+    """Whether an entry of the list points at the corrupted label, or at the place of the dropped
+    one."""
     if row["file"] != answer["file"] or (row["kind"] == "missing") != (answer["kind"] == "missing"):
         return False
     if row["kind"] == "missing":

@@ -1,6 +1,8 @@
-"""The whole chain on labeled folders of yours: what a default project reaches on each in the given minutes.
+"""The whole chain on labeled folders of yours: what a default project reaches on each in the given
+minutes.
 
-python -m benchmarks.labeled_sets --minutes 10 --out FOLDER NAME=PATH [NAME=PATH ...] [--set INVOKE_X=Y ...]
+python -m benchmarks.labeled_sets --minutes 10 --out FOLDER NAME=PATH [NAME=PATH ...] [--set
+INVOKE_X=Y ...]
 
 Each set is baked into FOLDER/NAME; a set whose tflite/metrics.json is there is only printed again.
 """

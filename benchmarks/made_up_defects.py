@@ -1,8 +1,10 @@
-"""How many planted defects `check` names with the right code and file, and what it says of files that are fine.
+"""How many planted defects `check` names with the right code and file, and what it says of files
+that are fine.
 
 python -m benchmarks.made_up_defects [--each 50] [--clean 300] [--keep FOLDER]
 
-The set is drawn by the project's demo code, split into train, validation and test, and has one defect an image.
+The set is drawn by the project's demo code, split into train, validation and test, and has one
+defect an image.
 """
 
 import argparse
@@ -24,7 +26,8 @@ OTHER = {"train": "test", "validation": "train", "test": "validation"}
 
 
 def main() -> None:
-    """Draw, plant, run organize and check, then `--fix` and check; print a row a kind, then the false alarms."""
+    """Draw, plant, run organize and check, then `--fix` and check; print a row a kind, then the
+    false alarms."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--each", type=int, default=50, help="defects of each kind")
     parser.add_argument("--clean", type=int, default=300, help="images without a defect")
@@ -93,12 +96,14 @@ def reports(project: Path) -> tuple[list[dict], list[dict], list[float]]:
 
 
 def place(file: str) -> str:
-    """A file of a report as `split/name` without ending, that of `images/` and of the source alike."""
+    """A file of a report as `split/name` without ending, that of `images/` and of the source alike.
+    """
     return "/".join(Path(file).with_suffix("").as_posix().split("/")[-2:])
 
 
 def print_rows(planted: list[tuple[Kind, set[str]]], before: list[dict], after: list[dict]) -> None:
-    """A row a kind: planted, found with the right code and file, named with another code only, left after `--fix`."""
+    """A row a kind: planted, found with the right code and file, named with another code only, left
+    after `--fix`."""
     rows = {kind.name: Counter() for kind in KINDS}
     codes, left = (defaultdict(lambda: defaultdict(set)) for _ in range(2))
     for report, into in ((before, codes), (after, left)):
@@ -121,7 +126,8 @@ def print_rows(planted: list[tuple[Kind, set[str]]], before: list[dict], after: 
 
 
 def print_false_alarms(planted: list[tuple[Kind, set[str]]], before: list[dict]) -> None:
-    """Findings about files without a defect, by code; then codes beside the right one on files that have one."""
+    """Findings about files without a defect, by code; then codes beside the right one on files that
+    have one."""
     kinds = {one: kind for kind, places in planted for one in places}
     false, beside = Counter(), Counter()
     for row in before:

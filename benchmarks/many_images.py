@@ -2,8 +2,9 @@
 
 python -m benchmarks.many_images [--count 100000] [--out FOLDER] [--profile STEP]
 
-Each step is a process of its own. Its peak is that of the process; beside it that of the largest worker, and how many
-there can be. `--out` keeps the drawn images (they take a minute or two for 100,000) and what became of them.
+Each step is a process of its own. Its peak is that of the process; beside it that of the largest
+worker, and how many there can be. `--out` keeps the drawn images (they take a minute or two for
+100,000) and what became of them.
 """
 
 import argparse

@@ -1,8 +1,10 @@
-"""Rows a second and peak memory of the metadata filter beside `pandas.read_csv` of the whole file, in the same run.
+"""Rows a second and peak memory of the metadata filter beside `pandas.read_csv` of the whole file,
+in the same run.
 
 python -m benchmarks.openimages_filter [--out FOLDER] [--rows 14600000]
 
-The file has the layout and about the size of Open Images' training boxes. It is made once and used again.
+The file has the layout and about the size of Open Images' training boxes. It is made once and used
+again.
 """
 
 import argparse
@@ -49,7 +51,8 @@ print(json.dumps([seconds, base, resource.getrusage(resource.RUSAGE_SELF).ru_max
 
 
 def make_file(path: Path, rows: int) -> None:
-    """Write boxes of made-up classes, common and rare ones as in life, sorted by image; the same every time."""
+    """Write boxes of made-up classes, common and rare ones as in life, sorted by image; the same
+    every time."""
     import numpy as np
 
     draw = np.random.default_rng(7)

@@ -1,10 +1,13 @@
-"""Trials of training recipes: what each variant reaches on labeled sets for the same computing time.
+"""Trials of training recipes: what each variant reaches on labeled sets for the same computing
+time.
 
-python -m benchmarks.recipe --out FOLDER NAME=PATH [NAME=PATH ...] [--trials A,B] [--seeds 7,8] [--cores 0,1] [--table]
+python -m benchmarks.recipe --out FOLDER NAME=PATH [NAME=PATH ...] [--trials A,B] [--seeds 7,8]
+[--cores 0,1] [--table]
 
-A trial is a number of training steps: those that five minutes give on two idle cores, divided by what the variant's
-step costs. A busy machine makes a trial slow and changes nothing else. One process a core. What is done is in
-FOLDER/results.jsonl and is not done again; `--table` only prints it.
+A trial is a number of training steps: those that five minutes give on two idle cores, divided by
+what the variant's step costs. A busy machine makes a trial slow and changes nothing else. One
+process a core. What is done is in FOLDER/results.jsonl and is not done again; `--table` only prints
+it.
 """
 
 import argparse
@@ -29,7 +32,8 @@ STEPS = 800
 
 @dataclass(frozen=True)
 class Trial:
-    """A variant: settings of the environment, `[overrides]`, and what its step costs beside the default's."""
+    """A variant: settings of the environment, `[overrides]`, and what its step costs beside the
+    default's."""
 
     settings: dict = field(default_factory=dict)
     overrides: dict = field(default_factory=dict)
@@ -61,7 +65,8 @@ TRIALS = {
     "lr-3": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.003"}),
     "lr-2": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.002"}),
     "lr-0.8": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.0008"}),
-    # Model Garden's decay is (1 + step) / (10 + step) at most: a limit above 0.989 is not reached in these steps.
+    # Model Garden's decay is (1 + step) / (10 + step) at most: a limit above 0.989 is not reached
+    # in these steps.
     "ema-0.95": Trial(overrides={f"{AVERAGE}.average_decay": 0.95}),
     "ema-fixed-0.995": Trial(overrides={f"{AVERAGE}.average_decay": 0.995, f"{AVERAGE}.dynamic_decay": False,
                                         f"{AVERAGE}.start_step": 80}),
@@ -93,7 +98,8 @@ def main() -> None:
 
 
 def prepare(project: Path, source: Path | None) -> None:
-    """A baked project with records of the images in `source` (None: the demo's), once for all trials of a set."""
+    """A baked project with records of the images in `source` (None: the demo's), once for all
+    trials of a set."""
     if (project / "prepared").is_file():
         return
     if not project.is_dir():

@@ -1,12 +1,14 @@
-"""Seconds to build `eval/report.html`, its size, and seconds until headless Chromium has it open and painted.
+"""Seconds to build `eval/report.html`, its size, and seconds until headless Chromium has it open
+and painted.
 
 python -m benchmarks.report [--images 60,300,1000] [--rounds 5]
 
-Images are drawn (640 x 480, as heavy as photographs), detections made up: eight classes, two or three boxes and as
-many false ones an image. Measured in the page, from the start of its navigation: until its script has run (`ready`),
-until the next frame is painted (`painted`), and from a move of the slider to the next frame; medians of `--rounds`
-visits, each in a new browser, which paints by itself: the graphics card that tests of `invoke web` imitate takes two
-seconds for the first frame. Other work on the machine shows in all of them.
+Images are drawn (640 x 480, as heavy as photographs), detections made up: eight classes, two or
+three boxes and as many false ones an image. Measured in the page, from the start of its navigation:
+until its script has run (`ready`), until the next frame is painted (`painted`), and from a move of
+the slider to the next frame; medians of `--rounds` visits, each in a new browser, which paints by
+itself: the graphics card that tests of `invoke web` imitate takes two seconds for the first frame.
+Other work on the machine shows in all of them.
 """
 
 import argparse

@@ -1,11 +1,13 @@
-"""Images a second of `invoke train` beside Model Garden's plain `run_experiment`, in turns, in one run.
+"""Images a second of `invoke train` beside Model Garden's plain `run_experiment`, in turns, in one
+run.
 
-python -m benchmarks.training_speed --out FOLDER [--set PATH] [--model lite0-256] [--steps 60] [--turns 3]
+python -m benchmarks.training_speed --out FOLDER [--set PATH] [--model lite0-256] [--steps 60]
+[--turns 3]
 
-Both train the same network with the same batch, size and records; Model Garden's side has its own input, matching,
-losses and loop. Our recipe's frozen groups are frozen on both sides, but for the last row. Speed is what both loops
-write for TensorBoard, the median over all turns, so that start and graph building are left out; both evaluate and save
-only at the end.
+Both train the same network with the same batch, size and records; Model Garden's side has its own
+input, matching, losses and loop. Our recipe's frozen groups are frozen on both sides, but for the
+last row. Speed is what both loops write for TensorBoard, the median over all turns, so that start
+and graph building are left out; both evaluate and save only at the end.
 """
 
 import argparse
@@ -17,7 +19,8 @@ from pathlib import Path
 
 from benchmarks.recipe import invoke, prepare
 
-# Runs in the project, with its code: the task is Model Garden's, everything that it is told is ours.
+# Runs in the project, with its code: the task is Model Garden's, everything that it is told is
+# ours.
 PLAIN = """
 import sys
 from pathlib import Path
@@ -65,7 +68,8 @@ def main() -> None:
 
 
 def one_turn(project: Path, side: str, options, name: str) -> list[float]:
-    """Images a second of each loop of a training from its beginning, the first two loops left out."""
+    """Images a second of each loop of a training from its beginning, the first two loops left out.
+    """
     images = sum(1 for _ in (project / "images/train").glob("*.xml"))
     settings = {"INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": str(max(1, round(options.steps * 8 / images))),
                 "INVOKE_MODEL_ID": options.model}

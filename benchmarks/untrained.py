@@ -1,4 +1,5 @@
-"""AP of a model that was never trained (ImageNet backbone, fresh head) on the test split of a project.
+"""AP of a model that was never trained (ImageNet backbone, fresh head) on the test split of a
+project.
 
 python -m benchmarks.untrained PROJECT: a demo on which this is not near zero would test nothing.
 """

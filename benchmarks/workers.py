@@ -1,4 +1,5 @@
-"""Two processes on loopback against one: the same records, the same global batch, the same number of steps.
+"""Two processes on loopback against one: the same records, the same global batch, the same number
+of steps.
 
 python -m benchmarks.workers --out FOLDER
 
@@ -14,12 +15,14 @@ from pathlib import Path
 from benchmarks.kills import invoke, start, tiny_project
 
 ENDING_S = 300
-"""In which the second process has to end after the first; a busy machine takes more than a minute."""
+"""In which the second process has to end after the first; a busy machine takes more than a minute.
+"""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Step -> loss on validation after one process and after two, and the best AP of each (0..1)."""
+    """Step -> loss on validation after one process and after two, and the best AP of each (0..1).
+    """
 
     one: dict[int, float]
     two: dict[int, float]
@@ -63,7 +66,8 @@ def compare(out: Path, epochs: int = 15) -> Compared:
 
 
 def two_machines() -> dict[str, str]:
-    """Settings of two machines that are both this one; each adds its own `INVOKE_RUNTIME_TASK_INDEX`."""
+    """Settings of two machines that are both this one; each adds its own
+    `INVOKE_RUNTIME_TASK_INDEX`."""
     hosts = ",".join(f"localhost:{port}" for port in free_ports(2))
     return {"INVOKE_RUNTIME_DISTRIBUTION_STRATEGY": "multi_worker_mirrored", "INVOKE_RUNTIME_WORKER_HOSTS": hosts}
 

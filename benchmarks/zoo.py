@@ -1,10 +1,12 @@
-"""Weights, int8 file and latency of every model of the zoo: what stands under MEASURED in `scripts/modeling/zoo.py`.
+"""Weights, int8 file and latency of every model of the zoo: what stands under MEASURED in
+`scripts/modeling/zoo.py`.
 
 python -m benchmarks.zoo [ID ...] [--threads 2] [--runs 100]
 
-Run it alone on the machine. Each network has three classes, the weights that it starts from (COCO archives are not
-fetched: fresh ones) and a head without training. Detections are asked for from a score of 0.5 on, so that the time is
-that of the network; with many detections in an image the suppression in the file adds a little.
+Run it alone on the machine. Each network has three classes, the weights that it starts from (COCO
+archives are not fetched: fresh ones) and a head without training. Detections are asked for from a
+score of 0.5 on, so that the time is that of the network; with many detections in an image the
+suppression in the file adds a little.
 """
 
 import argparse

@@ -8,7 +8,8 @@ from tools.bake import bake as bake_template
 
 @pytest.fixture
 def bake(tmp_path):
-    """Return a function that bakes a project of the given answers, each call into a folder of its own."""
+    """Return a function that bakes a project of the given answers, each call into a folder of its
+    own."""
     calls = []
 
     def bake_one(**answers: str) -> Baked:

@@ -21,7 +21,8 @@ class Baked:
     folder: Path
 
     def run(self, *arguments: str, timeout_s: int = 600, **settings: str) -> subprocess.CompletedProcess:
-        """Run the environment's Python in the project; `settings` are variables such as INVOKE_DEMO_SEED."""
+        """Run the environment's Python in the project; `settings` are variables such as
+        INVOKE_DEMO_SEED."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("INVOKE_", "PYTEST_"))}
         return subprocess.run(
             [sys.executable, *arguments],

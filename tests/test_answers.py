@@ -42,7 +42,8 @@ KEPT = [
 
 
 def cookiecutter(tmp_path, *arguments: str, typed: str = "") -> tuple[int, str]:
-    """Run the command line as a user does, into the folder `out`; return its exit code and all it printed."""
+    """Run the command line as a user does, into the folder `out`; return its exit code and all it
+    printed."""
     source = copy_template(tmp_path / "template")
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps({"replay_dir": str(tmp_path / "replay"), "cookiecutters_dir": str(tmp_path)}))
@@ -74,7 +75,8 @@ def test_an_odd_answer_is_data(bake, answers, labels):
 
 
 def test_jinja_typed_at_the_prompt_is_refused(tmp_path):
-    """At the prompt cookiecutter takes an answer as it is, but an update of the project would render it."""
+    """At the prompt cookiecutter takes an answer as it is, but an update of the project would
+    render it."""
     code, printed = cookiecutter(tmp_path, typed="{{ 7 * 7 }}\nfruit\n" + "\n" * 5)
     assert code == 1
     assert "project_name: '{{ 7 * 7 }}' contains '{'" in printed

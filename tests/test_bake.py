@@ -18,7 +18,8 @@ CHOICES = [(key, choice) for key, choices in CHOSEN.items() for choice in choice
 
 
 def template_files() -> set[str]:
-    """Return the project's files that git tracks or would track, relative to the project's folder."""
+    """Return the project's files that git tracks or would track, relative to the project's folder.
+    """
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, cwd=TEMPLATE / PROJECT, capture_output=True, text=True, check=True, encoding="utf-8")
     return {name for name in done.stdout.split("\0") if name and (TEMPLATE / PROJECT / name).exists()}
@@ -36,7 +37,8 @@ def test_all_but_four_files_are_copied_byte_for_byte(bake):
 
 
 def test_patterns_match_the_files_to_copy_and_no_folder():
-    """cookiecutter deletes a folder that matches when it bakes over a project, and its data with it."""
+    """cookiecutter deletes a folder that matches when it bakes over a project, and its data with
+    it."""
     patterns = QUESTIONS["_copy_without_render"]
     for name in template_files():
         assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns) == (name not in RENDERED), name

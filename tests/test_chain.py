@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-# Training this short gives a model that finds little: the gate is opened, and no figure is looked at.
+# Training this short gives a model that finds little: the gate is opened, and no figure is looked
+# at.
 SMALL = {
     "INVOKE_DEMO_IMAGES": "48",
     "INVOKE_TRAIN_MINUTES": "0.2",
@@ -56,7 +57,8 @@ def assert_each_step_said_what_it_did(printed: str) -> None:
 
 
 def assert_measured(project) -> None:
-    """The figures of the shipped file stand in tflite/metrics.json, and its labels are the demo's."""
+    """The figures of the shipped file stand in tflite/metrics.json, and its labels are the demo's.
+    """
     metrics = json.loads(project.read("tflite/metrics.json"))
     row = metrics["variants"][metrics["ship"]]
     assert row["passed"] and 0 <= row["AP"] <= 1 and row["latency_ms"]["median"] > 0

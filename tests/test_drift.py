@@ -33,7 +33,8 @@ def test_the_hook_knows_the_choices_of_cookiecutter_json():
 
 
 def test_the_models_to_choose_from_are_those_of_the_zoo(bake):
-    """All whose weights are installed; those behind an address are for who sets model.id by hand."""
+    """All whose weights are installed; those behind an address are for who sets model.id by hand.
+    """
     project = bake()
     code = "from scripts.modeling.zoo import ENTRIES; print(*(e.id for e in ENTRIES.values() if not e.experimental))"
     complete = project.run("-c", code).stdout.split()

@@ -22,7 +22,8 @@ def git(folder, *arguments: str) -> str:
 
 @pytest.fixture
 def vision(bake, tmp_path) -> Baked:
-    """Return the project as `other repo/vision` of a repository that has scripts, tests, tasks and settings itself."""
+    """Return the project as `other repo/vision` of a repository that has scripts, tests, tasks and
+    settings itself."""
     other = tmp_path / "other repo"
     for folder in ("scripts/core", "tests"):
         (other / folder).mkdir(parents=True)

@@ -1,18 +1,19 @@
-"""The pre-trained weights are read rightly: the classifiers they belong to, rebuilt from them, name photographs."""
+"""The pre-trained weights are read rightly: the classifiers they belong to, rebuilt from them, name
+photographs."""
 
 import json
 
 import pytest
 
-# Classes of ImageNet that a person would accept. Photographs: scikit-image's `chelsea` and `coffee`, matplotlib's
-# portrait of Grace Hopper in uniform.
+# Classes of ImageNet that a person would accept. Photographs: scikit-image's `chelsea` and
+# `coffee`, matplotlib's portrait of Grace Hopper in uniform.
 NAMED = {
     "chelsea": {281, 282, 285},  # tabby, tiger cat, Egyptian cat
     "coffee": {967, 504, 968},  # espresso, coffee mug, cup
     "grace_hopper": {652},  # military uniform
 }
-# Side of the input: that of training, but MobileNetV2 (224) is sure of the portrait only at 256. Names in the file of
-# torch: convolution and batch norm behind the features, and the last layer.
+# Side of the input: that of training, but MobileNetV2 (224) is sure of the portrait only at 256.
+# Names in the file of torch: convolution and batch norm behind the features, and the last layer.
 CLASSIFIERS = {
     "lite0-256": (224, "_conv_head", "_bn1", "_fc"),
     "lite1-384": (240, "_conv_head", "_bn1", "_fc"),

@@ -16,7 +16,8 @@ def bake(output_dir: Path, overwrite: bool = False, **answers: str) -> Path:
     """Bake the template into a folder of `output_dir` and return that folder.
 
     With `overwrite`, files of the template replace those of an existing project; its data stays.
-    Raises FailedHookException when the hook refuses an answer, ValueError for a choice that does not exist.
+    Raises FailedHookException when the hook refuses an answer, ValueError for a choice that does
+    not exist.
     """
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)

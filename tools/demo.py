@@ -12,7 +12,8 @@ from tools.bake import TEMPLATE, bake
 def bake_demo(build: Path) -> Path:
     """Bake into `build`, over an earlier demo if there is one, and return the project's folder.
 
-    Data and the state of steps stay, so a second demo has little to do; code comes from the template alone.
+    Data and the state of steps stay, so a second demo has little to do; code comes from the
+    template alone.
     """
     for code in build.glob("*/scripts"):
         shutil.rmtree(code)

@@ -1,6 +1,7 @@
 """Makes requirements-dev.txt from requirements-dev.in: python tools/lock.py [--upgrade].
 
-Versions of what the project's requirements.txt holds too are the same there and here. Needs `uv` (`pip install uv`).
+Versions of what the project's requirements.txt holds too are the same there and here. Needs `uv`
+(`pip install uv`).
 """
 
 import os

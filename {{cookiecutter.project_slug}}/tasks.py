@@ -1,7 +1,8 @@
 """From labeled images to a detector on a phone: one task a step, in the order in which they run.
 
-`invoke tflite` runs every step that has a reason to run; `invoke status` shows them. All settings are in
-detector.toml. This file only wires: what a step does is in scripts/, and each room there has a README line.
+`invoke tflite` runs every step that has a reason to run; `invoke status` shows them. All settings
+are in detector.toml. This file only wires: what a step does is in scripts/, and each room there has
+a README line.
 """
 
 from pathlib import Path
@@ -21,7 +22,8 @@ IMAGES = [f"images/{split}/*.{ending}" for split in ("train", "validation", "tes
 
 
 def source_files(root, settings):
-    """Images and labels that organize reads: outside the project, or those that download fetched."""
+    """Images and labels that organize reads: outside the project, or those that download fetched.
+    """
     source = settings.source
     if source.kind == "openimages":
         names = ("boxes.csv", "class-descriptions-boxable.csv", "train", "validation", "test")
@@ -216,7 +218,8 @@ def forget(c, step):
 
 @task(klass=Tool)
 def worker(c):
-    """Join the training of several machines as number runtime.task_index; the first one types `invoke train`."""
+    """Join the training of several machines as number runtime.task_index; the first one types
+    `invoke train`."""
     from scripts.steps.train import join
 
     return join(ROOT, SETTINGS.runtime)
@@ -327,7 +330,8 @@ def runs(c, json=False):
 @task(klass=Tool, positional=["a", "b"],
       help={"a": "a run of `invoke runs`: its name, the beginning of it, `last` or `previous`", "b": "the same"})
 def compare(c, a, b):
-    """Say whether run B is better than run A, worse or not distinguishable: `invoke compare previous last`."""
+    """Say whether run B is better than run A, worse or not distinguishable: `invoke compare
+    previous last`."""
     from scripts.tools.compare import compare as run
 
     return run(ROOT, a, b)

@@ -1,4 +1,5 @@
-"""Makes requirements.txt and requirements-gpu.txt from requirements.in and requirements-overrides.txt.
+"""Makes requirements.txt and requirements-gpu.txt from requirements.in and
+requirements-overrides.txt.
 
     python scripts/lock.py             follow an edited requirements.in, keep all other versions
     python scripts/lock.py --upgrade   take the newest versions that requirements.in allows

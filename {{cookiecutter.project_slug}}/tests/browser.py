@@ -1,8 +1,9 @@
-"""Headless Chromium for tests of the pages that `invoke web` and `invoke report` make. Nothing but loopback is used.
+"""Headless Chromium for tests of the pages that `invoke web` and `invoke report` make. Nothing but
+loopback is used.
 
-It takes a Chromium (Debian's package `chromium`); the page of `invoke web` also the unpacked npm package
-@mediapipe/tasks-vision, whose folder the variable DETECTOR_TASKS_VISION names; only tests read that variable. Tests
-that lack what they need are skipped.
+It takes a Chromium (Debian's package `chromium`); the page of `invoke web` also the unpacked npm
+package @mediapipe/tasks-vision, whose folder the variable DETECTOR_TASKS_VISION names; only tests
+read that variable. Tests that lack what they need are skipped.
 """
 
 import contextlib
@@ -36,7 +37,8 @@ const result = await run().then((returned) => ({{ returned }}), (error) => ({{ t
 await fetch("/result", {{ method: "POST", body: JSON.stringify(result) }});
 </script>
 """
-"""The page under test in a frame; `script` may use `page` (its window) and `until`, and returns what JSON can hold."""
+"""The page under test in a frame; `script` may use `page` (its window) and `until`, and returns
+what JSON can hold."""
 
 
 def chromium() -> str | None:
@@ -60,7 +62,8 @@ def missing() -> str:
 
 
 def rows_of_ours(path: Path, model: Path) -> tuple[tuple[int, int], list[dict]]:
-    """The size in px of an image and what `invoke predict` would write of it, without a threshold."""
+    """The size in px of an image and what `invoke predict` would write of it, without a threshold.
+    """
     import numpy as np
 
     from scripts.data.image_files import open_upright
@@ -108,7 +111,8 @@ class _Handler(SimpleHTTPRequestHandler):
 class Site:
     """A server on loopback: `folder` at `/`, and `files` (address -> path) beside it.
 
-    `asked` are its requests, `console` what the pages of the last visit wrote to the console, errors among it.
+    `asked` are its requests, `console` what the pages of the last visit wrote to the console,
+    errors among it.
     """
 
     def __init__(self, folder: Path, files: dict[str, Path] | None = None):
@@ -131,10 +135,11 @@ class Site:
 
     def visit(self, script: str, *flags: str, page: str = "/index.html", width_px: int = 800,
               wait_s: float = 300):
-        """What `script` returns when it runs beside the page. RuntimeError with its or the browser's words if it fails.
+        """What `script` returns when it runs beside the page. RuntimeError with its or the
+        browser's words if it fails.
 
-        `page` is the address of the page under test, `flags` are more flags of Chromium, `wait_s` the guard
-        against a browser that hangs.
+        `page` is the address of the page under test, `flags` are more flags of Chromium, `wait_s`
+        the guard against a browser that hangs.
         """
         self.pages["/host.html"] = HOST_PAGE.format(script=script, width_px=width_px, page=page).encode("utf-8")
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, open_log(profile) as log:

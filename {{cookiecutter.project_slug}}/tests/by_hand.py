@@ -1,4 +1,5 @@
-"""Ground truths and detections as a person writes them, drawn by hypothesis, and matched by COCO's rules written out.
+"""Ground truths and detections as a person writes them, drawn by hypothesis, and matched by COCO's
+rules written out.
 
 Nothing here uses the code that is tested, nor pycocotools.
 """
@@ -25,7 +26,8 @@ def found(image, label, bbox, confidence=0.9):
     return {"image_id": image, "category_id": label, "bbox": bbox, "score": confidence}
 
 
-# Whole numbers and few scores, so that equal overlaps and equal scores are common; some boxes of every size of COCO.
+# Whole numbers and few scores, so that equal overlaps and equal scores are common; some boxes of
+# every size of COCO.
 SIDES = st.integers(0, 6), st.integers(0, 6), st.integers(1, 6), st.integers(1, 6)
 XYWH_PX = st.tuples(*SIDES).map(lambda box: [24.0 * value for value in box])
 LABELS = st.integers(1, 5)
@@ -37,7 +39,8 @@ TRUTHS = st.lists(st.tuples(st.integers(1, 4), LABELS, XYWH_PX, st.booleans()), 
 
 
 def matched(truth, detections, by_class=True) -> dict[int, tuple]:
-    """Place of each detection -> (id of the box that it found or None, whether it only lies on a crowd)."""
+    """Place of each detection -> (id of the box that it found or None, whether it only lies on a
+    crowd)."""
     outcome, taken = {}, set()
     for place in sorted(range(len(detections)), key=lambda n: (-detections[n]["score"], detections[n]["category_id"])):
         row = detections[place]

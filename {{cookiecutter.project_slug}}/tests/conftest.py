@@ -41,7 +41,8 @@ def image_bytes(seed: str, size: tuple[int, int] = (60, 40), form: str = "JPEG",
 
 
 def voc_text(name: str, boxes: list[tuple[str, Corners]], size: tuple[int, int] | None = (60, 40)) -> str:
-    """A label file as labeling tools write it: one tag a line, the box's <object> first on lines 8, 17, 26, ..."""
+    """A label file as labeling tools write it: one tag a line, the box's <object> first on lines 8,
+    17, 26, ..."""
     width, height = size or ("", "")
     lines = ["<annotation>", "<folder>x</folder>", f"<filename>{name}</filename>", "<size>"]
     lines += [f"<width>{width}</width>", f"<height>{height}</height></size>", "<segmented>0</segmented>"]
@@ -65,8 +66,8 @@ class Project:
     def add(self, path: str, boxes: list | None = APPLE, data: bytes | None = None, **options) -> Path:
         """Put an image `path` into the source, and its label file beside it unless `boxes` is None.
 
-        `size` is that of the image, `declared` the size in the label file (None: the same), `label` another path
-        for the label file, `text` its whole text.
+        `size` is that of the image, `declared` the size in the label file (None: the same), `label`
+        another path for the label file, `text` its whole text.
         """
         target = self.source / path
         size = options.get("size", (60, 40))
@@ -150,7 +151,8 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def copy(trained, tmp_path):
-    """The trained project elsewhere, to be changed: a moved project is part of every test that uses it."""
+    """The trained project elsewhere, to be changed: a moved project is part of every test that uses
+    it."""
     return Path(shutil.copytree(trained, tmp_path / "moved"))
 
 

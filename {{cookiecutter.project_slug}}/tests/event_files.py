@@ -7,7 +7,8 @@ from PIL import Image
 
 
 def read_events(folder) -> dict:
-    """Tag -> {step: array} of all event files of a folder; an array of an image is width, height, encoded images."""
+    """Tag -> {step: array} of all event files of a folder; an array of an image is width, height,
+    encoded images."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 

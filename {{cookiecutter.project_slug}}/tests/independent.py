@@ -1,4 +1,5 @@
-"""COCO's figures straight from pycocotools and two files; the code that is tested has no part in it."""
+"""COCO's figures straight from pycocotools and two files; the code that is tested has no part in
+it."""
 
 import contextlib
 import io
@@ -9,7 +10,8 @@ NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 
 
 def figures_of_files(groundtruth: Path, detections: Path) -> dict:
-    """"" and each class -> the twelve figures, None where pycocotools gives -1, and precision at IoU 0.5 over recall.
+    """"" and each class -> the twelve figures, None where pycocotools gives -1, and precision at
+    IoU 0.5 over recall.
 
     A class's are those of an evaluation of that class alone.
     """
@@ -32,7 +34,8 @@ def figures_of_files(groundtruth: Path, detections: Path) -> dict:
 
 
 def differences(metrics: dict, analysis: dict, independent: dict) -> list[float]:
-    """How far every figure of `eval/metrics.json` and `eval/analysis.json` is from that of `figures_of_files`."""
+    """How far every figure of `eval/metrics.json` and `eval/analysis.json` is from that of
+    `figures_of_files`."""
     pairs = [(metrics[key], independent[""][key]) for key in NAMES]
     for name, figures in metrics["per_class"].items():
         pairs += [(figures[key], independent[name][key]) for key in ("AP", "AP50", "AR100")]

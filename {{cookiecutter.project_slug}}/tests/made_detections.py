@@ -1,10 +1,12 @@
-"""COCO ground truths and detections on them, drawn at random: for tests that need no images and no detector."""
+"""COCO ground truths and detections on them, drawn at random: for tests that need no images and no
+detector."""
 
 import numpy as np
 
 
 def made(count: int, seed: int = 0, classes: int = 3, crowds: float = 0.1) -> tuple[dict, list[dict]]:
-    """Ground truth with none to five boxes an image, and detections that find most of them and other things."""
+    """Ground truth with none to five boxes an image, and detections that find most of them and
+    other things."""
     dice = np.random.default_rng(seed)
     images = [{"id": number, "file_name": f"{number}.jpg", "width": 300, "height": 300}
               for number in range(1, count + 1)]

@@ -1,6 +1,8 @@
-"""A project with drawn images and made-up detections, in all files that `invoke report` reads. No TensorFlow.
+"""A project with drawn images and made-up detections, in all files that `invoke report` reads. No
+TensorFlow.
 
-Causes and suspicions are made up; counts, AP and curves are computed, so that what the page shows can be compared.
+Causes and suspicions are made up; counts, AP and curves are computed, so that what the page shows
+can be compared.
 """
 
 import csv
@@ -44,7 +46,8 @@ def made_project(root: Path, images: int = 6, classes=CLASSES, seed: int = 7, si
 
 
 def boxes_of(dice, count: int, classes, size) -> tuple[dict, list[dict]]:
-    """Two or three boxes an image; most are found, some loosely, and some are found where nothing is."""
+    """Two or three boxes an image; most are found, some loosely, and some are found where nothing
+    is."""
     images, annotations, detections = [], [], []
     for number in range(1, count + 1):
         images.append({"id": number, "file_name": f"p{number:04}.jpg", "width": size[0], "height": size[1]})

@@ -1,7 +1,7 @@
 """Detectors built by hand with the schema, without TensorFlow: stand-ins for files of others.
 
-Every pixel of the input is an anchor, every channel a class (red, green, blue), and the score is the real number that
-stands in the input: what the reader puts there is what the detector says.
+Every pixel of the input is an anchor, every channel a class (red, green, blue), and the score is
+the real number that stands in the input: what the reader puts there is what the detector says.
 """
 
 import io
@@ -18,7 +18,8 @@ TYPES = {np.float32: 0, np.int32: 2, np.uint8: 3, np.int64: 4, np.int8: 9}
 
 @dataclass
 class Made:
-    """What a file shall be like; `order` is that of its outputs, `quantized` the type of outputs behind QUANTIZE."""
+    """What a file shall be like; `order` is that of its outputs, `quantized` the type of outputs
+    behind QUANTIZE."""
 
     kind: type = np.uint8
     scale: float = 1 / 255
@@ -150,7 +151,8 @@ def _signature(schema, names: dict, roles: dict):
 
 
 def described(model: bytes, labels=(), mean=None, std=None, outputs=(), packed=None) -> bytes:
-    """The model with metadata as the Task Library's writer makes it; `packed` replaces its packed bytes."""
+    """The model with metadata as the Task Library's writer makes it; `packed` replaces its packed
+    bytes."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 

@@ -23,10 +23,12 @@ def mediapipe_detector(path, threshold: float = 0.3):
 
 
 def rows_of(detector, rgb) -> list[tuple[str, float, tuple[int, int, int, int]]]:
-    """Label, score and box (ymin, xmin, ymax, xmax in pixels) of all that it finds in an image, best first."""
+    """Label, score and box (ymin, xmin, ymax, xmax in pixels) of all that it finds in an image,
+    best first."""
     import mediapipe as mp
 
-    # MediaPipe reads memory in order: a view that numpy turned or cut would be seen scrambled, without a word.
+    # MediaPipe reads memory in order: a view that numpy turned or cut would be seen scrambled,
+    # without a word.
     image = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
     rows = []
     for one in detector.detect(image).detections:

@@ -1,4 +1,5 @@
-"""A small Open Images: its files in the layout of the bucket, and a server that misbehaves on command."""
+"""A small Open Images: its files in the layout of the bucket, and a server that misbehaves on
+command."""
 
 import csv
 import io
@@ -50,7 +51,8 @@ class OpenImages:
     count: int = 0
 
     def add(self, split: str, *boxes: str, data: bytes | None = None) -> str:
-        """Add an image with boxes such as "/m/014j1m" or "/m/014j1m 0,0,1,0,-1" (the five flags); return its id."""
+        """Add an image with boxes such as "/m/014j1m" or "/m/014j1m 0,0,1,0,-1" (the five flags);
+        return its id."""
         self.count += 1
         image_id = f"{self.count:016x}"
         for at, box in enumerate(boxes):
@@ -91,8 +93,9 @@ class OpenImages:
 
 
 class Server:
-    """Serves a folder on a free port. `faults` maps a path to what goes wrong with it, a list: each time the next one
-    (an empty list, or none: all is well). `requests` are the paths asked for, in order, with `@START` for ranges."""
+    """Serves a folder on a free port. `faults` maps a path to what goes wrong with it, a list: each
+    time the next one (an empty list, or none: all is well). `requests` are the paths asked for, in
+    order, with `@START` for ranges."""
 
     def __init__(self, folder: Path):
         self.folder, self.faults, self.requests = folder, defaultdict(list), []

@@ -1,4 +1,5 @@
-"""The settings of a project on 24 drawn images whose training takes two steps, and the steps that tests call."""
+"""The settings of a project on 24 drawn images whose training takes two steps, and the steps that
+tests call."""
 
 SMALL = {
     "INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_IMAGES": "24",

@@ -1,4 +1,5 @@
-"""Whose file it is, the score from which detections are worth showing, and files behind a network."""
+"""Whose file it is, the score from which detections are worth showing, and files behind a network.
+"""
 
 import io
 import json

@@ -1,4 +1,5 @@
-"""eval/analysis.json: equal to an independent pycocotools, a confusion matrix counted by hand, and what people read."""
+"""eval/analysis.json: equal to an independent pycocotools, a confusion matrix counted by hand, and
+what people read."""
 
 import json
 

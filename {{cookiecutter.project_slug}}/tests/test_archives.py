@@ -1,4 +1,5 @@
-"""Weights behind an address: fetched once, resumed, checked; an archive cannot write where it should not."""
+"""Weights behind an address: fetched once, resumed, checked; an archive cannot write where it
+should not."""
 
 import io
 import tarfile

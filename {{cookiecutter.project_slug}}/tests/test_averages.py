@@ -1,4 +1,5 @@
-"""The averaged weights of a training: what is scored and shipped, and what training goes on from."""
+"""The averaged weights of a training: what is scored and shipped, and what training goes on from.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""`invoke benchmark`: the table, the clock's own process, and files of others scored as ours are."""
+"""`invoke benchmark`: the table, the clock's own process, and files of others scored as ours are.
+"""
 
 import json
 
@@ -98,7 +99,8 @@ def test_nothing_measured_yet_is_said(tmp_path):
 
 @pytest.fixture
 def root(tmp_path, project):
-    """A project whose images show the colors of the tiny detector, and that detector as its int8 file."""
+    """A project whose images show the colors of the tiny detector, and that detector as its int8
+    file."""
     from tiny_tflite import CELLS, LABELS, image, tiny_tflite
 
     from scripts.core.files import sha256_file, write_json

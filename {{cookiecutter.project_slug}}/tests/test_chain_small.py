@@ -1,4 +1,5 @@
-"""The real steps on 24 drawn images and two training steps: what each file says is what the next one does."""
+"""The real steps on 24 drawn images and two training steps: what each file says is what the next
+one does."""
 
 import json
 
@@ -19,7 +20,8 @@ def test_a_missing_checkpoint_names_those_there_are(trained):
 
 
 def test_training_sees_an_image_as_validation_does(trained):
-    """Without augmentation the small image kept in memory gives what the library's parser gives, boxes too."""
+    """Without augmentation the small image kept in memory gives what the library's parser gives,
+    boxes too."""
     import numpy as np
 
     from scripts.modeling.experiment import read_experiment, with_absolute_paths

@@ -1,4 +1,5 @@
-"""The step check: boxes that are right by their numbers and odd by their looks, and oddities of the set as a whole."""
+"""The step check: boxes that are right by their numbers and odd by their looks, and oddities of the
+set as a whole."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""The samples in clients/: run as their readers would run them, and compared with our own reader."""
+"""The samples in clients/: run as their readers would run them, and compared with our own reader.
+"""
 
 import subprocess
 import sys

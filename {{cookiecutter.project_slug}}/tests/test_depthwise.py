@@ -19,7 +19,8 @@ def test_a_filter_in_two_parts_has_the_gradient_of_the_whole(size, stride):
 
 @pytest.fixture
 def float64():
-    """Layers in float64: batch norms of fresh weights raise the rounding of float32 to percents on some processors."""
+    """Layers in float64: batch norms of fresh weights raise the rounding of float32 to percents on
+    some processors."""
     import tf_keras
 
     tf_keras.backend.set_floatx("float64")

@@ -32,7 +32,8 @@ def test_frame_is_drawn_on_the_edge_of_the_box_in_the_color_of_its_class():
     [[0, 0, 40, 40], [360, 0, 400, 30], [390, 290, 400, 300], [0, 0, 400, 300], [-50, -50, 900, 900], [10, 5, 10, 5]],
 )
 def test_label_is_whole_wherever_the_box_lies(box_xyxy_px):
-    # The bar of the label is the only filled area: as many pixels of it must be seen as in the free middle.
+    # The bar of the label is the only filled area: as many pixels of it must be seen as in the free
+    # middle.
     image = Image.new("RGB", (400, 300), GREY)
     color = class_color(0)
 

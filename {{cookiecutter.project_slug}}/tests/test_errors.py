@@ -144,7 +144,8 @@ def test_without_any_box_nothing_can_be_gained_and_nothing_found_costs_all():
 
 @pytest.fixture
 def labeled(project):
-    """A project whose source labels two apples in one test image, on lines 8 and 17, organized and numbered."""
+    """A project whose source labels two apples in one test image, on lines 8 and 17, organized and
+    numbered."""
     from scripts.data.label_map import build_label_map
 
     for split in ("train", "validation", "test"):

@@ -1,4 +1,5 @@
-"""`invoke check --fix`: repairs what is safe in `images/`, says so, and never touches the source."""
+"""`invoke check --fix`: repairs what is safe in `images/`, says so, and never touches the source.
+"""
 
 import io
 import json

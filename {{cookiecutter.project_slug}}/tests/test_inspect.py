@@ -75,7 +75,8 @@ def test_several_graphs_free_sides_and_unknown_numbers(tmp_path):
 
 
 def test_what_operations_compute_in(tmp_path):
-    """A float convolution with int8 weights is told from one in int8, and per-channel scales are counted."""
+    """A float convolution with int8 weights is told from one in int8, and per-channel scales are
+    counted."""
     from made_tflite import _Network
 
     network = _Network()

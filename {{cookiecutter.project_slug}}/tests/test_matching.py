@@ -1,4 +1,5 @@
-"""Which detection found which box: cases small enough for a person, and equality with a matching written out."""
+"""Which detection found which box: cases small enough for a person, and equality with a matching
+written out."""
 
 import pytest
 from by_hand import APPLE, BOX, DETECTIONS, PEAR, TRUTHS, found, groundtruth, matched

@@ -1,4 +1,5 @@
-"""MediaPipe Tasks' ObjectDetector beside our reader: the same boxes, as far as its resize and whole pixels allow."""
+"""MediaPipe Tasks' ObjectDetector beside our reader: the same boxes, as far as its resize and whole
+pixels allow."""
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ def path(request, tmp_path_factory):
 
 
 def scene(seed: int, size_px: tuple[int, int]):
-    """Colored cells at random places inside the border, the colors a little dull, in an image of (height, width)."""
+    """Colored cells at random places inside the border, the colors a little dull, in an image of
+    (height, width)."""
     dice = np.random.default_rng(seed)
     places = [(row, column) for row in range(1, CELLS - 1) for column in range(1, CELLS - 1)]
     chosen = dice.permutation(len(places))[: dice.integers(1, 4)]
@@ -31,13 +33,15 @@ def scene(seed: int, size_px: tuple[int, int]):
 
 
 def whole_pixels(yxyx_px):
-    """Boxes [n, 4] as MediaPipe gives them: it cuts the fraction off the corner, and off height and width."""
+    """Boxes [n, 4] as MediaPipe gives them: it cuts the fraction off the corner, and off height and
+    width."""
     corners = np.floor(yxyx_px[:, :2])
     return np.concatenate([corners, corners + np.floor(yxyx_px[:, 2:] - yxyx_px[:, :2])], 1)
 
 
 def compared(path, images, resize=None):
-    """Differences of all boxes: pixels [n, 4] as ymin, xmin, ymax, xmax, and scores [n]; `resize` goes before ours."""
+    """Differences of all boxes: pixels [n, 4] as ymin, xmin, ymax, xmax, and scores [n]; `resize`
+    goes before ours."""
     from scripts.deploy.reader import TfliteDetector
 
     ours, edges, scores = TfliteDetector(path), [], []
@@ -60,14 +64,16 @@ def compared(path, images, resize=None):
 
 
 def blurred(size_px: tuple[int, int]) -> list:
-    """Scenes whose colors run into the black around them, so that it matters where a resize looks."""
+    """Scenes whose colors run into the black around them, so that it matters where a resize looks.
+    """
     import cv2
 
     return [cv2.GaussianBlur(scene(seed, size_px), (0, 0), max(size_px) / 30) for seed in range(IMAGES)]
 
 
 def warped(rgb):
-    """MediaPipe's resize on a CPU: OpenCV's warpPerspective, corner to corner, without half-pixel centers."""
+    """MediaPipe's resize on a CPU: OpenCV's warpPerspective, corner to corner, without half-pixel
+    centers."""
     import cv2
 
     corners = np.float32([[0, 1], [0, 0], [1, 0], [1, 1]])
@@ -78,13 +84,15 @@ def warped(rgb):
 
 @pytest.mark.parametrize("size_px", [(32, 32), (320, 320), (480, 200), (200, 480), (48, 40)])
 def test_mediapipe_finds_the_same_boxes(path, size_px):
-    """Stretched to the input in the same way, colors and classes the same; a rounding may tip over by one pixel."""
+    """Stretched to the input in the same way, colors and classes the same; a rounding may tip over
+    by one pixel."""
     edges, scores = compared(path, [scene(seed, size_px) for seed in range(IMAGES)])
     assert edges.max() <= 1 and scores.max() < 0.001
 
 
 def test_where_colors_run_mediapipe_differs_by_its_resize_alone(path):
-    """It has no half-pixel centers: what it sees of an image ten times the input lies up to 4.5 pixels further on."""
+    """It has no half-pixel centers: what it sees of an image ten times the input lies up to 4.5
+    pixels further on."""
     images = blurred((320, 320))
     edges, scores = compared(path, images, warped)
     assert edges.max() <= 1 and scores.max() < 0.001

@@ -1,4 +1,5 @@
-"""Near-identical images: the same photograph in another form is found, another image of the same place is not."""
+"""Near-identical images: the same photograph in another form is found, another image of the same
+place is not."""
 
 import io
 import random
@@ -13,7 +14,8 @@ SIZE = (320, 240)
 
 
 def scene(seed: int, ground=None, things: int = 40) -> Image.Image:
-    """An image full of colored things; `ground` is its color (None: one that depends on the seed)."""
+    """An image full of colored things; `ground` is its color (None: one that depends on the seed).
+    """
     chance = random.Random(seed)
     image = Image.new("RGB", SIZE, ground or tuple(chance.randrange(256) for _ in range(3)))
     pen = ImageDraw.Draw(image)

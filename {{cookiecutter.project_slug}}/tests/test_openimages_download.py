@@ -1,4 +1,5 @@
-"""Open Images: what is chosen, fetched, refused, replaced and written, from a server that misbehaves."""
+"""Open Images: what is chosen, fetched, refused, replaced and written, from a server that
+misbehaves."""
 
 import csv
 import os
@@ -213,7 +214,8 @@ def test_fewer_images_than_the_limit_are_said_and_are_no_error(world, capsys):
 @pytest.mark.parametrize(
     ("changes", "chosen", "difficult"),
     [
-        # images: 0 hidden, 1 whole, 2 nobody looked, 3 one hidden and one whole, 4 one nobody looked and one hidden
+        # images: 0 hidden, 1 whole, 2 nobody looked, 3 one hidden and one whole, 4 one nobody
+        # looked and one hidden
         ({}, "01234", 0),
         ({"occluded": "exclude"}, "1234", 2),
         ({"occluded": "exclude", "unknown": "drop"}, "13", 1),

@@ -1,6 +1,8 @@
-"""One network, many files and readers: the same images give the same boxes, and a reader that errs is caught.
+"""One network, many files and readers: the same images give the same boxes, and a reader that errs
+is caught.
 
-The small project has drawn images of 128 x 96 pixels and weights that two steps of training hardly moved.
+The small project has drawn images of 128 x 96 pixels and weights that two steps of training hardly
+moved.
 """
 
 import numpy as np
@@ -22,8 +24,8 @@ EXACT, TOLERANCES = (0.005, 0.99), {"float32": (0.005, 0.99), "float16": (0.05, 
 def lively(trained):
     """The trained model with class scores that differ: two steps leave them all at one per cent.
 
-    Scaled and shifted by what it says of a few images, so that one place in a hundred scores above a half in every
-    class whatever two steps of training left in the layers before.
+    Scaled and shifted by what it says of a few images, so that one place in a hundred scores above
+    a half in every class whatever two steps of training left in the layers before.
     """
     import numpy as np
 
@@ -137,7 +139,8 @@ def letterboxed(rgb, side_px):
 
 
 def by_corners(rgb, side_px):
-    """Pixels picked from their corners on, not from their centers: the resize that is half a pixel off."""
+    """Pixels picked from their corners on, not from their centers: the resize that is half a pixel
+    off."""
     rows, columns = ((np.arange(side_px) * size / side_px) for size in rgb.shape[:2])
     doubled = np.pad(rgb, [(0, 1), (0, 1), (0, 0)], "edge").astype(np.float32)
     down, across = (rows % 1)[:, None, None], (columns % 1)[None, :, None]
@@ -189,7 +192,8 @@ def test_mediapipe_has_the_scores_of_our_reader(files, seen):
     with mediapipe_detector(files["int8"]) as detector:
         for rgb in (stretch(rgb, reader.input_px).astype(np.uint8) for rgb in seen[0]):
             found, ours = rows_of(detector, rgb), reader.detect(rgb).scores
-            # MediaPipe leaves out a box that has no area inside the image; all others have their score.
+            # MediaPipe leaves out a box that has no area inside the image; all others have their
+            # score.
             assert len(found) >= 0.9 * len(ours) > 0
             assert all(min(abs(ours - score)) < 0.01 for _, score, _ in found)
 

@@ -1,4 +1,5 @@
-"""`invoke predict` on folders, single images, phone images, a video and rubbish, with a detector that runs."""
+"""`invoke predict` on folders, single images, phone images, a video and rubbish, with a detector
+that runs."""
 
 import json
 
@@ -64,7 +65,8 @@ def test_folder_is_searched_at_any_depth_and_every_image_is_drawn(tmp_path, mode
 
 @pytest.mark.slow
 def test_phone_image_is_seen_upright(tmp_path, model):
-    # Stored turned by 90 degrees: what is at the top left of the file is at the top right of the view (orientation 6).
+    # Stored turned by 90 degrees: what is at the top left of the file is at the top right of the
+    # view (orientation 6).
     path = tmp_path / "phone.jpg"
     tags = Image.Exif()
     tags[0x0112] = 6

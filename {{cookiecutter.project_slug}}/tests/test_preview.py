@@ -1,4 +1,5 @@
-"""The contact sheet of `invoke preview`: which images are on it, where their boxes are, and what cannot stop it."""
+"""The contact sheet of `invoke preview`: which images are on it, where their boxes are, and what
+cannot stop it."""
 
 import json
 import math

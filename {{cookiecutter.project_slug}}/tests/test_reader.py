@@ -1,4 +1,5 @@
-"""A `.tflite` of our contract read by index, by signature and by MediaPipe; its metadata; the resize."""
+"""A `.tflite` of our contract read by index, by signature and by MediaPipe; its metadata; the
+resize."""
 
 import io
 import sys

@@ -1,4 +1,5 @@
-"""The accumulation of ours gives pycocotools' figures, for the images as they are and for every draw of them."""
+"""The accumulation of ours gives pycocotools' figures, for the images as they are and for every
+draw of them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""`invoke report`: what the page shows is what the files say, whatever the names are and whichever file is missing."""
+"""`invoke report`: what the page shows is what the files say, whatever the names are and whichever
+file is missing."""
 
 import json
 import re

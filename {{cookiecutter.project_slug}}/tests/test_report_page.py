@@ -1,4 +1,5 @@
-"""The page of `invoke report` in headless Chromium: the slider, the images, the filters, a phone; skipped without."""
+"""The page of `invoke report` in headless Chromium: the slider, the images, the filters, a phone;
+skipped without."""
 
 import json
 
@@ -30,7 +31,8 @@ def project(tmp_path_factory):
 
 
 def visit(root, script: str, **options):
-    """What `script` returns; no console error and no request but for the two pages are part of every visit."""
+    """What `script` returns; no console error and no request but for the two pages are part of
+    every visit."""
     with Site(root / "eval") as site:
         result = site.visit(HELPERS + script, page=f"/{REPORT.split('/')[1]}", **options)
         assert not site.console, site.console
@@ -47,7 +49,8 @@ def iou(one, other) -> float:
 
 
 def counted_by_hand(root, least_score: float, kind: int) -> list[int]:
-    """Right, false and missed of a class, by matching anew: best first, the label that overlaps most, crowds last."""
+    """Right, false and missed of a class, by matching anew: best first, the label that overlaps
+    most, crowds last."""
     truth = json.loads((root / "eval/groundtruth.json").read_text("utf-8"))
     found = [row for row in json.loads((root / "eval/detections.json").read_text("utf-8"))
              if row["category_id"] == kind and row["score"] >= least_score]

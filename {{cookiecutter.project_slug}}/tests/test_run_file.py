@@ -32,7 +32,8 @@ def test_another_model_says_what_to_type(change):
 
 
 def test_a_run_that_saved_nothing_does_not_push_out_the_one_before(tmp_path):
-    """Refused or exploded before its first checkpoint: what training/previous holds is worth more."""
+    """Refused or exploded before its first checkpoint: what training/previous holds is worth more.
+    """
     training = tmp_path / "training"
     training.mkdir()
     for name in ("run.json", "ckpt-5.index", "ckpt-5.data-00000-of-00001"):
@@ -45,7 +46,8 @@ def test_a_run_that_saved_nothing_does_not_push_out_the_one_before(tmp_path):
 
 
 def test_a_training_that_was_planned_on_a_busy_machine_says_that_more_was_possible():
-    """204 steps in one of the three minutes given: nobody would notice that the model could be better."""
+    """204 steps in one of the three minutes given: nobody would notice that the model could be
+    better."""
     advice = spare_time(0.3, 0.9)
     assert advice.startswith("a step took 0.30 s, not the 0.90 s that invoke configure measured")
     assert "3.0 times the train.minutes" in advice

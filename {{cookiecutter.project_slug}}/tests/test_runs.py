@@ -1,4 +1,5 @@
-"""`invoke runs` and `invoke compare`: what is kept of each scored checkpoint, and what can be said of two of them."""
+"""`invoke runs` and `invoke compare`: what is kept of each scored checkpoint, and what can be said
+of two of them."""
 
 import json
 
@@ -18,7 +19,8 @@ HALF = [row for place, row in enumerate(FOUND) if place % 2]
 
 
 def keep(root, weights, found=FOUND, truth=TRUTH, trained=None, **settings):
-    """What `invoke evaluate` does after a training with these weights and settings; returns the id."""
+    """What `invoke evaluate` does after a training with these weights and settings; returns the id.
+    """
     training = {"model": "lite0-256", "steps": 400, "seconds": 240.0, "settings": trained or {}}
     write_json(root / "training/run.json", training)
     best = root / "training/best"

@@ -1,4 +1,5 @@
-"""COCO figures in cases small enough for a person; test_analysis compares with pycocotools itself."""
+"""COCO figures in cases small enough for a person; test_analysis compares with pycocotools itself.
+"""
 
 import re
 

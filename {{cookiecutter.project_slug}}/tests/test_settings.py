@@ -1,4 +1,5 @@
-"""detector.toml: what it may say, what the environment may say, and what a user reads when it is wrong."""
+"""detector.toml: what it may say, what the environment may say, and what a user reads when it is
+wrong."""
 
 import re
 import tomllib
@@ -88,7 +89,8 @@ def test_values_and_subsets(project):
 @pytest.mark.parametrize(
     "old, new, where, words",
     [
-        # a misspelt key, a misspelt table, a table that does not exist at all, a key outside of tables
+        # a misspelt key, a misspelt table, a table that does not exist at all, a key outside of
+        # tables
         ("minutes =", "minuts =", "minuts", ["unknown setting train.minuts", "did you mean minutes?"]),
         ("[train]", "[trian]", "[trian]", ["unknown table [trian]", "did you mean [train]?"]),
         ("[overrides]", "[xyz]", "[xyz]", ["unknown table [xyz]", "known are [source]"]),

@@ -1,4 +1,5 @@
-"""What `invoke tflite` writes about its files: whose they are, what they score, and that they are what was scored."""
+"""What `invoke tflite` writes about its files: whose they are, what they score, and that they are
+what was scored."""
 
 import json
 
@@ -10,7 +11,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def made(copy, monkeypatch):
-    """A small project after `tflite`, and the bytes of each file as LiteRT was given them to be scored."""
+    """A small project after `tflite`, and the bytes of each file as LiteRT was given them to be
+    scored."""
     from scripts.deploy import reader
     from scripts.evaluation.thresholds import ANALYSIS
     from scripts.steps.evaluate import evaluate

@@ -36,7 +36,8 @@ def settings_text() -> str:
 
 
 class Chain:
-    """A project of two steps: `join` joins the texts of images/, `shout` writes the result in capitals."""
+    """A project of two steps: `join` joins the texts of images/, `shout` writes the result in
+    capitals."""
 
     def __init__(self, root: Path, capsys):
         self.root, self.capsys, self.ran = root, capsys, []
@@ -331,7 +332,8 @@ def test_links_are_followed_and_circles_end(done, tmp_path):
 
 
 def test_digest_is_remembered_once_the_time_stamp_is_old_enough(tmp_path):
-    """Content changes here with size and times as they were: that is believed of a file that was left alone for 2 s."""
+    """Content changes here with size and times as they were: that is believed of a file that was
+    left alone for 2 s."""
     memory, file = tmp_path / "digests.json", tmp_path / "a"
     file.write_text("1")
     before = {}

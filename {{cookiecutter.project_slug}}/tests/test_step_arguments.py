@@ -13,7 +13,8 @@ from scripts.tools import status as overview
 
 
 class Pair:
-    """A project of two steps: `fetch` writes images/a.txt, `look` reads it, repairs it with `--fix`, or explains."""
+    """A project of two steps: `fetch` writes images/a.txt, `look` reads it, repairs it with
+    `--fix`, or explains."""
 
     def __init__(self, root):
         self.root, self.ran = root, []

@@ -30,7 +30,8 @@ def operation(tmp_path_factory) -> bytes:
 
 
 def random_case(seed):
-    """Boxes (center, side) in heaps, so that many overlap, and scores of which some are under the threshold."""
+    """Boxes (center, side) in heaps, so that many overlap, and scores of which some are under the
+    threshold."""
     import numpy as np
 
     dice = np.random.default_rng(seed)

@@ -1,4 +1,5 @@
-"""`invoke suspects`: wrong labels stand first, with the line to open; what a person has looked at stays away."""
+"""`invoke suspects`: wrong labels stand first, with the line to open; what a person has looked at
+stays away."""
 
 import csv
 import json
@@ -20,7 +21,8 @@ FEATURES = 6
 
 
 def seen(split, name, labels, objects, noise=0):
-    """An image as a network sees it that is right about `objects` [(class id, box, score)], whatever is labeled."""
+    """An image as a network sees it that is right about `objects` [(class id, box, score)],
+    whatever is labeled."""
     dice = np.random.default_rng(noise)
     anchors = np.array([box for _, box, _ in objects]).reshape(-1, 4)
     scores = np.full((len(objects), 2), 0.02)

@@ -25,7 +25,8 @@ def write(folder, data, name="other.tflite"):
 
 
 def image(lit: dict, scale: int = 1):
-    """Black but for pixels (row, column): (class, value), each enlarged to `scale` pixels a side."""
+    """Black but for pixels (row, column): (class, value), each enlarged to `scale` pixels a side.
+    """
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for (row, column), (class_id, value) in lit.items():
         rgb[row, column, class_id] = value
@@ -33,7 +34,8 @@ def image(lit: dict, scale: int = 1):
 
 
 def seen(path, lit, **options):
-    """What the detector says of an image: {(row, column): (class id, score)}; the box must lie on its pixel."""
+    """What the detector says of an image: {(row, column): (class id, score)}; the box must lie on
+    its pixel."""
     found = ThirdPartyDetector(path, **options).detect(image(lit))
     cells = {}
     for (ymin, xmin, ymax, xmax), class_id, score in zip(found.yxyx_norm, found.class_ids, found.scores, strict=True):
@@ -144,7 +146,8 @@ def test_no_more_than_the_count_is_read(tmp_path):
 
 @pytest.mark.parametrize("classes_each", [2, 3, 5])
 def test_a_counted_detection_may_have_several_rows(tmp_path, classes_each):
-    """Model Garden's exporter writes the best five classes of each box, and more than there are leave gaps."""
+    """Model Garden's exporter writes the best five classes of each box, and more than there are
+    leave gaps."""
     path = write(tmp_path, described(made(classes_each=classes_each), NAMES))
     rgb = image({(0, 0): (RED, 255), (1, 1): (BLUE, 128)})
     rgb[0, 0, GREEN] = 200

@@ -1,4 +1,5 @@
-"""Precision, recall and F1 over scores, and the scores that are advised: small cases, and counts by hand."""
+"""Precision, recall and F1 over scores, and the scores that are advised: small cases, and counts by
+hand."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""Files of torch are read without torch, and a hostile one cannot run code or read beyond itself."""
+"""Files of torch are read without torch, and a hostile one cannot run code or read beyond itself.
+"""
 
 import os
 import pickle

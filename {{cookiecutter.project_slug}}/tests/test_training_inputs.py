@@ -1,4 +1,5 @@
-"""What a training sees: the same batch for the same step, boxes that follow the image, nothing read twice."""
+"""What a training sees: the same batch for the same step, boxes that follow the image, nothing read
+twice."""
 
 import io
 from pathlib import Path
@@ -103,7 +104,8 @@ def test_images_and_boxes_belong_together(numbered, cache):
 
 
 def test_boxes_follow_a_view_in_every_change(tmp_path):
-    """A white block on black, mirrored, cut, stretched and tinted: its pixels say where its box must be."""
+    """A white block on black, mirrored, cut, stretched and tinted: its pixels say where its box
+    must be."""
     pixels = np.zeros((200, 300, 3), np.uint8)
     pixels[60:140, 90:150] = 255
     path = record(tmp_path / "train.record-00000-of-00001", [(pixels, [[90, 60, 150, 140]], [2])])

@@ -31,7 +31,8 @@ def write_video(path, frames=12, size_px=SIZE_PX, codec="mp4v", fps=FPS):
 
 
 def turned(path, quarter: bool = True):
-    """Write the rotation of a phone held upright into the header of an .mp4: 90 degrees clockwise."""
+    """Write the rotation of a phone held upright into the header of an .mp4: 90 degrees clockwise.
+    """
     data = bytearray(path.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40  # ISO/IEC 14496-12, 8.3.2: after version, times, track, duration, layer ...
     struct.pack_into(">9i", data, matrix, 0, 65536, 0, -65536, 0, 0, SIZE_PX[1] << 16, 0, 1 << 30)

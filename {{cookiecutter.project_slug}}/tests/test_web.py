@@ -20,7 +20,8 @@ from scripts.tools.web import NEEDED, PAGE, make_web
 
 in_browser = pytest.mark.skipif(bool(missing()), reason=missing())
 EDGE_TOLERANCE = 1 / 1000
-"""Of the side: MediaPipe cuts where a box begins and how long it is down to whole 1024ths, the page adds the middle."""
+"""Of the side: MediaPipe cuts where a box begins and how long it is down to whole 1024ths, the page
+adds the middle."""
 
 SCORE_TOLERANCE = 1e-4
 

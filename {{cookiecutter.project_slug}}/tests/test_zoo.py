@@ -1,4 +1,5 @@
-"""Which weights a model takes, what is folded into them, and what `invoke models` says; without TensorFlow."""
+"""Which weights a model takes, what is folded into them, and what `invoke models` says; without
+TensorFlow."""
 
 from dataclasses import replace
 
@@ -47,7 +48,8 @@ class Layer:
         self.gamma = Variable(DICE.normal(0, 1, channels))
 
     def run(self, pixels, epsilon=None):
-        """Features [height - 2, width - 2, channels] of an image: the interior, to which no padding reaches."""
+        """Features [height - 2, width - 2, channels] of an image: the interior, to which no padding
+        reaches."""
         height, width = pixels.shape[0] - 2, pixels.shape[1] - 2
         parts = [pixels[row:row + height, column:column + width] @ self.kernel.value[row, column]
                  for row in range(3) for column in range(3)]
@@ -135,7 +137,8 @@ def test_the_input_of_every_model_fits_its_pyramid():
 
 
 def test_weights_of_coco_keep_the_shape_they_were_trained_in():
-    """Nine anchors of size 3, and 128 filters: the pyramid and the head of the archives fit nothing else."""
+    """Nine anchors of size 3, and 128 filters: the pyramid and the head of the archives fit nothing
+    else."""
     for entry in ENTRIES.values():
         if entry.experimental:
             assert (entry.anchor_scales * len(entry.anchor_aspects), entry.anchor_size) == (9, 3.0)

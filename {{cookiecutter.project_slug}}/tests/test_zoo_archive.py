@@ -1,4 +1,5 @@
-"""COCO weights from an archive of the structure that Model Garden publishes, made here and served on loopback."""
+"""COCO weights from an archive of the structure that Model Garden publishes, made here and served
+on loopback."""
 
 import io
 import tarfile
@@ -18,7 +19,8 @@ INPUT_PX = 256
 
 
 def model_gardens_model():
-    """RetinaNet on MobileNetV2 as coco_mobilenetv2_tpu.yaml describes it, with nothing of this project in it."""
+    """RetinaNet on MobileNetV2 as coco_mobilenetv2_tpu.yaml describes it, with nothing of this
+    project in it."""
     import tf_keras
     from official.vision.configs import retinanet
     from official.vision.modeling import factory
@@ -38,7 +40,8 @@ def model_gardens_model():
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """(Model Garden's model with weights of its own, an archive of its checkpoint as its trainer writes it)."""
+    """(Model Garden's model with weights of its own, an archive of its checkpoint as its trainer
+    writes it)."""
     import tensorflow as tf
     import tf_keras
 
@@ -99,7 +102,8 @@ def test_an_archive_is_fetched_resumed_and_every_tensor_taken(served, tmp_path):
 
 
 def test_training_begins_with_all_of_it_but_the_classifier(served, tmp_path):
-    """What differs from the published weights is the classifier, and the first layer by exactly the normalization."""
+    """What differs from the published weights is the classifier, and the first layer by exactly the
+    normalization."""
     from scripts.modeling.backbone import IMAGENET_DEVIATION, IMAGENET_MEAN
     from scripts.modeling.experiment import stem
     from scripts.modeling.weight_files import transferable_parts
@@ -165,7 +169,8 @@ def test_an_archive_without_a_checkpoint_is_refused(served, tmp_path):
 
 
 def test_features_of_mobilenet_v2_are_those_of_imagenets_pixels(tmp_path):
-    """Normalization and epsilon of torchvision are folded: away from the border every feature is the same."""
+    """Normalization and epsilon of torchvision are folded: away from the border every feature is
+    the same."""
     import tensorflow as tf
 
     from scripts.modeling.backbone import IMAGENET_DEVIATION, IMAGENET_MEAN, InvertedBottleneckNet

@@ -1,4 +1,5 @@
-"""Every complete model goes the whole way on a few drawn images: weights, two steps, SavedModel, int8 file."""
+"""Every complete model goes the whole way on a few drawn images: weights, two steps, SavedModel,
+int8 file."""
 
 import shutil
 from pathlib import Path

@@ -1,7 +1,8 @@
 """A detector of 16 cells that needs no training: what the `.tflite` contract is tested with.
 
-The image is cut into 4 x 4 cells. A cell whose mean color is that of a class is an object of it: the class with
-number i has the color of `COLORS[i]`, and black is none. The purer the color, the higher the score.
+The image is cut into 4 x 4 cells. A cell whose mean color is that of a class is an object of it:
+the class with number i has the color of `COLORS[i]`, and black is none. The purer the color, the
+higher the score.
 """
 
 import functools
@@ -16,7 +17,8 @@ SLOTS = 100
 
 @functools.cache
 def tiny_tflite(variant: str = "int8") -> bytes:
-    """The model as `.tflite` without metadata: `float32` (float input) or `int8` (uint8 input); float32 outputs."""
+    """The model as `.tflite` without metadata: `float32` (float input) or `int8` (uint8 input);
+    float32 outputs."""
     import numpy as np
     import tensorflow as tf
 
@@ -43,7 +45,8 @@ def _module():
     centers = [(row + 0.5, column + 0.5) for row in range(CELLS) for column in range(CELLS)]
     anchors = tf.constant([[y * size, x * size, size, size] for y, x in centers], tf.float32)
     colors = np.float32(COLORS) / 127.5 - 1
-    # The score is the likeness of two colors of -1..1 a channel: 3 when equal, 1 when one channel differs.
+    # The score is the likeness of two colors of -1..1 a channel: 3 when equal, 1 when one channel
+    # differs.
     kernel = tf.constant(colors.T.reshape(1, 1, 3, -1))
     post_process = _post_process(len(COLORS))
 
@@ -63,7 +66,8 @@ def _post_process(classes: int):
     import tensorflow as tf
 
     attributes = {
-        # Not regular suppression: LiteRT 2.3 and TensorFlow 2.20 then skip class id N when run with N threads.
+        # Not regular suppression: LiteRT 2.3 and TensorFlow 2.20 then skip class id N when run with
+        # N threads.
         "max_detections": f"i: {SLOTS}", "max_classes_per_detection": "i: 1", "detections_per_class": f"i: {SLOTS}",
         "use_regular_nms": "b: false", "nms_score_threshold": "f: 0.3", "nms_iou_threshold": "f: 0.5",
         "y_scale": "f: 1.0", "x_scale": "f: 1.0", "h_scale": "f: 1.0", "w_scale": "f: 1.0",
@@ -79,7 +83,8 @@ def _post_process(classes: int):
 
 
 def edited(model: bytes, edit) -> bytes:
-    """The network after `edit(network)`, which gets it as the object of the schema; metadata files are dropped."""
+    """The network after `edit(network)`, which gets it as the object of the schema; metadata files
+    are dropped."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -91,7 +96,8 @@ def edited(model: bytes, edit) -> bytes:
 
 
 def image(cells: dict[tuple[int, int], int], side_px: int = SIDE_PX, dim: float = 1.0):
-    """An image uint8 [side_px, side_px, 3] with the color of a class in each cell (row, column), black elsewhere."""
+    """An image uint8 [side_px, side_px, 3] with the color of a class in each cell (row, column),
+    black elsewhere."""
     import numpy as np
 
     rgb, step = np.zeros((side_px, side_px, 3), np.uint8), side_px // CELLS

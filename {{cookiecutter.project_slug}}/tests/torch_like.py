@@ -1,4 +1,5 @@
-"""Writes files as `torch.save` does, without torch: the layout before torch 1.6, and the zip since then."""
+"""Writes files as `torch.save` does, without torch: the layout before torch 1.6, and the zip since
+then."""
 
 import pickle
 import sys
@@ -35,7 +36,8 @@ class _Tensor:
 
 
 def write_torch(path: Path, arrays: dict[str, np.ndarray], legacy: bool = False, stride: tuple | None = None) -> Path:
-    """A state dict of `arrays`; `stride` (of every tensor, in values) instead of the right one makes a bad file."""
+    """A state dict of `arrays`; `stride` (of every tensor, in values) instead of the right one
+    makes a bad file."""
     storages = [_Storage(str(number), array) for number, array in enumerate(arrays.values())]
     tensors = {name: _Tensor(storage, array.shape, stride or tuple(step // array.itemsize for step in array.strides))
                for (name, array), storage in zip(arrays.items(), storages, strict=True)}

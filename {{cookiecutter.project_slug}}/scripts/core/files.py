@@ -1,4 +1,5 @@
-"""Files that are either whole or not there: written under a temporary name beside the target, then moved into place."""
+"""Files that are either whole or not there: written under a temporary name beside the target, then
+moved into place."""
 
 import hashlib
 import itertools
@@ -19,7 +20,8 @@ _counter = itertools.count()
 def temporary_beside(final: Path) -> Path:
     """Return an unused path in the folder of `final`, whose parents are created.
 
-    The name does not contain the name of `final`: that one may already be as long as the file system allows.
+    The name does not contain the name of `final`: that one may already be as long as the file
+    system allows.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     return final.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_counter)}{final.suffix}"
@@ -27,7 +29,8 @@ def temporary_beside(final: Path) -> Path:
 
 @contextmanager
 def replacing(final: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; it becomes `final` when the block ends well and is removed when it does not.
+    """Give a temporary path to write to; it becomes `final` when the block ends well and is removed
+    when it does not.
 
     For files that a library writes by itself, or that are too large to be held in memory.
     """
@@ -40,7 +43,8 @@ def replacing(final: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> bool:
-    """Write `data` to `path`, parents created. Return False, the file untouched, if it already held exactly that."""
+    """Write `data` to `path`, parents created. Return False, the file untouched, if it already held
+    exactly that."""
     try:
         if path.stat().st_size == len(data) and path.read_bytes() == data:
             return False
@@ -57,7 +61,8 @@ def write_text(path: Path, text: str) -> bool:
 
 
 def write_json(path: Path, value: Any) -> bool:
-    """Write `value` as JSON: keys sorted, indent 1, accents readable, a line feed at the end; then as `write_bytes`.
+    """Write `value` as JSON: keys sorted, indent 1, accents readable, a line feed at the end; then
+    as `write_bytes`.
 
     Raises ValueError for NaN and infinity, which JSON does not have: an undefined figure is None.
     """
@@ -71,7 +76,8 @@ def sha256_file(path: Path) -> str:
 
 
 def replace_dir(temporary: Path, final: Path) -> None:
-    """Move the finished folder `temporary` to `final`; an older `final` is removed only after the new one is in place.
+    """Move the finished folder `temporary` to `final`; an older `final` is removed only after the
+    new one is in place.
 
     Both must be on one file system, which is why `temporary` comes from `temporary_beside(final)`.
     """

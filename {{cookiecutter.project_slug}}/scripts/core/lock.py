@@ -1,4 +1,5 @@
-"""One invoke at a time works in a folder: its `lock` holds the id of that process. `.steps/lock` is the project's."""
+"""One invoke at a time works in a folder: its `lock` holds the id of that process. `.steps/lock` is
+the project's."""
 
 import atexit
 import os
@@ -11,7 +12,8 @@ _held: set[Path] = set()
 
 
 def acquire(path: Path) -> None:
-    """Take the lock until this process ends; taking it twice is fine. A lock of a dead process is taken over.
+    """Take the lock until this process ends; taking it twice is fine. A lock of a dead process is
+    taken over.
 
     Raises DetectorError when another living invoke holds it.
     """
@@ -41,7 +43,8 @@ def _shown(path: Path) -> str:
 
 
 def release(path: Path) -> None:
-    """Give the lock back if this process holds it. A forked child does not: the file names its parent."""
+    """Give the lock back if this process holds it. A forked child does not: the file names its
+    parent."""
     if path in _held:
         _held.discard(path)
         if _pid_in(path) == os.getpid():
@@ -49,7 +52,8 @@ def release(path: Path) -> None:
 
 
 def owner_of(path: Path) -> int | None:
-    """Return the id of the living process, other than this one, that holds the lock; None if there is none."""
+    """Return the id of the living process, other than this one, that holds the lock; None if there
+    is none."""
     for _attempt in range(5):
         pid = _pid_in(path)
         if pid is not None:
@@ -68,7 +72,8 @@ def _pid_in(path: Path) -> int | None:
 
 
 def _alive(pid: int, path: Path) -> bool:
-    """Say if the process that wrote the lock still lives. Its number may have gone to a younger one meanwhile."""
+    """Say if the process that wrote the lock still lives. Its number may have gone to a younger one
+    meanwhile."""
     try:
         import psutil  # slow to import, and needed only when somebody left a lock
     except ImportError:

@@ -70,7 +70,8 @@ def map_items(
 
 @contextlib.contextmanager
 def silence_libraries(log=None) -> Iterator[None]:
-    """Sends what libraries print to `log` (a text file; None drops it) and silences their informational logging."""
+    """Sends what libraries print to `log` (a text file; None drops it) and silences their
+    informational logging."""
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.ERROR)
@@ -82,7 +83,8 @@ def silence_libraries(log=None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def silence_native() -> Iterator[None]:
-    """Drops what native code writes to standard error, which no Python logger sees; exceptions still pass."""
+    """Drops what native code writes to standard error, which no Python logger sees; exceptions
+    still pass."""
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

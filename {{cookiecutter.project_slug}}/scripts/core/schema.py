@@ -1,4 +1,5 @@
-"""What a setting may be: its type, its range or its choices. Pure functions of a value, no files and no environment."""
+"""What a setting may be: its type, its range or its choices. Pure functions of a value, no files
+and no environment."""
 
 import json
 import math
@@ -30,17 +31,20 @@ class Rule:
 
 
 def setting(example: Any, **limits: Any) -> Any:
-    """Return a dataclass field without a default that carries its `Rule`: values stand in detector.toml only."""
+    """Return a dataclass field without a default that carries its `Rule`: values stand in
+    detector.toml only."""
     return field(metadata={"rule": Rule(example, **limits)})
 
 
 def base_kind(kind: Any) -> type:
-    """Return int, float, bool, str or tuple for the annotation of a field (`tuple[str, ...]` is tuple)."""
+    """Return int, float, bool, str or tuple for the annotation of a field (`tuple[str, ...]` is
+    tuple)."""
     return getattr(kind, "__origin__", kind)
 
 
 def fit(value: Any, kind: Any, rule: Rule) -> Any:
-    """Return `value` as the type of its field: a whole number where a float is wanted, a tuple for a list.
+    """Return `value` as the type of its field: a whole number where a float is wanted, a tuple for
+    a list.
 
     Raises ValueError with what is wanted instead, in words.
     """
@@ -95,7 +99,8 @@ def toml(value: Any) -> str:
     return str(value)
 
 
-# The tables of detector.toml as frozen dataclasses. Meanings and units stand there, on the line of each setting.
+# The tables of detector.toml as frozen dataclasses. Meanings and units stand there, on the line of
+# each setting.
 
 @dataclass(frozen=True)
 class Source:

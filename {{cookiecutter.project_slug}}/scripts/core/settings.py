@@ -1,4 +1,5 @@
-"""The text of detector.toml: reading it, parsing it, and finding the line of a setting for messages."""
+"""The text of detector.toml: reading it, parsing it, and finding the line of a setting for
+messages."""
 
 import difflib  # only on the way to a refusal: it would slow down every start
 import os
@@ -32,7 +33,8 @@ FILE = "detector.toml"
 
 
 def read_text(path: Path) -> str:
-    """Return the text of detector.toml. Windows editors write marks and encodings that TOML does not allow.
+    """Return the text of detector.toml. Windows editors write marks and encodings that TOML does
+    not allow.
 
     Raises DetectorError with line and column.
     """
@@ -51,7 +53,8 @@ def read_text(path: Path) -> str:
 
 
 def parse_text(text: str) -> dict[str, Any]:
-    """Return the tables of `text`. Raises DetectorError with line and column where it is no TOML."""
+    """Return the tables of `text`. Raises DetectorError with line and column where it is no TOML.
+    """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -61,7 +64,8 @@ def parse_text(text: str) -> dict[str, Any]:
 
 
 def line_of(text: str, table: str, key: str | None) -> str:
-    """Return `:LINE` of a key, or of the heading of its table when `key` is None; nothing if neither is found."""
+    """Return `:LINE` of a key, or of the heading of its table when `key` is None; nothing if
+    neither is found."""
     current = ""
     for number, line in enumerate(text.splitlines(), 1):
         heading = re.match(r"\s*\[+\s*\"?([^\]\"]+?)\"?\s*\]\s*(#.*)?$", line)
@@ -80,10 +84,11 @@ BUDGETS = {"train.epochs": "train.minutes", "train.minutes": "train.epochs"}
 
 
 def apply_environment(raw: dict[str, Any], tables: Mapping[str, type], environ: Mapping[str, str]) -> dict[str, str]:
-    """Write the values of the environment into `raw` and return dotted name -> variable for those that it set.
+    """Write the values of the environment into `raw` and return dotted name -> variable for those
+    that it set.
 
-    A training budget of the environment replaces the one of the file, so `INVOKE_TRAIN_EPOCHS=2` is enough.
-    Raises DetectorError for a name that stands for no setting.
+    A training budget of the environment replaces the one of the file, so `INVOKE_TRAIN_EPOCHS=2` is
+    enough. Raises DetectorError for a name that stands for no setting.
     """
     settings = [(table, field) for table, kind in tables.items() for field in fields(kind)]
     known = {f"{PREFIX}{table}_{field.name}".upper(): (table, field) for table, field in settings}
@@ -103,7 +108,8 @@ def apply_environment(raw: dict[str, Any], tables: Mapping[str, type], environ: 
 
 
 def parse(text: str, plain: type) -> Any:
-    """Read the text of a variable: a TOML literal; for lists also `a,b`; for texts also without quotes.
+    """Read the text of a variable: a TOML literal; for lists also `a,b`; for texts also without
+    quotes.
 
     What fits nothing comes back as text; the check of all settings then says what was wanted.
     """
@@ -153,11 +159,13 @@ def _one_budget(raw: dict[str, Any], origins: Mapping[str, str]) -> None:
             raw["train"][other.removeprefix("train.")] = 0
 
 
-# detector.toml, with `INVOKE_<TABLE>_<KEY>` of the environment on top, checked once into frozen dataclasses.
+# detector.toml, with `INVOKE_<TABLE>_<KEY>` of the environment on top, checked once into frozen
+# dataclasses.
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of the project. `overrides` maps dotted keys of the Model Garden experiment to values."""
+    """All settings of the project. `overrides` maps dotted keys of the Model Garden experiment to
+    values."""
 
     source: Source
     demo: Demo
@@ -173,11 +181,13 @@ class Settings:
     overrides: dict[str, Any]
 
     def value(self, name: str) -> Any:
-        """Return the setting of a dotted name, `train.minutes`. Raises KeyError for a name that does not exist."""
+        """Return the setting of a dotted name, `train.minutes`. Raises KeyError for a name that
+        does not exist."""
         return self.subset([name])[name]
 
     def subset(self, names: Iterable[str]) -> dict[str, Any]:
-        """Return dotted name -> value for table names (`source`) and dotted names (`split.seed`), lists as lists.
+        """Return dotted name -> value for table names (`source`) and dotted names (`split.seed`),
+        lists as lists.
 
         Raises KeyError for a name that does not exist.
         """
@@ -206,7 +216,8 @@ TABLES: dict[str, type] = {table.name: table.type for table in fields(Settings) 
 def load_settings(root: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read `root/detector.toml`, lay the environment over it and check every value.
 
-    Raises DetectorError at the first thing that is wrong, with its line or the name of its variable.
+    Raises DetectorError at the first thing that is wrong, with its line or the name of its
+    variable.
     """
     text = read_text(root / FILE)
     raw = parse_text(text)
@@ -239,7 +250,8 @@ def _nearest_settings(name: str, known: list[str], form: str) -> str:
 
 
 def _build(name: str, kind: type, content: Mapping[str, Any], text: str, origins: Mapping[str, str]) -> Any:
-    """Return the dataclass of one table. Raises DetectorError for what is missing and for the first wrong value."""
+    """Return the dataclass of one table. Raises DetectorError for what is missing and for the first
+    wrong value."""
     missing = [field for field in fields(kind) if field.name not in content]
     if missing:
         lines = ", ".join(f"`{field.name} = {toml(field.metadata['rule'].example)}`" for field in missing)

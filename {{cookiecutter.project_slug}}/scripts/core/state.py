@@ -1,7 +1,7 @@
 """Which files a pattern means, and the digests of their content.
 
-A file is named by its label: the POSIX path relative to the project, absolute for a file outside. Labels do not
-change when the project folder moves, and are the same on every system.
+A file is named by its label: the POSIX path relative to the project, absolute for a file outside.
+Labels do not change when the project folder moves, and are the same on every system.
 """
 
 import hashlib
@@ -21,10 +21,12 @@ NO_DATA = frozenset({"README.md", ".DS_Store", "Thumbs.db", "desktop.ini", "__py
 """Names that never count: explanations, and what file managers leave behind."""
 
 SETTLED_NS = 2_000_000_000
-"""A file changed this shortly before it was read may change again without a new time stamp (FAT counts 2 s)."""
+"""A file changed this shortly before it was read may change again without a new time stamp (FAT
+counts 2 s)."""
 
 Stamp = tuple[int, int, int]
-"""Size in bytes, time of the last change of content, and of the entry (a renamed file keeps the former), in ns."""
+"""Size in bytes, time of the last change of content, and of the entry (a renamed file keeps the
+former), in ns."""
 
 
 def label_of(path: Path, root: Path) -> str:
@@ -34,7 +36,8 @@ def label_of(path: Path, root: Path) -> str:
 
 
 class Tree:
-    """The files below the project, each folder walked once until `refresh`. Scales to 100,000 images."""
+    """The files below the project, each folder walked once until `refresh`. Scales to 100,000
+    images."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -49,8 +52,8 @@ class Tree:
     def match(self, patterns: Iterable[str | Path]) -> dict[str, Stamp]:
         """Return label -> stamp of the files that any pattern names, sorted.
 
-        A pattern is relative to the project: `*` and `?` within a name, `**` for any depth; a folder means all files
-        in it. What does not exist matches nothing.
+        A pattern is relative to the project: `*` and `?` within a name, `**` for any depth; a
+        folder means all files in it. What does not exist matches nothing.
         """
         found: dict[str, Stamp] = {}
         for pattern in patterns:
@@ -91,7 +94,8 @@ class Tree:
 
 
 def _scan(folder: str, prefix: str, deep: bool, linked: set[str]) -> Iterator[tuple[str, Stamp]]:
-    """Yield label and stamp of the files in `folder`. Links to folders are followed, each once: circles end."""
+    """Yield label and stamp of the files in `folder`. Links to folders are followed, each once:
+    circles end."""
     try:
         entries = list(os.scandir(folder))
     except OSError:
@@ -129,7 +133,8 @@ def _expression(parts: list[str]) -> Callable[[str], object]:
 
 
 class Digests:
-    """Digests of content, remembered in one file as long as stamp and label of a file stay what they were."""
+    """Digests of content, remembered in one file as long as stamp and label of a file stay what
+    they were."""
 
     def __init__(self, root: Path, memory: Path) -> None:
         self._root, self._memory = root, memory
@@ -185,7 +190,8 @@ class Digests:
         self._dirty = False
 
 
-# What a step saw when it ran, kept in `.steps/NAME.json`, and the difference to what it would see now, in words.
+# What a step saw when it ran, kept in `.steps/NAME.json`, and the difference to what it would see
+# now, in words.
 
 SCHEMA = 1
 SHOWN = 3

@@ -90,7 +90,8 @@ def current() -> Project:
 
 @contextmanager
 def polite(name: str) -> Iterator[None]:
-    """Turn a refusal, and a disk that takes no more, into `error: ...` with exit code 1, and Ctrl-C into 130."""
+    """Turn a refusal, and a disk that takes no more, into `error: ...` with exit code 1, and Ctrl-C
+    into 130."""
     try:
         yield
     except DetectorError as error:
@@ -163,7 +164,8 @@ class Step(Task):
         self.tells, self.edits = tells, edits
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the body if there is a reason, or if an argument other than its default asks for it."""
+        """Run the body if there is a reason, or if an argument other than its default asks for it.
+        """
         with polite(self.name):
             if self.only_tells(kwargs):
                 print(super().__call__(*args, **kwargs), flush=True)
@@ -178,7 +180,8 @@ class Step(Task):
             return None
 
     def _run(self, project: Project, before: record.Observation, args: tuple, kwargs: dict) -> Any:
-        """Run the body and record what it read, as it was before, and what it wrote, as it is now."""
+        """Run the body and record what it read, as it was before, and what it wrote, as it is now.
+        """
         path = self.record_path(project)
         record.write(path, "running")
         started_s = time.perf_counter()
@@ -199,7 +202,8 @@ class Step(Task):
         return result
 
     def observe(self, project: Project, before: record.Observation | None = None) -> record.Observation:
-        """Return what the step would see now; of what it reads, what it saw `before` when that is given.
+        """Return what the step would see now; of what it reads, what it saw `before` when that is
+        given.
 
         An input edited while the body ran is so found changed the next time.
         """
@@ -223,7 +227,8 @@ class Step(Task):
         )
 
     def only_tells(self, kwargs: dict) -> bool:
-        """Say if these arguments ask for an answer and not for work: `invoke check --explain E005`."""
+        """Say if these arguments ask for an answer and not for work: `invoke check --explain E005`.
+        """
         return any(kwargs.get(name) for name in self.tells)
 
     def record_path(self, project: Project) -> Path:
@@ -235,7 +240,8 @@ class Step(Task):
         return record.read(self.record_path(project))
 
     def _asked(self, args: tuple, kwargs: dict) -> bool:
-        """Say if the user gave an argument: `invoke check --fix` works even when check is up to date."""
+        """Say if the user gave an argument: `invoke check --fix` works even when check is up to
+        date."""
         given = inspect.signature(self.body).bind(None, *args, **kwargs).arguments
         parameters = inspect.signature(self.body).parameters
         # Empty stands for absent: invoke passes [] for a list that was not given.
@@ -243,9 +249,11 @@ class Step(Task):
 
 
 class StepExecutor(Executor):
-    """invoke's executor, except that a step which only tells something does not run the steps before it.
+    """invoke's executor, except that a step which only tells something does not run the steps
+    before it.
 
-    invoke.yaml names it: without it, `invoke check --explain E005` in a new project would first get all images.
+    invoke.yaml names it: without it, `invoke check --explain E005` in a new project would first get
+    all images.
     """
 
     def expand_calls(self, calls: list) -> list:

@@ -15,12 +15,14 @@ class DetectorError(Exception):
 # Words that several rooms use in their one line, and tables for the terminal.
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """`1 image`, `1,212 images`, `2 boxes`; `many` is for words whose plural is not `one` with an s."""
+    """`1 image`, `1,212 images`, `2 boxes`; `many` is for words whose plural is not `one` with an
+    s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def aligned(rows: Sequence[Sequence[str]], texts: int = 1) -> str:
-    """Rows of equally many cells as lines with columns; the first `texts` columns stand left, numbers right."""
+    """Rows of equally many cells as lines with columns; the first `texts` columns stand left,
+    numbers right."""
     widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -31,19 +33,23 @@ def aligned(rows: Sequence[Sequence[str]], texts: int = 1) -> str:
 
 
 def _columns(text: str) -> int:
-    """How many columns of a terminal the text takes: East Asian letters take two, combining accents none."""
+    """How many columns of a terminal the text takes: East Asian letters take two, combining accents
+    none."""
     return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
-# Numbers that a user types behind an option: invoke's own conversion answers a slip with a traceback.
+# Numbers that a user types behind an option: invoke's own conversion answers a slip with a
+# traceback.
 
 def parse_count(text: str, option: str, example: str, least: int = 1) -> int:
-    """The whole number of at least `least` in `text`. DetectorError names the option and an example."""
+    """The whole number of at least `least` in `text`. DetectorError names the option and an
+    example."""
     return int(parse_number(text, option, int, least, math.inf, example))
 
 
 def parse_number(text: str, option: str, kind: type, least: float, most: float, example: str) -> int | float:
-    """The `kind` (int or float) in `text`, from `least` to `most`. DetectorError names the option and an example."""
+    """The `kind` (int or float) in `text`, from `least` to `most`. DetectorError names the option
+    and an example."""
     try:
         value = kind(text)
     except ValueError:

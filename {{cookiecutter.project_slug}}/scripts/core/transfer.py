@@ -1,4 +1,5 @@
-"""Reading http://, https:// and file:// addresses: from any byte on, with patience, never half a file as a whole."""
+"""Reading http://, https:// and file:// addresses: from any byte on, with patience, never half a
+file as a whole."""
 
 import random
 import re
@@ -29,7 +30,8 @@ class Patience:
     """Longest time without a byte."""
 
     def wait_s(self, failed_tries: int, asked_s: float = 0.0) -> float:
-        """Seconds before the next try; `asked_s` is what the server asked for. Spread, so that threads do not march."""
+        """Seconds before the next try; `asked_s` is what the server asked for. Spread, so that
+        threads do not march."""
         backoff_s = self.first_wait_s * 2 ** (failed_tries - 1) * random.uniform(0.8, 1.2)
         return min(self.longest_wait_s, max(backoff_s, asked_s))
 
@@ -60,8 +62,9 @@ class StoppedError(TransferError):
 
 @dataclass
 class Body:
-    """An open file. `start` is its first byte (0 when the server cannot start elsewhere or the file changed), `total`
-    the size of the whole file in bytes (None: not announced), `validator` what tells this state of it from others."""
+    """An open file. `start` is its first byte (0 when the server cannot start elsewhere or the file
+    changed), `total` the size of the whole file in bytes (None: not announced), `validator` what
+    tells this state of it from others."""
 
     start: int
     total: int | None
@@ -82,7 +85,8 @@ class Body:
 
 @contextmanager
 def open_at(url: str, start: int = 0, validator: str = "", patience: Patience | None = None) -> Iterator[Body]:
-    """Open `url` at byte `start` if it is still the file that `validator` came from, else from its beginning.
+    """Open `url` at byte `start` if it is still the file that `validator` came from, else from its
+    beginning.
 
     Raises AbsentError, RefusedError or BrokenOffError; so does reading.
     """
@@ -92,7 +96,8 @@ def open_at(url: str, start: int = 0, validator: str = "", patience: Patience | 
 
 
 def read_bytes(url: str, patience: Patience | None = None, stop: threading.Event | None = None) -> bytes:
-    """The whole content of `url`, of the announced length, tried again while that may help. Raises TransferError."""
+    """The whole content of `url`, of the announced length, tried again while that may help. Raises
+    TransferError."""
     patience, stop = patience or Patience(), stop or threading.Event()
     for failed in range(1, patience.tries + 1):
         try:
@@ -143,7 +148,8 @@ def _open_http(url: str, start: int, validator: str, patience: Patience) -> Iter
 def _session():
     if not hasattr(_sessions, "session"):  # one a thread: sessions are not made to be shared
         _sessions.session = requests.Session()
-        # The bytes as they are stored: lengths and offsets would mean something else in a compressed answer.
+        # The bytes as they are stored: lengths and offsets would mean something else in a
+        # compressed answer.
         _sessions.session.headers["Accept-Encoding"] = "identity"
     return _sessions.session
 
@@ -165,7 +171,8 @@ def _answer(url: str, start: int, validator: str, patience: Patience):
 
 
 def _checked(response):
-    """The response if it has a body for us; otherwise it is closed and the matching error raised."""
+    """The response if it has a body for us; otherwise it is closed and the matching error raised.
+    """
     status = response.status_code
     if status in (200, 206):
         return response
@@ -195,7 +202,8 @@ def _validator(response) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason: libraries wrap `connection refused` in three layers of their own names."""
+    """The innermost reason: libraries wrap `connection refused` in three layers of their own names.
+    """
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
     return getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,4 +1,5 @@
-"""`annotations/{split}_labels.csv`: one row a box, in the columns of TensorFlow's tutorial and five more."""
+"""`annotations/{split}_labels.csv`: one row a box, in the columns of TensorFlow's tutorial and five
+more."""
 
 import csv
 import io
@@ -47,7 +48,8 @@ def table_path(root: Path, split: str) -> Path:
 
 
 def usable_box(box: Box, width_px: int, height_px: int, classes: set[str]) -> tuple[Box | None, str]:
-    """The box as it goes into the CSV (None: it does not), and what was done to it ("" for nothing)."""
+    """The box as it goes into the CSV (None: it does not), and what was done to it ("" for
+    nothing)."""
     xmin, ymin, xmax, ymax = box.xyxy_px
     if any(value != value for value in box.xyxy_px):
         return None, "box without numbers dropped"
@@ -108,9 +110,11 @@ def _csv_text(rows: list[list]) -> str:
 
 
 def write_tables(root: Path) -> TableCounts:
-    """Write the three CSV files from `images/`, and `annotations/csv.json` with what could not go in as it was.
+    """Write the three CSV files from `images/`, and `annotations/csv.json` with what could not go
+    in as it was.
 
-    Boxes that `check` was told to accept are clipped to the image or dropped; nothing happens without a count.
+    Boxes that `check` was told to accept are clipped to the image or dropped; nothing happens
+    without a count.
     """
     classes = set(read_label_map(root / LABEL_MAP).values())
     builders = {split: _Builder(classes) for split in SPLITS}
@@ -129,7 +133,8 @@ def _row_box(cells: list[str], flags: list[bool], line: int) -> Box:
 
 
 def read_table(path: Path) -> list[Image]:
-    """Images of a CSV file in their order, boxes in theirs; `path` of each is that in `images/{split}/`.
+    """Images of a CSV file in their order, boxes in theirs; `path` of each is that in
+    `images/{split}/`.
 
     DetectorError for a missing file or column, or a cell that is not a number, with the line.
     """

@@ -1,4 +1,5 @@
-"""The one form that labels have in memory: every format is a reader into it or a writer out of it."""
+"""The one form that labels have in memory: every format is a reader into it or a writer out of it.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ import numpy as np
 class Box:
     """One labeled object.
 
-    `xyxy_px` are continuous pixel edges `(xmin, ymin, xmax, ymax)` of the stored (decoded, not EXIF-turned)
-    image; width is `xmax - xmin`. A reader passes on what it read, also when it is outside or inverted:
-    finding that is the task of `check`. `line` is the line in the file that the box was read from (0: unknown).
+    `xyxy_px` are continuous pixel edges `(xmin, ymin, xmax, ymax)` of the stored (decoded, not
+    EXIF-turned) image; width is `xmax - xmin`. A reader passes on what it read, also when it is
+    outside or inverted: finding that is the task of `check`. `line` is the line in the file that
+    the box was read from (0: unknown).
     """
 
     class_name: str
@@ -32,8 +34,8 @@ class Image:
     """One image with its boxes.
 
     `path` is the image file, `label_path` the file its boxes were read from (None: there is none),
-    `width_px` and `height_px` are those of the decoded image, `split` is `train`, `validation`, `test`
-    or `""` when the source does not say.
+    `width_px` and `height_px` are those of the decoded image, `split` is `train`, `validation`,
+    `test` or `""` when the source does not say.
     """
 
     path: Path
@@ -46,7 +48,8 @@ class Image:
 
 @dataclass(frozen=True)
 class Note:
-    """Something odd that a reader saw: a code of `findings.CATALOG`, what it was in words, and the line (0: none)."""
+    """Something odd that a reader saw: a code of `findings.CATALOG`, what it was in words, and the
+    line (0: none)."""
 
     code: str
     message: str
@@ -57,13 +60,13 @@ class Note:
 class Labels:
     """What one label file says of one image, as it stands there.
 
-    `image` is the image as the file names it: a name or a path, with `/` or with backslashes, with or without
-    extension. Formats with one label file an image (voc, yolo, oidv4) are paired by the name of the label file
-    instead; there it may be "".
-    `boxes` are pixel edges, or, where `fractions` is true, shares 0..1 of the image's width and height (readers do
-    not open images). `width_px`, `height_px` and `depth` are the declared size (0: not said, or not a number),
-    `line` and `size_line` where the image is named and the size stands (0: unknown). `notes` are for a person to
-    look at. `split` is what the label file itself says ("" when it does not).
+    `image` is the image as the file names it: a name or a path, with `/` or with backslashes, with
+    or without extension. Formats with one label file an image (voc, yolo, oidv4) are paired by the
+    name of the label file instead; there it may be "". `boxes` are pixel edges, or, where
+    `fractions` is true, shares 0..1 of the image's width and height (readers do not open images).
+    `width_px`, `height_px` and `depth` are the declared size (0: not said, or not a number), `line`
+    and `size_line` where the image is named and the size stands (0: unknown). `notes` are for a
+    person to look at. `split` is what the label file itself says ("" when it does not).
     """
 
     boxes: tuple[Box, ...]
@@ -80,10 +83,11 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file: the name of its format (a value of `source.format`) and an entry for each image it labels.
+    """A label file: the name of its format (a value of `source.format`) and an entry for each image
+    it labels.
 
-    `notes` are about the file as a whole. `error` says why the file cannot be read although it is of this format,
-    with `error_line` (then there are no entries).
+    `notes` are about the file as a whole. `error` says why the file cannot be read although it is
+    of this format, with `error_line` (then there are no entries).
     """
 
     path: Path
@@ -124,14 +128,16 @@ def as_number(value: object) -> float:
 
 
 def box_around(xs: Sequence[float], ys: Sequence[float]) -> Corners:
-    """`(xmin, ymin, xmax, ymax)` of points; all `nan` when one of them is no number or there are none."""
+    """`(xmin, ymin, xmax, ymax)` of points; all `nan` when one of them is no number or there are
+    none."""
     if not xs or len(xs) != len(ys) or any(math.isnan(value) for value in (*xs, *ys)):
         return NO_BOX
     return min(xs), min(ys), max(xs), max(ys)
 
 
 def box_around_turned(corners: Corners, degrees: float, pivot: tuple[float, float]) -> Corners:
-    """The box around a rectangle that was turned clockwise (y points down) about `pivot`; the unit is a square one."""
+    """The box around a rectangle that was turned clockwise (y points down) about `pivot`; the unit
+    is a square one."""
     xmin, ymin, xmax, ymax = corners
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     points = [(x - pivot[0], y - pivot[1]) for x in (xmin, xmax) for y in (ymin, ymax)]
@@ -143,13 +149,15 @@ def box_around_turned(corners: Corners, degrees: float, pivot: tuple[float, floa
 # Overlap of boxes given by their edges.
 
 def ious(ones_xyxy, others_xyxy, crowds=None) -> np.ndarray:
-    """IoU 0..1, float [n, m], of boxes [n, 4] with boxes [m, 4], both xmin, ymin, xmax, ymax in pixels.
+    """IoU 0..1, float [n, m], of boxes [n, 4] with boxes [m, 4], both xmin, ymin, xmax, ymax in
+    pixels.
 
     With a crowd (`crowds` [m], true or not) it is the share of the box inside it, as in COCO.
     """
     from pycocotools.mask import iou
 
-    # pycocotools reads the memory as it lies: an array that holds columns first would be other boxes.
+    # pycocotools reads the memory as it lies: an array that holds columns first would be other
+    # boxes.
     sides = [np.ascontiguousarray(_xywh(boxes)) for boxes in (ones_xyxy, others_xyxy)]
     if not len(sides[0]) or not len(sides[1]):
         return np.zeros((len(sides[0]), len(sides[1])))

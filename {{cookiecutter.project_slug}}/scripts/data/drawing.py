@@ -15,7 +15,8 @@ GOLDEN_RATIO = 0.618034  # steps of this part of the color circle never come clo
 
 @lru_cache
 def letters(size_px: int) -> ImageFont.FreeTypeFont:
-    """A font of `size_px`: DejaVu Sans, which has accents, Greek and Cyrillic; where it is missing, Pillow's own.
+    """A font of `size_px`: DejaVu Sans, which has accents, Greek and Cyrillic; where it is missing,
+    Pillow's own.
 
     The file comes with matplotlib, which the lock holds. Pillow's own font has no accents.
     """
@@ -28,18 +29,21 @@ def letters(size_px: int) -> ImageFont.FreeTypeFont:
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
-    """The RGB color 0..255 of a class: always the same for one id, and far from those of the ids beside it."""
+    """The RGB color 0..255 of a class: always the same for one id, and far from those of the ids
+    beside it."""
     hue = (class_id * GOLDEN_RATIO + 0.02) % 1
     light = (1.0, 0.78)[class_id // 8 % 2]
     return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.9, light))
 
 
 def draw_detections(image: Image.Image, detections: Sequence[dict], least_letters_px: int = 10) -> Image.Image:
-    """A copy of `image` in RGB with a frame and a label for each detection; the best score is drawn last, on top.
+    """A copy of `image` in RGB with a frame and a label for each detection; the best score is drawn
+    last, on top.
 
-    `detections` are those of `predictions.json`: `class` ("": no label), `class_id`, `score` (0..1; None: a labeled
-    box, no score is shown) and `box_xyxy_px` in pixels of `image`; a `note` is shown after the name, and its frame is
-    dashed with white. Lines and letters grow with the image, letters from `least_letters_px`; labels stay inside it.
+    `detections` are those of `predictions.json`: `class` ("": no label), `class_id`, `score` (0..1;
+    None: a labeled box, no score is shown) and `box_xyxy_px` in pixels of `image`; a `note` is
+    shown after the name, and its frame is dashed with white. Lines and letters grow with the image,
+    letters from `least_letters_px`; labels stay inside it.
     """
     drawn = image.convert("RGB")
     if drawn is image:
@@ -62,7 +66,8 @@ def draw_detections(image: Image.Image, detections: Sequence[dict], least_letter
 
 
 def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], columns: int, tile_px: int) -> Image.Image:
-    """Images in rows of `columns`, each shrunk or enlarged into `tile_px` x `tile_px`, its caption above it.
+    """Images in rows of `columns`, each shrunk or enlarged into `tile_px` x `tile_px`, its caption
+    above it.
 
     Needs one caption an image ("" for none; ValueError otherwise). No images give one empty tile.
     """
@@ -110,7 +115,8 @@ def fitted(image: Image.Image, tile_px: int) -> Image.Image:
 
 
 def _frame_px(xyxy_px: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Pixel edges as the first and last pixel that a frame covers, at least one pixel and inside the image."""
+    """Pixel edges as the first and last pixel that a frame covers, at least one pixel and inside
+    the image."""
     first = [max(0, min(side - 1, round(edge))) for edge, side in zip(xyxy_px[:2], size, strict=True)]
     last = [max(a, min(side, round(edge)) - 1) for a, edge, side in zip(first, xyxy_px[2:], size, strict=True)]
     return (*first, *last)
@@ -131,7 +137,8 @@ def _white_dashes(pen: ImageDraw.ImageDraw, frame_px: tuple, line_px: int) -> No
 
 
 def _label(pen: ImageDraw.ImageDraw, frame_px: tuple, name: str, score: str, color: tuple, font) -> None:
-    """Name and score on a bar above the frame, or at its inner top edge where there is no room above."""
+    """Name and score on a bar above the frame, or at its inner top edge where there is no room
+    above."""
     width_px, height_px = pen.im.size
     pad_px = max(1, round(_text_height_px(font) / 8))
     text = _shortened(name, score, font, width_px - 2 * pad_px)
@@ -146,7 +153,8 @@ def _label(pen: ImageDraw.ImageDraw, frame_px: tuple, name: str, score: str, col
 
 
 def _shortened(name: str, tail: str, font, room_px: int) -> str:
-    """`name` and `tail`, with the end of a too long name left out so that they fit into `room_px`."""
+    """`name` and `tail`, with the end of a too long name left out so that they fit into `room_px`.
+    """
     if font.getlength(name + tail) <= room_px:
         return name + tail
     keep = len(name)

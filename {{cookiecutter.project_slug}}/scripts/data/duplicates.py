@@ -1,8 +1,8 @@
 """Whether two images are near-identical, from their small copies: many pairs at a time.
 
-Either nothing moved: then no value of the gray copies differs by much, or all of them by little (another tone curve).
-Or the view was cropped: then a small shift and stretch explains part of the difference everywhere, which no object
-that moves in a fixed view does.
+Either nothing moved: then no value of the gray copies differs by much, or all of them by little
+(another tone curve). Or the view was cropped: then a small shift and stretch explains part of the
+difference everywhere, which no object that moves in a fixed view does.
 """
 
 from collections import Counter
@@ -15,7 +15,8 @@ LUMA_PX, CHROMA_PX = 32, 8  # sides of the small copies: 4 % of an image is stil
 SIGNATURE_BYTES = LUMA_PX**2 + 2 * CHROMA_PX**2
 
 CONTRAST, BRIGHTNESS = 1.25, 50.0  # largest ratio of the contrasts, and difference of the mean gray levels
-# Largest difference in the color planes, and what is added for each level of their own standard deviation.
+# Largest difference in the color planes, and what is added for each level of their own standard
+# deviation.
 COLOR_MEAN, COLOR_MOST = (3.0, 0.08), (16.0, 0.4)
 IN_PLACE, SHIFTED = 12.0, 45.0  # largest difference of one gray value; less where contrast is low
 SHIFT = (0.05, 0.6)  # what a crop moves, in values of the halved copy (16 a side)
@@ -30,8 +31,8 @@ _CHUNK = 1024  # pairs at a time: 20 MB
 class Copies:
     """The small copies of N images.
 
-    `small` is uint8 [N, SIGNATURE_BYTES]: gray values, then the two color planes. `mean` and `spread` (standard
-    deviation) are those of the gray values, float [N].
+    `small` is uint8 [N, SIGNATURE_BYTES]: gray values, then the two color planes. `mean` and
+    `spread` (standard deviation) are those of the gray values, float [N].
     """
 
     def __init__(self, small):
@@ -40,7 +41,8 @@ class Copies:
         self.mean, self.spread = np.concatenate([(part.mean(1), part.std(1)) for part in parts], axis=1)
 
     def compare(self, one, other):
-        """Which pairs are near (bool [P]) and how large their difference is (float [P], 0: none, inf: not looked at).
+        """Which pairs are near (bool [P]) and how large their difference is (float [P], 0: none,
+        inf: not looked at).
 
         `one` and `other` are numbers of images, int [P], of which none may be without contrast.
         """
@@ -78,7 +80,8 @@ class Copies:
 
 
 def _allowed(levels: float, spread):
-    """`levels` where the contrast is usual, less below: everything in a dark image differs by little."""
+    """`levels` where the contrast is usual, less below: everything in a dark image differs by
+    little."""
     return levels * np.minimum(1, (2 + spread) / 22)
 
 
@@ -89,7 +92,8 @@ def halved(gray):
 
 
 def _is_toned_or_shifted(one, other, spread):
-    """Whether only another tone or a small shift and stretch is between gray copies, both float [P, 256]; bool [P]."""
+    """Whether only another tone or a small shift and stretch is between gray copies, both float [P,
+    256]; bool [P]."""
     change = other - one
     rms = np.sqrt((change**2).mean(1))
     most = np.abs(change).max(1)
@@ -109,7 +113,8 @@ def _is_toned_or_shifted(one, other, spread):
 
 
 def _without_shift(middle, change):
-    """The change less the shift, stretch and brightness that explain it best (least squares), all float [P, 256].
+    """The change less the shift, stretch and brightness that explain it best (least squares), all
+    float [P, 256].
 
     Also the largest shift in values, float [P], and how steep `middle` is.
     """
@@ -127,7 +132,8 @@ def _without_shift(middle, change):
     return rest, np.abs(weights[:, 2:, 0]).max(1), np.hypot(right, down).reshape(count, values)
 
 
-# Groups of near-identical images: one photograph recompressed, resized, slightly cropped or brightened.
+# Groups of near-identical images: one photograph recompressed, resized, slightly cropped or
+# brightened.
 
 ORDERS, WINDOW = 16, 8
 BLOCK, NEAREST = 16384, 8
@@ -138,8 +144,10 @@ CHAIN_LEAST = 10
 
 
 def signature(image: Image.Image, turn: Image.Transpose | None = None) -> bytes:
-    """Small copies of an image (mode RGB or L) turned by `turn`: gray 32x32, then Cb and Cr 8x8, 1152 bytes."""
-    # HAMMING and not BOX: after the coarse reduction BOX would put the edges of its cells at uneven places.
+    """Small copies of an image (mode RGB or L) turned by `turn`: gray 32x32, then Cb and Cr 8x8,
+    1152 bytes."""
+    # HAMMING and not BOX: after the coarse reduction BOX would put the edges of its cells at uneven
+    # places.
     small = image.resize((LUMA_PX, LUMA_PX), Image.Resampling.HAMMING, reducing_gap=3.0).convert("YCbCr")
     gray, *colors = (small if turn is None else small.transpose(turn)).split()
     coarse = [plane.resize((CHROMA_PX, CHROMA_PX), Image.Resampling.BOX) for plane in colors]
@@ -149,10 +157,10 @@ def signature(image: Image.Image, turn: Image.Transpose | None = None) -> bytes:
 def near_groups(signatures: Sequence[bytes]) -> list[int]:
     """For each image the index of the first image of its group: itself, if it is near no other.
 
-    `signatures` are those of `signature()`; b"" and images of one color are near nothing, not even their equals.
-    Who is together does not depend on the order. An image belongs to a group if it is near any image in it, so a
-    scene that changes slowly becomes a chain: it is cut where it would exceed 2 % of the images (at least 10);
-    larger groups only take what is near their middle.
+    `signatures` are those of `signature()`; b"" and images of one color are near nothing, not even
+    their equals. Who is together does not depend on the order. An image belongs to a group if it is
+    near any image in it, so a scene that changes slowly becomes a chain: it is cut where it would
+    exceed 2 % of the images (at least 10); larger groups only take what is near their middle.
     """
     distinct = sorted({one for one in signatures if len(one) == SIGNATURE_BYTES})
     if not distinct:
@@ -169,7 +177,8 @@ def near_groups(signatures: Sequence[bytes]) -> list[int]:
 
 
 def _merge(copies: Copies, images: Counter, chain: int) -> Callable[[int], int]:
-    """Join the closest pairs first. Returns the function from the number of a copy to that of its group."""
+    """Join the closest pairs first. Returns the function from the number of a copy to that of its
+    group."""
     images, parent, refused = dict(images), {number: number for number in images}, set()
 
     def root(number: int) -> int:
@@ -205,10 +214,12 @@ def _near_pairs(copies: Copies) -> list[list[int]]:
 
 
 def _hashes(copies: Copies):
-    """128 bits of each image, uint8 [N, 16]: is the value at its right brighter, is the one below?"""
+    """128 bits of each image, uint8 [N, 16]: is the value at its right brighter, is the one below?
+    """
     def bits(gray):
         coarse = halved(halved(gray.astype(np.float32))).reshape(-1, 8, 8)
-        # The last value looks at the first. A margin of one level: else noise on an even ground would decide.
+        # The last value looks at the first. A margin of one level: else noise on an even ground
+        # would decide.
         return [np.roll(coarse, -1, axis) - coarse > 1 for axis in (2, 1)]
 
     parts = [copies.gray[start : start + 4096] for start in range(0, len(copies.gray), 4096)]
@@ -216,9 +227,11 @@ def _hashes(copies: Copies):
 
 
 def _proposed(hashes, numbers):
-    """Pairs, int64 [P, 2], whose hashes differ little and stand within WINDOW of each other in one of the orders.
+    """Pairs, int64 [P, 2], whose hashes differ little and stand within WINDOW of each other in one
+    of the orders.
 
-    Order k sorts the hashes by their bytes from byte k on: what differs in some bytes is neighbors by the others.
+    Order k sorts the hashes by their bytes from byte k on: what differs in some bytes is neighbors
+    by the others.
     """
     count, words = len(hashes), hashes.view(np.uint64)
     codes = [np.empty(0, np.int64)]
@@ -234,7 +247,8 @@ def _proposed(hashes, numbers):
 
 
 def _nearest(copies: Copies, numbers):
-    """Each of `numbers` paired with the NEAREST others by the difference of their gray copies, int64 [P, 2]."""
+    """Each of `numbers` paired with the NEAREST others by the difference of their gray copies,
+    int64 [P, 2]."""
     gray = halved(copies.gray[numbers].astype(np.float32) - copies.mean[numbers, None])
     gray /= np.linalg.norm(gray, axis=1, keepdims=True) + 1e-6
     count, pairs = min(NEAREST, len(numbers) - 1), [np.empty((0, 2), np.int64)]

@@ -22,7 +22,8 @@ _SIGNATURES = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
 
 @dataclass(frozen=True)
 class Task:
-    """One image to write: its number over all splits, and the digest of bytes that need no decoding ("": none)."""
+    """One image to write: its number over all splits, and the digest of bytes that need no decoding
+    ("": none)."""
 
     image: Image
     source_id: int
@@ -46,7 +47,8 @@ def class_id(name: str, ids: dict[str, int], where: str) -> int:
 
 
 def _box_features(image: Image, ids: dict[str, int]) -> tuple[dict, dict, dict]:
-    """The lists of `image/object/`, one value a box, by kind: floats, integers, bytes. Empty without boxes."""
+    """The lists of `image/object/`, one value a box, by kind: floats, integers, bytes. Empty
+    without boxes."""
     width, height = float(image.width_px), float(image.height_px)
     boxes, corners = image.boxes, [box.xyxy_px for box in image.boxes]
     floats = {
@@ -72,9 +74,9 @@ def _box_features(image: Image, ids: dict[str, int]) -> tuple[dict, dict, dict]:
 def example_bytes(image: Image, data: bytes, source_id: int, ids: dict[str, int], sha256: str = "") -> bytes:
     """The serialized Example of an image; equal input gives equal bytes.
 
-    `data` are the bytes of the image file and `sha256` their digest ("": it is taken here), `source_id` its number
-    over all splits (Model Garden's evaluation reads it as a number), `ids` the label map by name. Corners are
-    normalized by the decoded size, `area` is in px².
+    `data` are the bytes of the image file and `sha256` their digest ("": it is taken here),
+    `source_id` its number over all splits (Model Garden's evaluation reads it as a number), `ids`
+    the label map by name. Corners are normalized by the decoded size, `area` is in px².
     """
     import tensorflow as tf
 
@@ -104,7 +106,8 @@ def example_bytes(image: Image, data: bytes, source_id: int, ids: dict[str, int]
 def make_example(task: Task, ids: dict[str, int]) -> bytes:
     """`example_bytes` of an image file; `ids` is the label map by name.
 
-    DetectorError when the file is missing, has another size than the CSV says, or TensorFlow cannot decode it.
+    DetectorError when the file is missing, has another size than the CSV says, or TensorFlow cannot
+    decode it.
     """
     image = task.image
     where = f"images/{image.split}/{image.path.name}"
@@ -173,7 +176,8 @@ def record_names(root: Path, split: str) -> Iterator[str]:
 
 
 def _shards(images: list[Image]) -> list[list[Image]]:
-    """Images in shards of about SHARD_BYTES, mixed: neighbors in a folder are often of one class or one scene."""
+    """Images in shards of about SHARD_BYTES, mixed: neighbors in a folder are often of one class or
+    one scene."""
     mixed = sorted(images, key=lambda image: hashlib.sha256(image.path.name.encode()).digest())
     sizes = [_size(image) for image in mixed]
     total = sum(sizes)
@@ -195,7 +199,8 @@ def _size(image: Image) -> int:
 
 
 def _decoded(root: Path) -> dict[tuple[str, int, int], str]:
-    """Digests of the images that organize has decoded, by name and size in px, where TensorFlow can do so too.
+    """Digests of the images that organize has decoded, by name and size in px, where TensorFlow can
+    do so too.
 
     Others are decoded here, so that nothing broken waits in the middle of training.
     """
@@ -282,10 +287,12 @@ def _read_back(path: Path, shard: list[Task]) -> tuple[int, int]:
 
 
 def write_records(root: Path, processes: int | None = None) -> RecordCounts:
-    """Write the record files of all splits from CSV, images and label map; the same input gives the same bytes.
+    """Write the record files of all splits from CSV, images and label map; the same input gives the
+    same bytes.
 
-    `processes` None: one for each core when many images have to be decoded, else one. The files are read back and
-    counted before they replace older ones. DetectorError for a class without id, and a missing or changed image.
+    `processes` None: one for each core when many images have to be decoded, else one. The files are
+    read back and counted before they replace older ones. DetectorError for a class without id, and
+    a missing or changed image.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     ids = {name: number for number, name in read_label_map(root / LABEL_MAP).items()}

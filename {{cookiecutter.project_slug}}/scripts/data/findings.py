@@ -1,7 +1,8 @@
 """The catalog of everything that can be wrong with labeled images: one code each, never reused.
 
 E codes stop the pipeline unless `check.accept` names them, W codes do not stop it, R codes are what
-`organize` has repaired without loss. A finding points to the file and line that a person would correct.
+`organize` has repaired without loss. A finding points to the file and line that a person would
+correct.
 """
 
 import difflib
@@ -165,7 +166,8 @@ def require_known_code(code: str, where: str, advice: str) -> None:
 
 
 def finding(code: str, file: str, message: str, line: int = 0, class_name: str = "", image: str = "") -> Finding:
-    """A finding of the catalog. `file` is the path as the user knows it; unknown codes are a KeyError."""
+    """A finding of the catalog. `file` is the path as the user knows it; unknown codes are a
+    KeyError."""
     entry = CATALOG[code]
     return Finding(code, entry.severity, file, line, class_name, message, entry.fix, image)
 
@@ -176,13 +178,16 @@ REPORT = "annotations/check.json"
 _SHOWN = 5
 _SHOWN_OF_MANY = 2
 _MANY_CODES = 8
-"""With more codes than this, fewer places of each are shown, so that all codes fit a screen or two."""
+"""With more codes than this, fewer places of each are shown, so that all codes fit a screen or two.
+"""
 
 
 def findings_table(findings: list[Finding], accept: Collection[str]) -> str:
-    """Code, severity, count, title, what to do, then the first places. Errors in `accept` are shown as accepted.
+    """Code, severity, count, title, what to do, then the first places. Errors in `accept` are shown
+    as accepted.
 
-    Places are `file:line` as in `check.json`. What was repaired has no places: there is nothing to look at.
+    Places are `file:line` as in `check.json`. What was repaired has no places: there is nothing to
+    look at.
     """
     by_code = defaultdict(list)
     for one in findings:
@@ -215,7 +220,8 @@ _INDENT = 11
 
 
 def explain(code: str) -> str:
-    """What a code means and what can be done about it; "" lists all. DetectorError for one that does not exist."""
+    """What a code means and what can be done about it; "" lists all. DetectorError for one that
+    does not exist."""
     code = code.strip().upper()
     if not code:
         return list_codes()
@@ -249,7 +255,8 @@ def sorted_codes() -> list[tuple[str, Code]]:
 
 
 def left_text(errors: Collection[Finding]) -> str:
-    """Why `--fix` left these errors, a line a code; files that are not in `images/` are out of its reach."""
+    """Why `--fix` left these errors, a line a code; files that are not in `images/` are out of its
+    reach."""
     lines = []
     for code, _ in sorted_codes():
         same = [one for one in errors if one.code == code]

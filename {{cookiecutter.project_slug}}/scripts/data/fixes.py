@@ -33,10 +33,12 @@ from scripts.data.rules import (
 
 @dataclass(frozen=True)
 class Edit:
-    """What is changed at one place: the finding it answers, the place, and the value before and after.
+    """What is changed at one place: the finding it answers, the place, and the value before and
+    after.
 
-    `before` and `after` are what goes into `annotations/fixes.json`: corners as a list, a name, a size, a format; None
-    is a box that is dropped. `text` is the same for a person. `shown_line` is the line that the finding names.
+    `before` and `after` are what goes into `annotations/fixes.json`: corners as a list, a name, a
+    size, a format; None is a box that is dropped. `text` is the same for a person. `shown_line` is
+    the line that the finding names.
     """
 
     code: str
@@ -62,8 +64,9 @@ class Edit:
 class ImagePlan:
     """All edits of one image and its label file.
 
-    `boxes` are the new boxes by their place in the label file, None for one to drop; `size` and `filename` the new
-    values of these tags (None: kept); `image` is what happens to the image itself: "", `encode`, `turn`, `untag`.
+    `boxes` are the new boxes by their place in the label file, None for one to drop; `size` and
+    `filename` the new values of these tags (None: kept); `image` is what happens to the image
+    itself: "", `encode`, `turn`, `untag`.
     """
 
     stored: Stored
@@ -98,8 +101,9 @@ def renames(images: list[Stored], labels: Sequence[str], accept: Collection[str]
 def _meant(name: str, labels: Sequence[str], counts: Counter) -> str:
     """The one label that `name` is a slip of, "" when that is not certain.
 
-    Another spelling of a label is certain. A slip keeps the first letter (`bear` is no misspelt `pear`), is near to no
-    other label, and is rarer than the right name: a name with more boxes is a class, or the setting is wrong.
+    Another spelling of a label is certain. A slip keeps the first letter (`bear` is no misspelt
+    `pear`), is near to no other label, and is rarer than the right name: a name with more boxes is
+    a class, or the setting is wrong.
     """
     same = [label for label in labels if folded(label) == folded(name)]
     if same:
@@ -124,8 +128,8 @@ def edit_distance(one: str, other: str) -> int:
 # Boxes that can be repaired without looking at the image.
 
 MOST_OUTSIDE = 0.10
-"""Share of the side by which a box may leave and be clipped. More is a wrong size or a turned image, and clipping
-would hide it."""
+"""Share of the side by which a box may leave and be clipped. More is a wrong size or a turned
+image, and clipping would hide it."""
 
 LEAST_PX = 1.0
 """A box with a shorter side shows nothing: it is dropped, and no repair may leave one."""
@@ -174,7 +178,8 @@ def _visible(xyxy_px: tuple[float, float, float, float]) -> bool:
 
 
 def _copies(boxes: list[Box | None]) -> Iterator[BoxEdit]:
-    """Boxes that repeat an earlier one to the pixel. What differs by more may be two things: a person has to look."""
+    """Boxes that repeat an earlier one to the pixel. What differs by more may be two things: a
+    person has to look."""
     kept: list[Box] = []
     for place, box in enumerate(boxes):
         if box is None or box.group_of or box.is_crowd or not has_area(box):
@@ -195,14 +200,16 @@ def _is_copy(box: Box, seen: Box) -> bool:
 # What `--fix` would do, found without writing anything: `check` counts it, `fix` does it.
 
 SCALED = 0.01
-"""Sides that differ by one factor, to this precision, tell that the image was resized after it was labeled."""
+"""Sides that differ by one factor, to this precision, tell that the image was resized after it was
+labeled."""
 
 _SUFFIXES = {"jpeg": (".jpg", ".jpeg"), "png": (".png",)}
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What the settings say about repairs: `source.labels`, `source.exif`, `check.accept`, `check.min_box_px`.
+    """What the settings say about repairs: `source.labels`, `source.exif`, `check.accept`,
+    `check.min_box_px`.
 
     A code in `accept` is left as it is: what a person has accepted is meant.
     """
@@ -300,7 +307,8 @@ def stored_as(stored: Stored) -> Path:
 
 
 def _plan_size(root: Path, plan: ImagePlan, real: tuple[int, int], policy: Policy) -> None:
-    """Plan to correct the declared size, unless it tells that the boxes were drawn on another view of the image."""
+    """Plan to correct the declared size, unless it tells that the boxes were drawn on another view
+    of the image."""
     label = plan.stored.label
     declared = plan.size or (label.width_px, label.height_px)
     if declared == real or 0 in declared or "E006" in policy.accept or _other_view(declared, real, label.boxes):
@@ -319,7 +327,8 @@ def _other_view(declared: tuple[int, int], real: tuple[int, int], boxes: Sequenc
     return any(box.xyxy_px[2] > real[0] or box.xyxy_px[3] > real[1] for box in boxes)
 
 
-# Edits of a Pascal VOC label file that leave everything else in it as it is: other tags, comments, line breaks.
+# Edits of a Pascal VOC label file that leave everything else in it as it is: other tags, comments,
+# line breaks.
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -330,9 +339,11 @@ def edited_label(
     size: tuple[int, int] | None = None,
     filename: str | None = None,
 ) -> bytes:
-    """The bytes of a label file with class and corners of some boxes replaced, by their place in the file.
+    """The bytes of a label file with class and corners of some boxes replaced, by their place in
+    the file.
 
-    None drops a box. `size` is (width, height) in pixels, `filename` the name of the image; None keeps them.
+    None drops a box. `size` is (width, height) in pixels, `filename` the name of the image; None
+    keeps them.
     """
     parser = etree.XMLParser(no_network=True, resolve_entities=False, load_dtd=False, huge_tree=False)
     root = etree.fromstring(data, parser)
@@ -397,12 +408,14 @@ def add_fixes(root: Path, earlier: list[dict], edits: list[Edit]) -> None:
         write_json(root / FIXES, {"schema": 1, "fixes": [*earlier, *(edit.as_json() for edit in edits)]})
 
 
-# Writing the edits of an image: each file whole or as it was, in an order that a second run can go on from.
+# Writing the edits of an image: each file whole or as it was, in an order that a second run can go
+# on from.
 
 def apply(plan: ImagePlan, exif: str) -> list[Edit]:
     """Write the edits of one image; those that were done. `exif` is `source.exif`.
 
-    The label file comes first: an image that was left turned or in another format is then still found the next time.
+    The label file comes first: an image that was left turned or in another format is then still
+    found the next time.
     """
     path = plan.stored.path
     image = _image_bytes(plan, exif)

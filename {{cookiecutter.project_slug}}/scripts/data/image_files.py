@@ -1,7 +1,9 @@
-"""Is an image file whole from its first segment to its end mark? Then TensorFlow decodes what Pillow decoded.
+"""Is an image file whole from its first segment to its end mark? Then TensorFlow decodes what
+Pillow decoded.
 
-Pillow takes some damaged files that TensorFlow refuses: a JPEG whose end mark is gone or swallowed by damage inside, a
-PNG with a wrong checksum. Of 120,000 damaged files the two agreed on all that passed this test.
+Pillow takes some damaged files that TensorFlow refuses: a JPEG whose end mark is gone or swallowed
+by damage inside, a PNG with a wrong checksum. Of 120,000 damaged files the two agreed on all that
+passed this test.
 """
 
 import hashlib
@@ -17,7 +19,8 @@ from PIL import Image
 
 from scripts.data.duplicates import signature
 
-# After 0xFF within the image data of a JPEG: an escaped 0xFF, fill bytes, restart marks. All others end the data.
+# After 0xFF within the image data of a JPEG: an escaped 0xFF, fill bytes, restart marks. All others
+# end the data.
 _INSIDE = frozenset((0x00, 0xFF, *range(0xD0, 0xD8)))
 
 
@@ -27,7 +30,8 @@ def is_whole(data: bytes, image_format: str) -> bool:
 
 
 def _whole_jpeg(data: bytes) -> bool:
-    # Without its escapes, image data is searched at the speed of memory; positions stay what they are.
+    # Without its escapes, image data is searched at the speed of memory; positions stay what they
+    # are.
     unescaped = data.replace(b"\xff\x00", b"\0\0")
     at = 2
     while data[at : at + 1] == b"\xff":
@@ -45,7 +49,8 @@ def _whole_jpeg(data: bytes) -> bool:
 
 
 def _end_of_data(unescaped: bytes, at: int) -> int:
-    """Where the mark after the image data that begins at `at` stands; the length of the file when there is none."""
+    """Where the mark after the image data that begins at `at` stands; the length of the file when
+    there is none."""
     at = unescaped.find(b"\xff", at)
     while 0 <= at < len(unescaped) - 1 and unescaped[at + 1] in _INSIDE:
         at = unescaped.find(b"\xff", at + 1)
@@ -67,7 +72,8 @@ def _whole_png(data: bytes) -> bool:
 # One image file: is it whole, what is it really, how is it turned; re-encoded only when it must be.
 
 EXIF_ORIENTATION = 0x0112
-# Kept byte for byte. TensorFlow decodes gray, CMYK, palette, RGBA and 16 bit versions of both (tried with 2.20).
+# Kept byte for byte. TensorFlow decodes gray, CMYK, palette, RGBA and 16 bit versions of both
+# (tried with 2.20).
 _KEPT = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
 # Lossy originals become JPEG (a PNG of a photo is five times as large), all others PNG.
 _LOSSY = {"WEBP", "AVIF", "JPEG2000"}
@@ -89,11 +95,12 @@ EXTENSIONS = {"jpeg": ".jpg", "png": ".png"}
 class ImageFacts:
     """What one reading of an image file found.
 
-    `sha256` is that of the file; `source_format` and `mode` are Pillow's names for what it holds; `format`
-    (`jpeg`, `png`) and the sizes are those of the copy in `images/`; `orientation` is the EXIF tag (1: upright);
-    `staged` is the file with the re-encoded bytes ("": bytes are kept); `signature` is what `near.py` compares
-    (b"": not asked for); `whole` that the copy in `images/` is sound enough for TensorFlow too (`whole.py`); `error`
-    says why the image cannot be used ("": it can).
+    `sha256` is that of the file; `source_format` and `mode` are Pillow's names for what it holds;
+    `format` (`jpeg`, `png`) and the sizes are those of the copy in `images/`; `orientation` is the
+    EXIF tag (1: upright); `staged` is the file with the re-encoded bytes ("": bytes are kept);
+    `signature` is what `near.py` compares (b"": not asked for); `whole` that the copy in `images/`
+    is sound enough for TensorFlow too (`whole.py`); `error` says why the image cannot be used ("":
+    it can).
     """
 
     sha256: str = ""
@@ -163,7 +170,8 @@ def _why_not(data: bytes, error: Exception) -> str:
 
 
 def open_upright(data: bytes) -> Image.Image:
-    """The image in RGB as viewers show it: turned by its EXIF orientation. ValueError says why it cannot be read."""
+    """The image in RGB as viewers show it: turned by its EXIF orientation. ValueError says why it
+    cannot be read."""
     try:
         image = _open(data)
         turn = exif_orientation(image)
@@ -173,10 +181,11 @@ def open_upright(data: bytes) -> Image.Image:
 
 
 def open_shrunk(path: Path, side_px: int) -> tuple[Image.Image, tuple[int, int]]:
-    """The stored pixels in RGB with the longer side at most `side_px`, and the size in px that the image really has.
+    """The stored pixels in RGB with the longer side at most `side_px`, and the size in px that the
+    image really has.
 
-    EXIF is not applied. A large JPEG is decoded at a half, a quarter or an eighth, which takes that much less memory.
-    ValueError says why it cannot be read.
+    EXIF is not applied. A large JPEG is decoded at a half, a quarter or an eighth, which takes that
+    much less memory. ValueError says why it cannot be read.
     """
     try:
         with warnings.catch_warnings():
@@ -200,8 +209,9 @@ def _signature(image: Image.Image, orientation: int) -> bytes:
 def inspect_bytes(data: bytes, exif: str = "stored", signed: bool = False) -> tuple[ImageFacts, bytes | None]:
     """Facts of an image, and its new bytes when it has to be re-encoded (else None).
 
-    `exif` is `source.exif`: only "displayed" turns pixels. The image is decoded fully. `signed`: also compute the
-    signature, of the upright view, so that a turned copy of a photograph is known as the same.
+    `exif` is `source.exif`: only "displayed" turns pixels. The image is decoded fully. `signed`:
+    also compute the signature, of the upright view, so that a turned copy of a photograph is known
+    as the same.
     """
     facts = ImageFacts(sha256=hashlib.sha256(data).hexdigest())
     try:
@@ -233,7 +243,8 @@ def inspect_bytes(data: bytes, exif: str = "stored", signed: bool = False) -> tu
 
 
 def inspect_image(task: tuple[str, str, str]) -> ImageFacts:
-    """`inspect_bytes` of a file, for a process pool: `task` is (path, exif, folder for re-encoded bytes or "")."""
+    """`inspect_bytes` of a file, for a process pool: `task` is (path, exif, folder for re-encoded
+    bytes or "")."""
     path, exif, staging = task
     try:
         data = Path(path).read_bytes()
@@ -255,7 +266,8 @@ _XMP = re.compile(rb"(tiff:Orientation(?:=[\"']|>))[2-8]")
 
 
 def without_turn(data: bytes) -> bytes | None:
-    """The same JPEG or PNG with orientation 1; None when its tag is not found where cameras write it."""
+    """The same JPEG or PNG with orientation 1; None when its tag is not found where cameras write
+    it."""
     patched = bytearray(_XMP.sub(rb"\g<1>1", data))
     for marker in (b"Exif\x00\x00", b"eXIf"):
         start = patched.find(marker)
@@ -267,7 +279,8 @@ def without_turn(data: bytes) -> bytes | None:
 
 
 def _set_upright(data: bytearray, tiff: int) -> None:
-    """Write 1 into the orientation of the first directory of the TIFF header at `tiff`, if there is one."""
+    """Write 1 into the orientation of the first directory of the TIFF header at `tiff`, if there is
+    one."""
     order = {b"II": "<", b"MM": ">"}.get(bytes(data[tiff : tiff + 2]))
     if not order:
         return

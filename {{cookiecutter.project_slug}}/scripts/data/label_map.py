@@ -40,7 +40,8 @@ class Token:
 
 @dataclass(frozen=True)
 class Field:
-    """`name: value`. `value` is the text of a scalar, or a tuple of Fields; `kind` is string, word or message."""
+    """`name: value`. `value` is the text of a scalar, or a tuple of Fields; `kind` is string, word
+    or message."""
 
     name: str
     kind: str
@@ -141,21 +142,25 @@ class Parser:
 
 
 def parse_text_format(text: str) -> tuple[Field, ...]:
-    """The fields of a message in protobuf text format. TextFormatError with the line when it is none."""
+    """The fields of a message in protobuf text format. TextFormatError with the line when it is
+    none."""
     return Parser(text).message("end")
 
 
-# `annotations/label_map.pbtxt`: which number stands for which class, from 1; numbers never change hands.
+# `annotations/label_map.pbtxt`: which number stands for which class, from 1; numbers never change
+# hands.
 
 LABEL_MAP = "annotations/label_map.pbtxt"
 DRAWN = '# Classes of the drawn images (source.kind = "demo"). Another source numbers its classes anew.\n'
-"""First line of a map that holds nothing of the user's; what does not begin with it is never renumbered."""
+"""First line of a map that holds nothing of the user's; what does not begin with it is never
+renumbered."""
 _ESCAPES = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 @dataclass(frozen=True)
 class LabelMapCounts:
-    """Classes in the map, how many are new in it, how many drawn ones left it, and which have no box in `images/`."""
+    """Classes in the map, how many are new in it, how many drawn ones left it, and which have no
+    box in `images/`."""
 
     classes: int
     new: int
@@ -200,7 +205,8 @@ def _item(item: Field) -> tuple[int, str]:
 
 
 def parse_label_map(text: str) -> dict[int, str]:
-    """Names by id, in the order of ids. TextFormatError with the line for everything that TensorFlow would garble."""
+    """Names by id, in the order of ids. TextFormatError with the line for everything that
+    TensorFlow would garble."""
     ids, names = {}, {}
     for item in parse_text_format(text.removeprefix("\ufeff")):
         if item.name != "item":
@@ -235,7 +241,8 @@ def read_label_map(path: Path) -> dict[int, str]:
 
 
 def class_numbers(root: Path) -> dict[str, int]:
-    """Numbers by name, from 0 as in `labels.txt`; none when the map is missing or broken. For colors only."""
+    """Numbers by name, from 0 as in `labels.txt`; none when the map is missing or broken. For
+    colors only."""
     try:
         return {name: number - 1 for number, name in read_label_map(root / LABEL_MAP).items()}
     except DetectorError:
@@ -243,7 +250,8 @@ def class_numbers(root: Path) -> dict[str, int]:
 
 
 def write_label_map(path: Path, ids: dict[int, str], heading: str = "") -> None:
-    """Write names by id. `display_name` is always there: readers of TensorFlow look a class up in both."""
+    """Write names by id. `display_name` is always there: readers of TensorFlow look a class up in
+    both."""
     items = []
     for number, name in sorted(ids.items()):
         quoted = "".join(_ESCAPES.get(letter, letter) for letter in name)
@@ -252,7 +260,8 @@ def write_label_map(path: Path, ids: dict[int, str], heading: str = "") -> None:
 
 
 def class_boxes(root: Path) -> Counter:
-    """Boxes by class name over all label files of `images/`; unreadable ones are the business of `check`."""
+    """Boxes by class name over all label files of `images/`; unreadable ones are the business of
+    `check`."""
     boxes, entries = Counter(), {entry["name"]: entry for entry in read_manifest(root)["images"]}
     for path in stored_labels(root):
         try:
@@ -272,9 +281,9 @@ def _is_drawn(path: Path, ids: dict[int, str]) -> bool:
 def build_label_map(root: Path, labels: list[str], demo: bool = False) -> LabelMapCounts:
     """Write the label map: an existing one keeps its ids, new classes are appended.
 
-    New classes come in the order of `labels`, or sorted by name from `images/` when `labels` is empty. `demo`: the
-    source is the demo. A map that holds its classes only is begun anew with the first other source: to keep
-    `banana` at 2 because we drew bananas helps nobody.
+    New classes come in the order of `labels`, or sorted by name from `images/` when `labels` is
+    empty. `demo`: the source is the demo. A map that holds its classes only is begun anew with the
+    first other source: to keep `banana` at 2 because we drew bananas helps nobody.
     """
     path, boxes = root / LABEL_MAP, class_boxes(root)
     before = read_label_map(path) if path.exists() else {}

@@ -1,7 +1,8 @@
-"""What organize wrote into `images/`, so that it can leave alone what the user has changed, moved or deleted there.
+"""What organize wrote into `images/`, so that it can leave alone what the user has changed, moved
+or deleted there.
 
-`annotations/organize.json` keeps one entry for each image: where it came from, what was written, and the lines
-of its boxes in the source's label file.
+`annotations/organize.json` keeps one entry for each image: where it came from, what was written,
+and the lines of its boxes in the source's label file.
 """
 
 import hashlib
@@ -26,7 +27,8 @@ MANIFEST = "annotations/organize.json"
 
 
 def read_manifest(root: Path) -> dict:
-    """The content of `organize.json`; an empty one when the file is not there. DetectorError when it is broken."""
+    """The content of `organize.json`; an empty one when the file is not there. DetectorError when
+    it is broken."""
     try:
         manifest = json.loads((root / MANIFEST).read_text("utf-8"))
         if manifest.get("schema") == 1:
@@ -54,7 +56,8 @@ def stored_images(root: Path) -> dict[str, Path]:
 class ImagesFolder:
     """Writes items into `images/` by the rules of ownership.
 
-    `counts` says what happened to how many images; `removed` are the entries of drawn images that made way.
+    `counts` says what happened to how many images; `removed` are the entries of drawn images that
+    made way.
     """
 
     def __init__(self, root: Path, entries: list[dict]):
@@ -70,7 +73,8 @@ class ImagesFolder:
         self.unlisted = {sha256_file(path): path for name, path in self.present.items() if name not in listed}
 
     def adopt_moved_sources(self, items: list[Item]) -> None:
-        """A source file that was renamed or moved keeps its entry: same bytes, and the old path is gone."""
+        """A source file that was renamed or moved keeps its entry: same bytes, and the old path is
+        gone."""
         shown, gone = {item.shown for item in items}, defaultdict(list)
         for source, entry in self.by_source.items():
             if source not in shown:
@@ -121,7 +125,8 @@ class ImagesFolder:
         return entry
 
     def _drop_other_extension(self, old: dict, image_path: Path) -> bool:
-        """Whether the image exists under another extension that the user has changed; an unchanged one is removed."""
+        """Whether the image exists under another extension that the user has changed; an unchanged
+        one is removed."""
         present = self.present[old["name"]]
         if present.name == image_path.name:
             return False
@@ -160,7 +165,8 @@ class ImagesFolder:
         return result
 
     def remove_drawn(self, items: list[Item]) -> None:
-        """Remove unedited images that `items` lack: for those that we drew, which can be drawn again."""
+        """Remove unedited images that `items` lack: for those that we drew, which can be drawn
+        again."""
         for source in self.by_source.keys() - {item.shown for item in items}:
             entry = self.by_source[source]
             path = self.present.get(entry["name"])
@@ -187,7 +193,8 @@ class ImagesFolder:
 
 
 def as_written(image: Path, entry: dict) -> bool:
-    """Whether an image of `images/` and its label file are still what organize wrote, by the entry of the manifest."""
+    """Whether an image of `images/` and its label file are still what organize wrote, by the entry
+    of the manifest."""
     label = image.with_suffix(".xml")
     return (
         label.exists()
@@ -202,7 +209,8 @@ def _shared_end(one: str, other: str) -> int:
 
 
 def _decide(present: str | None, wanted: str, written: str | None) -> str:
-    """What to do with one file, from the SHA-256 of what is there, what the source says and what we wrote last."""
+    """What to do with one file, from the SHA-256 of what is there, what the source says and what we
+    wrote last."""
     if present is None:
         return "new"
     if present == wanted:
@@ -214,11 +222,12 @@ def _decide(present: str | None, wanted: str, written: str | None) -> str:
 
 @dataclass(frozen=True)
 class Stored:
-    """One image of `images/`. `label` is None when there is no readable label file; `label_error` says why.
+    """One image of `images/`. `label` is None when there is no readable label file; `label_error`
+    says why.
 
-    `entry` is organize's entry for it (None: the user's own); `edited` tells that image or label file differ from
-    what organize wrote. `shown` and `label_shown` are the files and `lines` the lines to point a person to:
-    those of the source as long as the label file is as it was written.
+    `entry` is organize's entry for it (None: the user's own); `edited` tells that image or label
+    file differ from what organize wrote. `shown` and `label_shown` are the files and `lines` the
+    lines to point a person to: those of the source as long as the label file is as it was written.
     """
 
     split: str
@@ -235,7 +244,8 @@ class Stored:
 
 
 def _known_facts(path: Path, entry: dict | None) -> ImageFacts | None:
-    """Facts of an image that organize has decoded and reported on; None when its bytes are others."""
+    """Facts of an image that organize has decoded and reported on; None when its bytes are others.
+    """
     try:
         with open(path, "rb", buffering=0) as file:
             digest = hashlib.sha256(file.readall()).hexdigest()
@@ -249,9 +259,11 @@ def _known_facts(path: Path, entry: dict | None) -> ImageFacts | None:
 
 
 def read_label(path: Path, entry: dict | None) -> tuple[Labels, bool]:
-    """The label file of an image of `images/`, and whether it is as organize wrote it by the entry of the manifest.
+    """The label file of an image of `images/`, and whether it is as organize wrote it by the entry
+    of the manifest.
 
-    Such a file needs no parser, which takes most of the time otherwise. LabelError as `read_voc`, FileNotFoundError.
+    Such a file needs no parser, which takes most of the time otherwise. LabelError as `read_voc`,
+    FileNotFoundError.
     """
     try:
         data = path.read_bytes()
@@ -264,9 +276,11 @@ def read_label(path: Path, entry: dict | None) -> tuple[Labels, bool]:
 
 
 def shown_lines(root: Path, path: Path, label: Labels, entry: dict | None) -> tuple[str, tuple[int, ...]]:
-    """The file to point a person to for the label file `path`, and the line of each of its boxes there.
+    """The file to point a person to for the label file `path`, and the line of each of its boxes
+    there.
 
-    Those of the source when `entry` of the manifest is given, which says that the label file is as organize wrote it.
+    Those of the source when `entry` of the manifest is given, which says that the label file is as
+    organize wrote it.
     """
     if entry:
         return entry["label"] or entry["source"], tuple(entry["lines"])
@@ -308,8 +322,8 @@ def _stored(root: Path, shown: str, path: Path, facts: ImageFacts, entry: dict |
 def read_stored(root: Path, name: str) -> list[Stored]:
     """All images of `images/`, by split and file name; `name` stands before the progress bar.
 
-    Only bytes that organize has not seen are decoded, in all cores when they are many. The rest is less work than
-    handing it to another process.
+    Only bytes that organize has not seen are decoded, in all cores when they are many. The rest is
+    less work than handing it to another process.
     """
     entries = {entry["name"]: entry for entry in read_manifest(root)["images"]}
     images = {f"images/{key}": (path, entries.get(path.stem)) for key, path in stored_images(root).items()}
@@ -333,7 +347,8 @@ _ALL_DRAWN = "images/*/fruit_[0-9]*"
 
 
 def source_of(source) -> dict[str, str]:
-    """What `organize.json` keeps of the table [source]: its kind and, of images that are not drawn, their path."""
+    """What `organize.json` keeps of the table [source]: its kind and, of images that are not drawn,
+    their path."""
     paths = {"demo": "", "openimages": OPENIMAGES_FOLDER}
     return {"kind": source.kind, "path": paths.get(source.kind, source.path)}
 
@@ -354,12 +369,14 @@ class SourceChange:
         return self.before.get("kind") == "demo" and self.now["kind"] != "demo"
 
     def refuse_drawing(self) -> None:
-        """DetectorError when images of another source are in `images/` and the source is now the demo."""
+        """DetectorError when images of another source are in `images/` and the source is now the
+        demo."""
         if self.before.get("kind") in ("folder", "openimages") and self.now["kind"] == "demo" and self.here:
             raise self._other_source('source.kind is now "demo"')
 
     def refuse_edited_drawings(self) -> None:
-        """DetectorError when drawn images would make way and someone has edited some of them, or may have."""
+        """DetectorError when drawn images would make way and someone has edited some of them, or
+        may have."""
         if self.now["kind"] == "demo":
             return
         if not self.before:
@@ -388,8 +405,8 @@ class SourceChange:
     def refuse_other_images(self, sha256s: set[str]) -> None:
         """DetectorError when `images/` holds images of another folder, downloaded ones included.
 
-        `sha256s` are those of the images of the present source: where they include all that came from the old
-        path, the folder was only moved.
+        `sha256s` are those of the images of the present source: where they include all that came
+        from the old path, the folder was only moved.
         """
         theirs = self.before.get("kind") in ("folder", "openimages") and self.here
         if not theirs or _same_folder(self.root, self.before, self.now):

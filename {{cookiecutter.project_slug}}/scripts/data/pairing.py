@@ -1,4 +1,5 @@
-"""Which label entry belongs to which image: by name, the nearest folder first, never by position."""
+"""Which label entry belongs to which image: by name, the nearest folder first, never by position.
+"""
 
 import re
 from collections import Counter, defaultdict
@@ -36,7 +37,8 @@ class Entry:
 
 @dataclass
 class Pairing:
-    """The entries of each image that has any, the images that have to be left out, and what was found."""
+    """The entries of each image that has any, the images that have to be left out, and what was
+    found."""
 
     entries: dict[Path, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     left_out: set[Path] = field(default_factory=set)
@@ -64,7 +66,8 @@ def entries_of(file: LabelFile, folder: Path) -> Iterator[Entry]:
 
 
 def _closeness(one: PurePosixPath, other: PurePosixPath) -> int:
-    """How many folders two places share, from the top and from the end: `labels/train` and `images/train` one."""
+    """How many folders two places share, from the top and from the end: `labels/train` and
+    `images/train` one."""
     if one == other:
         return 2 * len(one.parts) + 1
     return _shared(one.parts, other.parts) + _shared(one.parts[::-1], other.parts[::-1])
@@ -121,8 +124,9 @@ def _other_names(entry: Entry, name: str) -> Iterator[tuple[str, str]]:
 class Pairer:
     """Finds the image of each entry.
 
-    Pairing is by name: in the same folder first, then in the nearest folder anywhere. A label file that two images
-    fit is an error finding, and both images are left out: a wrong guess would be worse than a question.
+    Pairing is by name: in the same folder first, then in the nearest folder anywhere. A label file
+    that two images fit is an error finding, and both images are left out: a wrong guess would be
+    worse than a question.
     """
 
     def __init__(self, files: SourceFiles):
@@ -169,7 +173,8 @@ class Pairer:
                 self.result.findings.append(finding("R214", shown, why, line, image=self.files.show(paths[0])))
 
 
-# The labels of a source: every label file read, its format recognized, each image with the one entry it has.
+# The labels of a source: every label file read, its format recognized, each image with the one
+# entry it has.
 
 # Label files are small: below this many, starting worker processes takes longer than reading them.
 _SMALLEST_POOL = 5000
@@ -177,7 +182,8 @@ _SMALLEST_POOL = 5000
 
 @dataclass
 class SourceLabels:
-    """The entry of each labeled image, its split by the label files, images to leave out, and findings.
+    """The entry of each labeled image, its split by the label files, images to leave out, and
+    findings.
 
     `formats` counts the labeled images of each format that was found.
     """
@@ -197,7 +203,8 @@ def plain_boxes(boxes: tuple[Box, ...]) -> list[str]:
 def read_labels(files: SourceFiles, wanted: str) -> SourceLabels:
     """Read all label files of a source; `wanted` is `source.format`.
 
-    DetectorError when no file labels any image, or when `wanted` is "auto" and two formats label the same images.
+    DetectorError when no file labels any image, or when `wanted` is "auto" and two formats label
+    the same images.
     """
     suffixes = {suffix for name, (suffix, _) in READERS.items() if wanted in ("auto", name)}
     tasks = [(str(path), wanted) for path in files.others if path.suffix.lower() in suffixes]
@@ -269,12 +276,14 @@ def _note_files(files: SourceFiles, label_files: list[LabelFile], found: SourceL
 
 
 def _is_companion(path: Path) -> bool:
-    """Whether a table stands beside the boxes of Open Images: the names of its classes, the authors of its images."""
+    """Whether a table stands beside the boxes of Open Images: the names of its classes, the authors
+    of its images."""
     return path.name == ATTRIBUTION_FILE or "class-descriptions" in path.name
 
 
 def _choose(files: SourceFiles, path: Path, entries: list[Entry], found: SourceLabels) -> None:
-    """The one entry of an image; several are one if they say the same, else nobody can tell which is right."""
+    """The one entry of an image; several are one if they say the same, else nobody can tell which
+    is right."""
     shown = files.show(path)
     broken = [entry.file for entry in entries if entry.labels is None]
     if broken:
@@ -310,7 +319,8 @@ def _split_of_entries(files: SourceFiles, shown: str, entries: list[Entry], foun
     return next(iter(said), "")
 
 
-# The label formats that are read: which modules may read a file, and the file as the first of them reads it.
+# The label formats that are read: which modules may read a file, and the file as the first of them
+# reads it.
 
 # A reader takes a path and returns a LabelFile; NotALabelError when the file is of another format.
 READERS: dict[str, tuple[str, Callable[[Path], LabelFile]]] = {

@@ -21,9 +21,9 @@ _ROUNDING = 2e-6
 class Item:
     """A usable image of the source.
 
-    `shown` and `label_shown` are its files as the user knows them ("": no label file), `label_format` is the value of
-    `source.format` that the label file has.
-    `name` is its name in `images/` without extension; `image.split` is the source's, later the final split.
+    `shown` and `label_shown` are its files as the user knows them ("": no label file),
+    `label_format` is the value of `source.format` that the label file has. `name` is its name in
+    `images/` without extension; `image.split` is the source's, later the final split.
     """
 
     image: Image
@@ -97,10 +97,11 @@ def _image_repairs(shown: str, facts: ImageFacts, image: Path, exif: str) -> lis
 
 
 def _in_pixels(labels: Labels, width_px: int, height_px: int) -> tuple[tuple[Box, ...], list[int]]:
-    """The boxes in pixels, and the lines of those that reached past the border by no more than rounding.
+    """The boxes in pixels, and the lines of those that reached past the border by no more than
+    rounding.
 
-    Pixel edges stay as they are. Fractions are multiplied by the sides; a corner that is out by the rounding of six
-    digits is put on the border.
+    Pixel edges stay as they are. Fractions are multiplied by the sides; a corner that is out by the
+    rounding of six digits is put on the border.
     """
     if not labels.fractions:
         return labels.boxes, []
@@ -164,11 +165,12 @@ def _same_boxes(one: Item, other: Item) -> bool:
 
 
 def drop_duplicates(items: list[Item]) -> tuple[list[Item], list[Finding]]:
-    """Keep the first of images with equal bytes in one split, a labeled one before one without label file.
+    """Keep the first of images with equal bytes in one split, a labeled one before one without
+    label file.
 
-    A duplicate with the same boxes is dropped as a repair; one with other boxes as a warning, since only a person
-    can tell which boxes are right. OIDv4_ToolKit stores an image once a class, each copy with the boxes of that
-    class: such copies become one image with all boxes.
+    A duplicate with the same boxes is dropped as a repair; one with other boxes as a warning, since
+    only a person can tell which boxes are right. OIDv4_ToolKit stores an image once a class, each
+    copy with the boxes of that class: such copies become one image with all boxes.
     """
     first: dict[tuple[str, str], Item] = {}
     findings = []
@@ -230,8 +232,9 @@ def _distinct(shown: list[str], used: set[str]) -> list[str]:
 def give_names(items: list[Item], known: dict[str, str]) -> tuple[list[Item], int]:
     """Items with their `name`, and how many differ from the name of their file.
 
-    `known` maps a source file to the name it got in an earlier run: it keeps that, whatever came later.
-    Of several new images with one name all get folders in front, so the order does not matter.
+    `known` maps a source file to the name it got in an earlier run: it keeps that, whatever came
+    later. Of several new images with one name all get folders in front, so the order does not
+    matter.
     """
     names = {item.shown: known[item.shown] for item in items if item.shown in known}
     used = {same_name(name) for name in known.values()}

@@ -14,13 +14,16 @@ from scripts.data.manifest import Stored
 from scripts.data.source import same_name
 
 ROUNDING_PX = 1e-6
-"""A corner this far outside is arithmetic, not a mistake: 0.1 + 0.2 of a wide image is off by less."""
+"""A corner this far outside is arithmetic, not a mistake: 0.1 + 0.2 of a wide image is off by less.
+"""
 
 WHOLE_IMAGE = 0.98
-"""Share of the image's area. A real object is rarely cut off by all four borders; a box drawn by a habit is."""
+"""Share of the image's area. A real object is rarely cut off by all four borders; a box drawn by a
+habit is."""
 
 SAME_THING_IOU = 0.9
-"""Two people who box one object agree to about this; two objects of a class hardly ever overlap so much."""
+"""Two people who box one object agree to about this; two objects of a class hardly ever overlap so
+much."""
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -42,7 +45,8 @@ def box_text(xyxy_px: tuple[float, float, float, float]) -> str:
 
 
 def named(stored: Stored, text: str) -> str:
-    """A message about an image, whose name it bears where the label file is not of this image alone."""
+    """A message about an image, whose name it bears where the label file is not of this image
+    alone."""
     alone = Path(stored.label_shown).stem == Path(stored.shown).stem
     return text if alone else f"'{Path(stored.shown).name}': {text}"
 
@@ -63,7 +67,8 @@ def area_px(xyxy_px: tuple[float, float, float, float]) -> float:
 
 
 def box_findings(stored: Stored, min_box_px: float) -> Iterator[Finding]:
-    """Boxes without numbers or class, inverted, too small, outside, over the whole image, doubled, or too many."""
+    """Boxes without numbers or class, inverted, too small, outside, over the whole image, doubled,
+    or too many."""
     name = stored.path.name
     for box, line in numbered_boxes(stored):
         found = box_problem(box, stored.facts.width_px, stored.facts.height_px, min_box_px)
@@ -106,7 +111,8 @@ def box_problem(box: Box, width_px: int, height_px: int, min_box_px: float) -> t
 
 
 def outside_px(xyxy_px: tuple[float, ...], width_px: int, height_px: int) -> float:
-    """How far a box reaches beyond the border that it leaves farthest, in pixels; negative or 0 inside."""
+    """How far a box reaches beyond the border that it leaves farthest, in pixels; negative or 0
+    inside."""
     return max(-xyxy_px[0], -xyxy_px[1], xyxy_px[2] - width_px, xyxy_px[3] - height_px)
 
 
@@ -121,7 +127,8 @@ def _percent(share: float) -> str:
 
 
 def doubled_boxes(stored: Stored) -> Iterator[tuple[Box, int, int, float]]:
-    """Each box that lies on an earlier one of its class: box, its line, the line of the earlier one, their IoU.
+    """Each box that lies on an earlier one of its class: box, its line, the line of the earlier
+    one, their IoU.
 
     Boxes around groups are left out: they may well lie on one another.
     """
@@ -138,7 +145,8 @@ def doubled_boxes(stored: Stored) -> Iterator[tuple[Box, int, int, float]]:
 # Rules about class names: unknown ones, slips of the pen, two spellings of one class.
 
 def name_findings(images: list[Stored], labels: list[str]) -> Iterator[Finding]:
-    """Boxes of classes that are not in `labels`; without labels, names that differ only by case or spaces."""
+    """Boxes of classes that are not in `labels`; without labels, names that differ only by case or
+    spaces."""
     places = [(box.class_name, stored, line) for stored in images for box, line in numbered_boxes(stored)]
     counts = Counter(name for name, _, _ in places)
     if labels:
@@ -161,7 +169,8 @@ def folded(name: str) -> str:
 
 
 def common_spellings(counts: Counter) -> dict[str, str]:
-    """The most common spelling for each name that is another spelling of it; `counts` are boxes by name."""
+    """The most common spelling for each name that is another spelling of it; `counts` are boxes by
+    name."""
     spellings = defaultdict(list)
     for name in counts:
         spellings[folded(name)].append(name)
@@ -181,8 +190,8 @@ def _nearest(name: str, labels: list[str]) -> str:
 # Rules about the files as such: can an image be read, is there a label file that fits it.
 
 READ_BY_TENSORFLOW = ("jpeg", "mpo", "png")
-"""Formats by Pillow's name, in lower case, that training decodes. It would also decode GIF and BMP, which other tools
-of the chain do not expect in `images/`."""
+"""Formats by Pillow's name, in lower case, that training decodes. It would also decode GIF and BMP,
+which other tools of the chain do not expect in `images/`."""
 
 
 def image_findings(stored: Stored) -> Iterator[Finding]:
@@ -249,24 +258,28 @@ def _empty_classes(boxes: dict[str, Counter], labels: list[str]) -> Iterator[Fin
         yield finding("E002", "images", f"boxes of '{name}': {table}", class_name=name)
 
 
-# Rules about the set as a whole: things to know, one finding each, that nobody can correct in one file.
+# Rules about the set as a whole: things to know, one finding each, that nobody can correct in one
+# file.
 
 FEWER = 10
-"""A class with this many times fewer boxes than the largest is learned visibly worse; within it, the difference drowns
-in how hard the classes are."""
+"""A class with this many times fewer boxes than the largest is learned visibly worse; within it,
+the difference drowns in how hard the classes are."""
 
 TINY_PX = 8
-"""Side of one cell of the finest map that a model looks at. What is smaller shares its cell with all around it."""
+"""Side of one cell of the finest map that a model looks at. What is smaller shares its cell with
+all around it."""
 
 MANY_TINY = 0.05
 """Share of boxes. Below it tiny things are exceptions; above it they are part of the task."""
 
 MANY_SET_APART = 0.25
-"""Share of boxes that are drawn but not learned or not scored. The labels of Open Images and Pascal VOC stay below."""
+"""Share of boxes that are drawn but not learned or not scored. The labels of Open Images and Pascal
+VOC stay below."""
 
 MOSTLY_FILLED = 0.65
-"""Share of an image, averaged over train, that its boxes cover. Photographs of single things from the web have about
-0.5, and a detector learns from them; far above that there is little background to learn from."""
+"""Share of an image, averaged over train, that its boxes cover. Photographs of single things from
+the web have about 0.5, and a detector learns from them; far above that there is little background
+to learn from."""
 
 ENOUGH = 20
 """Boxes or images, at least: a share of fewer says nothing about the set."""
@@ -291,7 +304,8 @@ def balance_findings(images: list[Stored], labels: list[str]) -> Iterator[Findin
 
 
 def tiny_findings(images: list[Stored], input_px: int) -> Iterator[Finding]:
-    """Boxes that are tiny once the image is stretched to the `input_px` x `input_px` that the model sees."""
+    """Boxes that are tiny once the image is stretched to the `input_px` x `input_px` that the model
+    sees."""
     tiny = boxes = 0
     for one in images:
         image_px = one.facts.width_px * one.facts.height_px
@@ -334,7 +348,8 @@ def _covered(stored: Stored) -> float:
 
 
 def license_findings(root: Path, images: list[Stored]) -> Iterator[Finding]:
-    """Images of Open Images whose author or license is not in `ATTRIBUTION.csv`; for `source.kind = "openimages"`."""
+    """Images of Open Images whose author or license is not in `ATTRIBUTION.csv`; for `source.kind =
+    "openimages"`."""
     named = _attributed(root / ATTRIBUTION)
     folder = ATTRIBUTION.rpartition("/")[0] + "/"
     ours = [one for one in images if one.entry and one.entry["source"].startswith(folder)]

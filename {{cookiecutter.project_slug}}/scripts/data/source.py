@@ -25,7 +25,8 @@ _SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """All image files below `folder` and all others, sorted by path. `shown` is the folder as the user typed it."""
+    """All image files below `folder` and all others, sorted by path. `shown` is the folder as the
+    user typed it."""
 
     folder: Path
     shown: str
@@ -38,7 +39,8 @@ class SourceFiles:
 
 
 def same_name(text: str) -> str:
-    """Equal for names that some file system takes for one: upper and lower case, composed and decomposed accents."""
+    """Equal for names that some file system takes for one: upper and lower case, composed and
+    decomposed accents."""
     return unicodedata.normalize("NFC", text).casefold()
 
 
@@ -50,13 +52,15 @@ def _walk(folder: Path):
             folders.clear()
             continue
         seen.add(real)
-        # `.git`, `.ipynb_checkpoints`, macOS' `__MACOSX` and `._NAME` hold copies that nobody means.
+        # `.git`, `.ipynb_checkpoints`, macOS' `__MACOSX` and `._NAME` hold copies that nobody
+        # means.
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         yield from (Path(base, name) for name in names if not name.startswith("."))
 
 
 def scan_source(folder: Path, shown: str) -> SourceFiles:
-    """List a folder with all its sub-folders. DetectorError when it is missing or holds no images."""
+    """List a folder with all its sub-folders. DetectorError when it is missing or holds no images.
+    """
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise DetectorError(f"source.path '{shown}' {what}: detector.toml: set it to the folder with your images")
@@ -83,7 +87,8 @@ def split_of(path: Path, folder: Path) -> str:
 
 
 def split_in_name(path: Path) -> str:
-    """The split that a label file's own name says, `test_labels.csv` or `instances_val2017.json`, or ""."""
+    """The split that a label file's own name says, `test_labels.csv` or `instances_val2017.json`,
+    or ""."""
     words = re.split(r"[^a-zA-Z0-9]+", path.stem)
     return next((name for name in map(_split_name, words) if name), "")
 

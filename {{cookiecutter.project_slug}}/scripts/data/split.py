@@ -1,7 +1,8 @@
 """Which image goes to train, validation or test; what was assigned once stays.
 
-Images with equal content are one group. New groups are assigned in an order that depends on the seed and the
-content only: first so that each class stands in each split, then to where most is missing.
+Images with equal content are one group. New groups are assigned in an order that depends on the
+seed and the content only: first so that each class stands in each split, then to where most is
+missing.
 """
 
 import csv
@@ -26,7 +27,8 @@ _COVER_ORDER = ("train", "test", "validation")
 
 @dataclass
 class Group:
-    """Images that stay together: the classes on them, how many they are, and their split ("": none yet)."""
+    """Images that stay together: the classes on them, how many they are, and their split ("": none
+    yet)."""
 
     key: str
     classes: set[str] = field(default_factory=set)
@@ -61,7 +63,8 @@ class _Balance:
         self.have[split].update(self._weights(group))
 
     def missing(self, split: str, group: Group) -> float:
-        """How much of what this group holds is still wanted in the split, each class weighing the same."""
+        """How much of what this group holds is still wanted in the split, each class weighing the
+        same."""
         lacks = [self.shares[split] - self.have[split][name] / self.total[name] for name in self._weights(group)]
         # Relative to the share: otherwise the largest split takes everything first.
         return sum(lacks) / len(lacks) / self.shares[split]
@@ -71,7 +74,8 @@ class _Balance:
 
 
 def assign(groups: list[Group], validation: float, test: float, seed: int) -> None:
-    """Set `split` of all groups that have none. Shares are parts of all images, 0 to 1; 0 leaves a split as it is."""
+    """Set `split` of all groups that have none. Shares are parts of all images, 0 to 1; 0 leaves a
+    split as it is."""
     shares = {"train": 1.0 - validation - test, "validation": validation, "test": test}
     balance = _Balance(groups, shares)
     waiting = sorted((group for group in groups if not group.split), key=lambda group: _order(group, seed))
@@ -94,7 +98,8 @@ def _cover(balance: _Balance, waiting: list[Group], name: str, split: str) -> No
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
-    """`split.csv`: the splits of each image's SHA-256 (more than one only if the source itself had it twice)."""
+    """`split.csv`: the splits of each image's SHA-256 (more than one only if the source itself had
+    it twice)."""
     known = defaultdict(list)
     if not path.exists():
         return known
@@ -114,19 +119,22 @@ def write_split(path: Path, known: dict[str, list[str]]) -> None:
     write_text(path, "\n".join(["sha256,split", *rows]) + "\n")
 
 
-# The split of every image of a source: where it lies, else as remembered, else as given, else by balance.
+# The split of every image of a source: where it lies, else as remembered, else as given, else by
+# balance.
 
 _RANK = {split: rank for rank, split in enumerate(SPLITS)}
 
 
 def wanted_splits(items: list[Item], source, split, shown: str) -> list[Item]:
-    """Items whose `image.split` is what the source decides: a split, or "" where ours is free to choose."""
+    """Items whose `image.split` is what the source decides: a split, or "" where ours is free to
+    choose."""
     found = Counter(item.image.split for item in items)
     if source.merge_validation:
         found["train"] += found.pop("validation", 0)
     if not respects_folders(found, split.mode, shown):
         return [_with_split(item, "") for item in items]
-    # What the source lacks is carved out of its train images; a folder without a split's name counts as train.
+    # What the source lacks is carved out of its train images; a folder without a split's name
+    # counts as train.
     free = not found["validation"] or not found["test"]
     pool = "" if free else "train"
     fixed = {"test": "test", "validation": pool if source.merge_validation else "validation"}
@@ -162,10 +170,11 @@ def _kin_of(items: list[Item], respected: set[str]) -> list[_Kin]:
 def assign_splits(
     items: list[Item], images: ImagesFolder, known: dict[str, list[str]], split
 ) -> tuple[list[Item], list[Finding]]:
-    """Give every item its split, and say where that is not what its folder says or parts nearly identical images.
+    """Give every item its split, and say where that is not what its folder says or parts nearly
+    identical images.
 
-    `known` is `split.csv`, `split` the table of detector.toml. A new image goes where its kin is, unless the source
-    itself decides about that split.
+    `known` is `split.csv`, `split` the table of detector.toml. A new image goes where its kin is,
+    unless the source itself decides about that split.
     """
     respected = {item.image.split for item in items} - {""}
     decided, findings = _settled(items, images, known)
@@ -227,7 +236,8 @@ def _likeness(items: list[Item], kin: _Kin) -> list[Finding]:
 
 
 def remember(known: dict[str, list[str]], entries: list[dict], forgotten: list[dict]) -> None:
-    """Bring `known` up to date; the split of a `forgotten` drawing means nothing beside images of the user."""
+    """Bring `known` up to date; the split of a `forgotten` drawing means nothing beside images of
+    the user."""
     for entry in forgotten:
         known.pop(entry["sha256"], None)
     now = defaultdict(set)

@@ -1,8 +1,9 @@
 """From a trained model to `.tflite` bytes.
 
-The network ends in `TFLite_Detection_PostProcess`, the operation that every TFLite object detection client reads.
-Its outputs stay float32: quantized outputs cost 22 points of AP when measured, because the unfilled slots stretch
-their ranges. Only `int8_raw` ends before it, for accelerators that run nothing but int8.
+The network ends in `TFLite_Detection_PostProcess`, the operation that every TFLite object detection
+client reads. Its outputs stay float32: quantized outputs cost 22 points of AP when measured,
+because the unfilled slots stretch their ranges. Only `int8_raw` ends before it, for accelerators
+that run nothing but int8.
 """
 
 import tempfile
@@ -28,9 +29,9 @@ from scripts.modeling.experiment import SUPPRESSION_IOU
 def convert(model, variant: str, score_threshold: float, calibration: Iterable) -> bytes:
     """`.tflite` bytes of a `TrainedModel`.
 
-    `variant`: one of `core/schema.py`; `model` is a quantization-aware one (`qat.py`) for `int8_qat`.
-    `calibration`: float32 [side, side, 3] images, RGB 0..255, read for `int8` and `int8_raw`; they should reach 0 and
-    255, so that the uint8 input is the raw pixel.
+    `variant`: one of `core/schema.py`; `model` is a quantization-aware one (`qat.py`) for
+    `int8_qat`. `calibration`: float32 [side, side, 3] images, RGB 0..255, read for `int8` and
+    `int8_raw`; they should reach 0 and 255, so that the uint8 input is the raw pixel.
     """
     import tensorflow as tf
 
@@ -57,8 +58,9 @@ def convert(model, variant: str, score_threshold: float, calibration: Iterable) 
 def _quantized(converter, calibration: list) -> bytes:
     """int8 inside, uint8 in, float32 out; the sigmoid of the scores stays float.
 
-    An int8 sigmoid has steps of 1/256: all confident detections tie at 0.996 and their order is lost (measured: 0.9
-    points of AP on photographs of raccoons). The documented way to keep an operation in float is the debugger's list.
+    An int8 sigmoid has steps of 1/256: all confident detections tie at 0.996 and their order is
+    lost (measured: 0.9 points of AP on photographs of raccoons). The documented way to keep an
+    operation in float is the debugger's list.
     """
     import tensorflow as tf
     from tensorflow.lite.python.util import modify_model_io_type
@@ -72,7 +74,8 @@ def _quantized(converter, calibration: list) -> bytes:
 
 
 def _module(model, score_threshold: float):
-    """A tf.Module whose `serve` takes [1, side, side, 3] pixels and ends in the post-processing operation."""
+    """A tf.Module whose `serve` takes [1, side, side, 3] pixels and ends in the post-processing
+    operation."""
     import tensorflow as tf
 
     side, anchors = model.input_px, tf.constant(anchors_yxhw(model))
@@ -114,7 +117,8 @@ def anchors_yxhw(model):
 
 
 def _post_process(classes: int, score_threshold: float):
-    """A function that the converter replaces by TFLite_Detection_PostProcess; in TensorFlow it returns dummies.
+    """A function that the converter replaces by TFLite_Detection_PostProcess; in TensorFlow it
+    returns dummies.
 
     Attributes: tensorflow/lite/kernels/detection_postprocess.cc. Suppression is that of
     `evaluation/detector.py`, which says why it is not the "regular" one.
@@ -141,7 +145,8 @@ def _post_process(classes: int, score_threshold: float):
 
 
 def calibration_images(root: Path, side_px: int, count: int) -> list:
-    """Un-augmented training images, float32 [side, side, 3] in 0..255, spread over the split; then black and white.
+    """Un-augmented training images, float32 [side, side, 3] in 0..255, spread over the split; then
+    black and white.
 
     Black and white pin the input to 0..255, so that a uint8 input value is the pixel itself.
     """
@@ -163,8 +168,8 @@ def variant_bytes(root: Path, model, name: str, variant: str, labels: list[str],
                   advice) -> bytes:
     """A `.tflite` of a `TrainedModel`, whose weights stay as they are.
 
-    `name` stands for the one in `pyproject.toml` where that has none; `metrics` are those of `eval/metrics.json`,
-    `settings` a `Settings`, `advice` an `Advice` or None.
+    `name` stands for the one in `pyproject.toml` where that has none; `metrics` are those of
+    `eval/metrics.json`, `settings` a `Settings`, `advice` an `Advice` or None.
     """
     model, calibration = _prepared(root, model, variant, settings)
     data = convert(model, variant, settings.evaluate.score_threshold, calibration)

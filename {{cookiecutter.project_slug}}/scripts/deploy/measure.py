@@ -30,7 +30,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Measured:
-    """Milliseconds of each run; the most memory that the process held, and how much of it came with the model."""
+    """Milliseconds of each run; the most memory that the process held, and how much of it came with
+    the model."""
 
     times_ms: list[float]
     peak_bytes: int
@@ -38,7 +39,8 @@ class Measured:
 
 
 def measure(model: Path, values: Path, threads: int, runs: int) -> Measured:
-    """Runs the model in a fresh process. DetectorError when that ends badly, with the last thing it said."""
+    """Runs the model in a fresh process. DetectorError when that ends badly, with the last thing it
+    said."""
     line = [sys.executable, "-m", "scripts.deploy.measure", str(model.resolve()), str(values), str(threads), str(runs)]
     done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, encoding="utf-8", errors="replace")
     if done.returncode:
@@ -51,7 +53,8 @@ def measure(model: Path, values: Path, threads: int, runs: int) -> Measured:
 def peak_bytes() -> int:
     """The most physical memory that this process has held.
 
-    On Linux from the process itself: getrusage there also counts what the parent held when it started the process.
+    On Linux from the process itself: getrusage there also counts what the parent held when it
+    started the process.
     """
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
@@ -80,16 +83,19 @@ if __name__ == "__main__":
     main(*sys.argv[1:])
 
 
-# Detectors of others on our test split: opened, their classes paired with ours, scored as our own files are.
+# Detectors of others on our test split: opened, their classes paired with ours, scored as our own
+# files are.
 
 NAMED = 8
 """So many class names stand in a line; all of them are in benchmark.json."""
 
 
 def third_party_contestants(root: Path, third_party, settings, shipped) -> list:
-    """A `Contestant` for each path of `third-party` (a `Third-party`), scored; all are opened before the first is scored.
+    """A `Contestant` for each path of `third-party` (a `Third-party`), scored; all are opened
+    before the first is scored.
 
-    `shipped`: our own contestant, which is scored on the shared classes where a third-party file does not know all of ours.
+    `shipped`: our own contestant, which is scored on the shared classes where a third-party file
+    does not know all of ours.
     """
     if not third_party.paths:
         return []
@@ -123,7 +129,8 @@ def _scored(root: Path, path: Path, detector, classes: ClassMap, settings, shipp
 
 
 def _in_our_classes(detector, classes: ClassMap, threshold: float, unscored: Counter):
-    """A function of an image whose detections have class ids of ours; `unscored` counts the others by name."""
+    """A function of an image whose detections have class ids of ours; `unscored` counts the others
+    by name."""
     def detect(rgb) -> Detections:
         found = detector.detect(rgb)
         enough = found.scores >= threshold
@@ -169,7 +176,8 @@ def _some(names) -> str:
 
 @dataclass
 class Contestant:
-    """A file to be measured: `figures` is its part of the report, `detector` reads images for it."""
+    """A file to be measured: `figures` is its part of the report, `detector` reads images for it.
+    """
 
     path: Path
     detector: Any

@@ -1,6 +1,7 @@
 """The files that follow the network in a `.tflite`, in an uncompressed zip: labels and provenance.
 
-The network and its metadata end where the zip begins, so the files can be renewed and every other byte stays.
+The network and its metadata end where the zip begins, so the files can be renewed and every other
+byte stays.
 """
 
 import io
@@ -48,7 +49,8 @@ def provenance_text(provenance: dict) -> str:
 
 
 def split_files(data: bytes) -> tuple[bytes, dict[str, str]]:
-    """The network with its metadata, and the files behind it by name; ({} for a `.tflite` without any)."""
+    """The network with its metadata, and the files behind it by name; ({} for a `.tflite` without
+    any)."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return data, {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -57,7 +59,8 @@ def split_files(data: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def provenance_of(path: Path) -> dict:
-    """What `provenance.json` in a `.tflite` says; {} for any other file, a folder, or when there is none."""
+    """What `provenance.json` in a `.tflite` says; {} for any other file, a folder, or when there is
+    none."""
     if not Path(path).is_file() or not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:
@@ -65,7 +68,8 @@ def provenance_of(path: Path) -> dict:
 
 
 def with_more_provenance(data: bytes, more: dict) -> bytes:
-    """The `.tflite` with `more` in its `provenance.json`; the network, its metadata and the labels keep every byte."""
+    """The `.tflite` with `more` in its `provenance.json`; the network, its metadata and the labels
+    keep every byte."""
     network, files = split_files(data)
     provenance = json.loads(files.get(PROVENANCE, "{}")) | more
     return with_files(network, files | {PROVENANCE: provenance_text(provenance)})
@@ -148,7 +152,8 @@ def _tensor(network, name: str, shape, value: float | None = None) -> int:
     return len(network.subgraphs[0].tensors) - 1
 
 
-# Metadata of a `.tflite` that ends before the post-processing: anchors, and how outputs become boxes.
+# Metadata of a `.tflite` that ends before the post-processing: anchors, and how outputs become
+# boxes.
 
 NAME, IDENTIFIER = b"DETECTOR_METADATA", b"V001"
 
@@ -165,7 +170,8 @@ def raw_outputs(schema, labels_file) -> list:
 
 
 def decoding_metadata(anchors_yxhw, classes: int):
-    """The custom metadata of the subgraph. `anchors_yxhw`: center and size, 0..1 of the input, [anchors, 4]."""
+    """The custom metadata of the subgraph. `anchors_yxhw`: center and size, 0..1 of the input,
+    [anchors, 4]."""
     schema, options = anchors_schema(), anchors_schema().ObjectDetectorOptionsT()
     fixed = schema.FixedAnchorsSchemaT()
     fixed.anchors = [_anchor(schema, *map(float, row)) for row in anchors_yxhw]
@@ -201,7 +207,8 @@ def _anchor(schema, y: float, x: float, height: float, width: float):
     return anchor
 
 
-# What stands in a `.tflite` beside the network: for MediaPipe, for the app, and where the file comes from.
+# What stands in a `.tflite` beside the network: for MediaPipe, for the app, and where the file
+# comes from.
 
 TENSOR_GROUPS_SINCE = "1.2.0"
 """The oldest version of the schema that knows all that we write."""
@@ -211,11 +218,13 @@ def with_metadata(
     model: bytes, labels: list[str], *, name: str, description: str, author: str, license: str, provenance: dict,
     anchors_yxhw=None
 ) -> bytes:
-    """The `.tflite` with metadata and labels, its outputs as the contract has them; older metadata is replaced.
+    """The `.tflite` with metadata and labels, its outputs as the contract has them; older metadata
+    is replaced.
 
-    `labels` are the class names by class id, `provenance` anything JSON can hold. A model without post-processing needs
-    `anchors_yxhw`: center and size in 0..1 of the input, [anchors, 4]. Equal input gives equal bytes. ValueError for a
-    model without our outputs in its signature, or a label with a line break.
+    `labels` are the class names by class id, `provenance` anything JSON can hold. A model without
+    post-processing needs `anchors_yxhw`: center and size in 0..1 of the input, [anchors, 4]. Equal
+    input gives equal bytes. ValueError for a model without our outputs in its signature, or a label
+    with a line break.
     """
     broken = [label for label in labels if "\n" in label or "\r" in label]
     if broken:
@@ -232,8 +241,9 @@ def with_metadata(
 
 
 def _order_outputs(network, names: tuple[str, ...]) -> None:
-    """Put the outputs in the order of `names`: the converter puts `num_detections` first, which index readers and
-    MediaPipe would take for the boxes. The signature names tensors, so it stays right."""
+    """Put the outputs in the order of `names`: the converter puts `num_detections` first, which
+    index readers and MediaPipe would take for the boxes. The signature names tensors, so it stays
+    right."""
     for signature in network.signatureDefs or []:
         indices = {entry.name.decode(): entry.tensorIndex for entry in signature.outputs}
         if set(indices) == set(names):
@@ -280,7 +290,8 @@ def _metadata_bytes(general: dict, anchors_yxhw, classes: int) -> bytes:
 
 
 def _image(schema):
-    """The input: RGB 0..255. The network normalizes by itself, so mean 0 and deviation 1 leave the pixels alone."""
+    """The input: RGB 0..255. The network normalizes by itself, so mean 0 and deviation 1 leave the
+    pixels alone."""
     image = schema.TensorMetadataT()
     image.name, image.description = "image", "The image, stretched to the input; RGB, raw values 0 to 255."
     properties = schema.ImagePropertiesT()
@@ -306,7 +317,8 @@ def _outputs(schema) -> list:
     tensors = described(schema, texts)
     tensors[0].content = boxes_content(schema)
     for tensor in tensors[:3]:
-        # Dimension 2 and up belong to one object: the coordinates of a box, nothing for a class or a score.
+        # Dimension 2 and up belong to one object: the coordinates of a box, nothing for a class or
+        # a score.
         tensor.content.range = schema.ValueRangeT()
         tensor.content.range.min = tensor.content.range.max = 2
     tensors[1].associatedFiles = [_file(schema, LABELS, "Class names by class id.", "TENSOR_VALUE_LABELS")]
@@ -321,7 +333,8 @@ def _file(schema, name: str, description: str, kind: str):
 
 
 def read_metadata(path: Path) -> dict:
-    """`name`, `description`, `author`, `license`, `labels`, `normalization` (mean, std), `outputs` and `provenance`.
+    """`name`, `description`, `author`, `license`, `labels`, `normalization` (mean, std), `outputs`
+    and `provenance`.
 
     DetectorError when the file is missing, is no `.tflite` or holds no metadata of ours.
     """
@@ -351,7 +364,8 @@ def _from_files(files: dict[str, str]) -> dict:
     }
 
 
-# Whose file it is and how to use it: what `pyproject.toml` says, and from which score detections are worth showing.
+# Whose file it is and how to use it: what `pyproject.toml` says, and from which score detections
+# are worth showing.
 
 PYPROJECT = "pyproject.toml"
 
@@ -368,8 +382,9 @@ class About:
 def read_about(root: Path) -> About:
     """What the table `[project]` of `pyproject.toml` says; nothing without that file.
 
-    The form is that of https://packaging.python.org/en/latest/specifications/pyproject-toml/: several authors are
-    joined by commas, a `license` is a text, or a table with `text` or `file`. DetectorError for broken TOML.
+    The form is that of https://packaging.python.org/en/latest/specifications/pyproject-toml/:
+    several authors are joined by commas, a `license` is a text, or a table with `text` or `file`.
+    DetectorError for broken TOML.
     """
     path = root / PYPROJECT
     if not path.is_file():
@@ -386,23 +401,26 @@ def read_about(root: Path) -> About:
 
 
 def description(model_id: str, variant: str, advice) -> str:
-    """The description in the metadata: what it is, and from which score (`Advice` or None) detections are worth it."""
+    """The description in the metadata: what it is, and from which score (`Advice` or None)
+    detections are worth it."""
     text = f"Object detector {model_id} ({variant})."
     return text if advice is None else f"{text} Show detections from a score of {advice.score_threshold:.2f} on."
 
 
 def advised(advice) -> dict:
-    """An `Advice` as it stands in `tflite/metrics.json` and in the provenance of a file; None gives null."""
+    """An `Advice` as it stands in `tflite/metrics.json` and in the provenance of a file; None gives
+    null."""
     if advice is None:
         return {"advised_score_threshold": None, "at_advised_threshold": None}
     return {"advised_score_threshold": advice.score_threshold, "at_advised_threshold": advice.as_dict()}
 
 
 def note_scores(root: Path, rows: dict[str, dict], checkpoint_ap: float | None) -> None:
-    """Write AP of the checkpoint and of every variant into the provenance of each file, and its new hash into its row.
+    """Write AP of the checkpoint and of every variant into the provenance of each file, and its new
+    hash into its row.
 
-    `rows` are those of `tflite/metrics.json`. Only `provenance.json` changes, which follows the network: what was
-    scored is what ships.
+    `rows` are those of `tflite/metrics.json`. Only `provenance.json` changes, which follows the
+    network: what was scored is what ships.
     """
     scores = {"split": "test", "checkpoint": checkpoint_ap} | {name: row["AP"] for name, row in rows.items()}
     for row in rows.values():
@@ -424,5 +442,6 @@ LABELS = "labels.txt"
 
 
 def parse_labels(text: str) -> list[str]:
-    """Class names of a `labels.txt`, line by line; only a line feed ends a line, and the last may lack it."""
+    """Class names of a `labels.txt`, line by line; only a line feed ends a line, and the last may
+    lack it."""
     return text.removesuffix("\n").replace("\r\n", "\n").split("\n") if text.strip() else []

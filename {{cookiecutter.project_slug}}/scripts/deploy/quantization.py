@@ -1,9 +1,10 @@
 """Weights rewritten so that int8 fits them better, with the same function in float.
 
-One int8 scale serves all channels of an activation, and in the residual streams of EfficientNet-Lite a few channels
-reach ten times as far as the others. Between two linear layers a channel may be divided by any number if the layers
-that read it are multiplied by the same number. Method: Nagel et al. 2019, "Data-Free Quantization Through Weight
-Equalization and Bias Correction", https://arxiv.org/abs/1906.04721, section 4.1, with measured activation ranges.
+One int8 scale serves all channels of an activation, and in the residual streams of
+EfficientNet-Lite a few channels reach ten times as far as the others. Between two linear layers a
+channel may be divided by any number if the layers that read it are multiplied by the same number.
+Method: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
+https://arxiv.org/abs/1906.04721, section 4.1, with measured activation ranges.
 """
 
 import dataclasses
@@ -42,9 +43,11 @@ def equalize(model, images: Sequence) -> None:
 
 
 def _equalize_separable(part) -> None:
-    """Between the depthwise and the pointwise half of a separable convolution stands nothing: the same rule holds.
+    """Between the depthwise and the pointwise half of a separable convolution stands nothing: the
+    same rule holds.
 
-    The reach of a channel is taken as the sum of its depthwise weights, since what comes in is of one range.
+    The reach of a channel is taken as the sum of its depthwise weights, since what comes in is of
+    one range.
     """
     import tf_keras
 
@@ -57,7 +60,8 @@ def _equalize_separable(part) -> None:
 
 
 def residual_groups(backbone) -> list[list]:
-    """Inverted bottlenecks whose outputs are added to each other and so share their channels, in order.
+    """Inverted bottlenecks whose outputs are added to each other and so share their channels, in
+    order.
 
     Works for our backbone and for Model Garden's `mobilenet`; one without such blocks gives [].
     """
@@ -75,7 +79,8 @@ def residual_groups(backbone) -> list[list]:
 
 
 def stream_reach(backbone, images: Sequence) -> list[np.ndarray]:
-    """Largest absolute value of each channel of each group's stream over the images: a list of [channels]."""
+    """Largest absolute value of each channel of each group's stream over the images: a list of
+    [channels]."""
     import tensorflow as tf
     import tf_keras
 
@@ -89,7 +94,8 @@ def stream_reach(backbone, images: Sequence) -> list[np.ndarray]:
 
 
 def _lateral_kernels(backbone, decoder, group) -> list:
-    """Kernels of the pyramid that read the output of this group: pointwise [1, 1, channels, filters]."""
+    """Kernels of the pyramid that read the output of this group: pointwise [1, 1, channels,
+    filters]."""
     filters = group[-1].get_config()["out_filters"]
     levels = [level for level, shape in backbone.output_specs.items() if shape[-1] == filters]
     layers = {layer.name: layer for layer in decoder.layers}
@@ -108,19 +114,22 @@ def _rescale(norms: list, readers: list, reach: np.ndarray) -> None:
 
 
 def _scale(reach: np.ndarray, readers: list) -> np.ndarray:
-    """By what to divide each channel so that its reach and the weights that read it share the spread evenly."""
+    """By what to divide each channel so that its reach and the weights that read it share the
+    spread evenly."""
     weight = np.max([np.abs(kernel.numpy()).max(axis=(0, 1, 3)) for kernel in readers], axis=0)
     usable = (reach > 0) & (weight > 0)
     return np.where(usable, np.sqrt(reach / np.where(usable, weight, 1.0)), 1.0).astype(np.float32)
 
 
-# Model Garden's quantization-aware RetinaNet, so built that it starts where the trained network stands.
+# Model Garden's quantization-aware RetinaNet, so built that it starts where the trained network
+# stands.
 
 CALIBRATION_BATCH = 8
 
 
 def quantized_network(model, images: Sequence):
-    """A RetinaNet that computes what a `TrainedModel`'s does, rounded as int8; the model's weights are rescaled.
+    """A RetinaNet that computes what a `TrainedModel`'s does, rounded as int8; the model's weights
+    are rescaled.
 
     `images`: float32 [side, side, 3], RGB 0..255, on which the ranges of activations are measured.
     """
@@ -143,7 +152,8 @@ def quantized_network(model, images: Sequence):
 
 
 def normalize_depthwise(backbone) -> None:
-    """Gives each channel of a depthwise kernel a largest weight of 1; the batch norm behind it takes the rest.
+    """Gives each channel of a depthwise kernel a largest weight of 1; the batch norm behind it
+    takes the rest.
 
     The function stays the same, and one int8 scale for the kernel serves all channels alike.
     """
@@ -161,7 +171,8 @@ def normalize_depthwise(backbone) -> None:
 
 @contextmanager
 def ranges(measure: bool) -> Iterator[None]:
-    """What is traced meanwhile keeps its ranges of activations, or widens them to all that it sees in training."""
+    """What is traced meanwhile keeps its ranges of activations, or widens them to all that it sees
+    in training."""
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
 
@@ -196,7 +207,8 @@ def _measure_ranges(network, images: Sequence) -> None:
 
 
 def _copy_decoder(source, target) -> None:
-    """Weights of a feature pyramid into its quantized clone, in which each separable convolution has become two."""
+    """Weights of a feature pyramid into its quantized clone, in which each separable convolution
+    has become two."""
     layers = {layer.name: layer for layer in source.layers}
     for level, output in target.output.items():
         norm = output._keras_history.layer
@@ -222,7 +234,8 @@ def _before(layer):
 
 
 def _variable(layer, name: str):
-    """The variable of a wrapped layer, None without: the attribute itself holds the rounded value."""
+    """The variable of a wrapped layer, None without: the attribute itself holds the rounded value.
+    """
     return next((weight for weight in layer.weights if weight.name.rsplit("/", 1)[-1] == f"{name}:0"), None)
 
 
@@ -242,7 +255,8 @@ class QuantizationAware(TrainedModel):
 
 
 def rounded_normalization(pixels):
-    """RGB 0..255 to -1..1 with the rounding of int8 after each step, so that a uint8 input is the raw pixel."""
+    """RGB 0..255 to -1..1 with the rounding of int8 after each step, so that a uint8 input is the
+    raw pixel."""
     import tensorflow as tf
 
     rounded = tf.quantization.fake_quant_with_min_max_args
@@ -251,9 +265,11 @@ def rounded_normalization(pixels):
 
 
 def quantization_aware(root: Path, model: TrainedModel, share: float, images: Sequence) -> QuantizationAware:
-    """Trains `model` on for `share` of the steps of its training; the same again for the same seed, on a CPU.
+    """Trains `model` on for `share` of the steps of its training; the same again for the same seed,
+    on a CPU.
 
-    `images`: float32 [side, side, 3], RGB 0..255, for the ranges of activations. Weights of `model` are changed.
+    `images`: float32 [side, side, 3], RGB 0..255, for the ranges of activations. Weights of `model`
+    are changed.
     """
     experiment = with_absolute_paths(read_experiment(root / EXPERIMENT), root)
     make_repeatable(experiment.task.train_data.seed)
@@ -277,7 +293,8 @@ def _train(network, experiment, steps: int) -> None:
 
 
 def _shorter(optimizer_config, steps: int):
-    """The optimizer of the training for a few more steps at a lower rate, without averages of weights."""
+    """The optimizer of the training for a few more steps at a lower rate, without averages of
+    weights."""
     rate = optimizer_config.learning_rate.get().initial_learning_rate * RATE_SHARE
     return optimizer_config.replace(
         ema=None, learning_rate={"type": "cosine", "cosine": {"initial_learning_rate": rate, "decay_steps": steps,

@@ -1,4 +1,5 @@
-"""`labels.txt`: one class name a line, line 0 is class 0 (label map id 1), no line for the background."""
+"""`labels.txt`: one class name a line, line 0 is class 0 (label map id 1), no line for the
+background."""
 
 import time
 import zipfile
@@ -40,7 +41,8 @@ def write_labels(root: Path, path: Path) -> list[str]:
 # The resize of training in NumPy, so that a `.tflite` can be fed without TensorFlow.
 
 def stretch(rgb, side_px: int):
-    """The image uint8 [height, width, 3] stretched to float32 [side_px, side_px, 3], values 0..255, not rounded."""
+    """The image uint8 [height, width, 3] stretched to float32 [side_px, side_px, 3], values 0..255,
+    not rounded."""
     return stretch_to(rgb, side_px, side_px)
 
 
@@ -58,7 +60,8 @@ def stretch_to(rgb, height_px: int, width_px: int):
 
 
 def _neighbors(size_px: int, side_px: int):
-    """For each target pixel the two source pixels around its center and the float32 weight of the second."""
+    """For each target pixel the two source pixels around its center and the float32 weight of the
+    second."""
     scale = np.float32(size_px) / np.float32(side_px)
     center = (np.arange(side_px, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     lower = np.floor(center)
@@ -72,9 +75,9 @@ def _neighbors(size_px: int, side_px: int):
 class RawDecoder:
     """Detections from the values of the outputs `raw_boxes` and `raw_logits` of a `.tflite` file.
 
-    `boxes` and `logits` are the details of these outputs as LiteRT gives them: quantized values are turned into
-    numbers by their scale and zero point. Anchors, suppression and threshold are those in the file's metadata;
-    DetectorError if it has none.
+    `boxes` and `logits` are the details of these outputs as LiteRT gives them: quantized values are
+    turned into numbers by their scale and zero point. Anchors, suppression and threshold are those
+    in the file's metadata; DetectorError if it has none.
     """
 
     def __init__(self, path: Path, boxes: dict, logits: dict):
@@ -86,7 +89,8 @@ class RawDecoder:
                                 "that `invoke tflite` made")
 
     def __call__(self, raw_boxes, raw_logits) -> Detections:
-        """`raw_boxes` [1, anchors, 4] (ty, tx, th, tw), `raw_logits` [1, anchors, classes], quantized or float."""
+        """`raw_boxes` [1, anchors, 4] (ty, tx, th, tw), `raw_logits` [1, anchors, classes],
+        quantized or float."""
         encoded, logits = (_numbers(values[0], *quantization) for values, quantization in
                            zip((raw_boxes, raw_logits), self._quantizations, strict=True))
         centers = self._anchors[:, :2] + encoded[:, :2] * self._anchors[:, 2:]
@@ -122,9 +126,10 @@ WARM_UP_RUNS, LEAST_RUNS = 5, 20
 class TfliteDetector:
     """A `.tflite` of our contract, run by LiteRT on the CPU.
 
-    Outputs are read by the keys of the signature when there is one, else by index 0..3; slots past `num_detections`
-    are never read: what stands there may come from an earlier image. A file that ends before the post-processing
-    is finished here (see `raw.py`). DetectorError for a file of another shape.
+    Outputs are read by the keys of the signature when there is one, else by index 0..3; slots past
+    `num_detections` are never read: what stands there may come from an earlier image. A file that
+    ends before the post-processing is finished here (see `raw.py`). DetectorError for a file of
+    another shape.
     """
 
     advice = ADVICE
@@ -154,7 +159,8 @@ class TfliteDetector:
 
     @property
     def labels(self) -> list[str]:
-        """Class names by class id: `labels.txt` inside the file, else beside it; empty when there is neither."""
+        """Class names by class id: `labels.txt` inside the file, else beside it; empty when there
+        is neither."""
         if zipfile.is_zipfile(self.path):
             with zipfile.ZipFile(self.path) as inside:
                 if LABELS in inside.namelist():
@@ -172,7 +178,8 @@ class TfliteDetector:
         self._interpreter.set_tensor(self._input["index"], self.pixels(rgb))
 
     def pixels(self, rgb):
-        """What the input tensor gets of an image: raw values 0..255 [1, S, S, 3], rounded for a uint8 input."""
+        """What the input tensor gets of an image: raw values 0..255 [1, S, S, 3], rounded for a
+        uint8 input."""
         pixels = stretch(rgb, self.input_px)
         if self._input["dtype"] == np.uint8:
             pixels = np.rint(pixels).astype(np.uint8)
@@ -223,7 +230,8 @@ class SavedModelDetector:
 
     @property
     def labels(self) -> list[str]:
-        """Class names by class id, from `labels.txt` in the folder or beside it; empty when there is none."""
+        """Class names by class id, from `labels.txt` in the folder or beside it; empty when there
+        is none."""
         return _labels_file(self.path) or _labels_file(self.path.parent)
 
     def detect(self, rgb) -> Detections:
@@ -235,7 +243,8 @@ class SavedModelDetector:
 
 
 def first_slots(boxes, classes, scores, count) -> Detections:
-    """The first `count` detections of outputs in the form of the contract: [1, n, 4], [1, n], [1, n] and [1]."""
+    """The first `count` detections of outputs in the form of the contract: [1, n, 4], [1, n], [1,
+    n] and [1]."""
     slots = scores.shape[1]
     used = int(np.clip(round(float(np.ravel(count)[0])), 0, slots))
     class_ids = np.rint(classes[0, :used]).astype(int)
@@ -243,7 +252,8 @@ def first_slots(boxes, classes, scores, count) -> Detections:
 
 
 def open_detector(path: Path, threads: int = 2) -> TfliteDetector | SavedModelDetector:
-    """The detector in a `.tflite` file or in the folder of a SavedModel. DetectorError for anything else."""
+    """The detector in a `.tflite` file or in the folder of a SavedModel. DetectorError for anything
+    else."""
     path = Path(path)
     if path.is_dir():
         folder = next((one for one in (path, path / "saved_model") if (one / "saved_model.pb").is_file()), None)
@@ -259,7 +269,8 @@ def open_detector(path: Path, threads: int = 2) -> TfliteDetector | SavedModelDe
 
 
 def time_detector(detector: TfliteDetector, rgb, runs: int = LEAST_RUNS) -> dict:
-    """Milliseconds of `invoke` alone on one image: `median`, `p90` and the `threads` used; at least 20 runs."""
+    """Milliseconds of `invoke` alone on one image: `median`, `p90` and the `threads` used; at least
+    20 runs."""
     detector.prepare(rgb)
     return {**latency(times_ms(detector.invoke, runs)), "threads": detector.threads}
 

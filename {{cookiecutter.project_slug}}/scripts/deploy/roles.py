@@ -1,4 +1,5 @@
-"""The operation in which most detectors end, TFLite_Detection_PostProcess: its options, its anchors."""
+"""The operation in which most detectors end, TFLite_Detection_PostProcess: its options, its
+anchors."""
 
 import re
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ POST_PROCESS = "TFLite_Detection_PostProcess"
 
 
 def post_process_options(file: TfliteFile) -> dict[str, Any]:
-    """The options of the post-processing operation, such as `num_classes`; empty when there is none."""
+    """The options of the post-processing operation, such as `num_classes`; empty when there is
+    none."""
     operator = post_process(file)
     options = None if operator is None else operator.customOptions
     return {} if options is None or len(options) == 0 else flexbuffers.Loads(bytes(options))
@@ -29,7 +31,8 @@ def post_process_options(file: TfliteFile) -> dict[str, Any]:
 def rows_each(file: TfliteFile) -> tuple[int, int]:
     """Rows of the outputs that one counted detection has, and how many of them are filled.
 
-    The operation counts anchors, and gives the same box for each of the best `max_classes_per_detection` classes.
+    The operation counts anchors, and gives the same box for each of the best
+    `max_classes_per_detection` classes.
     """
     options = post_process_options(file)
     rows = 1 if options.get("use_regular_nms") else max(1, int(options.get("max_classes_per_detection", 1)))
@@ -37,7 +40,8 @@ def rows_each(file: TfliteFile) -> tuple[int, int]:
 
 
 def anchors(file: TfliteFile):
-    """The anchors of the post-processing operation, real [N, 4] as center y, center x, height, width, or None."""
+    """The anchors of the post-processing operation, real [N, 4] as center y, center x, height,
+    width, or None."""
     operator, graph = post_process(file), file.network.subgraphs[0]
     if operator is None or len(operator.inputs) < 3:
         return None
@@ -59,11 +63,13 @@ def post_process(file: TfliteFile):
     return next((one for one in operators if operation_name(file.network, one) == (POST_PROCESS, True)), None)
 
 
-# Which output of a detector is which: boxes, classes, scores, count. Decided for files of others, told in words.
+# Which output of a detector is which: boxes, classes, scores, count. Decided for files of others,
+# told in words.
 
 ADVICE = f"only detectors with {POST_PROCESS} or the same four outputs can be scored"
 ROLES = ("boxes", "classes", "scores", "count")
-"""In the order in which TFLite_Detection_PostProcess gives them (tensorflow/lite/kernels/detection_postprocess.cc)."""
+"""In the order in which TFLite_Detection_PostProcess gives them
+(tensorflow/lite/kernels/detection_postprocess.cc)."""
 
 PASSED_ON = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "SQUEEZE", "EXPAND_DIMS")
 """Operations behind which a tensor is still what it was."""
@@ -88,11 +94,12 @@ class Roles:
 
 
 def find_roles(file: TfliteFile, shapes: dict[int, tuple[int, ...]]) -> Roles:
-    """The roles of the outputs; `shapes` are those of the outputs, in the order of the file, once it is loaded.
+    """The roles of the outputs; `shapes` are those of the outputs, in the order of the file, once
+    it is loaded.
 
-    First by the post-processing operation, whose order of outputs is fixed, then by names (of a signature, the
-    metadata, the tensors), then by shape, with classes before scores as in the operation. DetectorError when there are
-    not four outputs with the shapes of a detector's.
+    First by the post-processing operation, whose order of outputs is fixed, then by names (of a
+    signature, the metadata, the tensors), then by shape, with classes before scores as in the
+    operation. DetectorError when there are not four outputs with the shapes of a detector's.
     """
     if len(shapes) != len(ROLES):
         raise DetectorError(f"{counted(len(shapes), 'output')}, not boxes, classes, scores and count: {file.path}: "
@@ -108,7 +115,8 @@ def find_roles(file: TfliteFile, shapes: dict[int, tuple[int, ...]]) -> Roles:
 
 
 def box_edges(file: TfliteFile) -> list[int]:
-    """Where ymin, xmin, ymax and xmax stand in a row of boxes: in this order behind the operation, else by metadata.
+    """Where ymin, xmin, ymax and xmax stand in a row of boxes: in this order behind the operation,
+    else by metadata.
 
     DetectorError for boxes that the metadata calls anything but edges in fractions.
     """
@@ -126,7 +134,8 @@ def box_edges(file: TfliteFile) -> list[int]:
 
 
 def _by_operation(file: TfliteFile) -> dict[str, int]:
-    """Outputs that come from the post-processing operation, on their way perhaps quantized or reshaped."""
+    """Outputs that come from the post-processing operation, on their way perhaps quantized or
+    reshaped."""
     final = post_process(file)
     if final is None:
         return {}
@@ -164,7 +173,8 @@ def _metadata_names(file: TfliteFile) -> dict[str, int]:
 
 
 def _tensor_names(file: TfliteFile) -> dict[str, int]:
-    """`detection_boxes`, or what the converter makes of TF1's operation: its name, then with `:1`, `:2` and `:3`."""
+    """`detection_boxes`, or what the converter makes of TF1's operation: its name, then with `:1`,
+    `:2` and `:3`."""
     graph = file.network.subgraphs[0]
     names = {decoded(graph.tensors[index].name): int(index) for index in graph.outputs}
     order = {POST_PROCESS + tail: role for tail, role in zip(("", ":1", ":2", ":3"), ROLES, strict=True)}
@@ -180,7 +190,8 @@ def _named(names: dict[str, int]) -> dict[str, int]:
 
 
 def _fits(roles: dict[str, int], shapes: dict[int, tuple[int, ...]]) -> bool:
-    """Boxes [1, N, 4], classes and scores [1, N], one number for the count; a leading 1 may be missing."""
+    """Boxes [1, N, 4], classes and scores [1, N], one number for the count; a leading 1 may be
+    missing."""
     sizes = {role: _size(shapes[index]) for role, index in roles.items()}
     slots = sizes["scores"]
     return (sizes["count"] == 1 and sizes["classes"] == slots and sizes["boxes"] == 4 * slots

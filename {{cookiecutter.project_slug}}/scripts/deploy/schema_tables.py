@@ -1,6 +1,7 @@
 """The flatbuffer schemas of a `.tflite` and its metadata, and how tables become bytes.
 
-MediaPipe's schemas are loaded from the files in its wheel: importing the package would start its native library.
+MediaPipe's schemas are loaded from the files in its wheel: importing the package would start its
+native library.
 """
 
 import contextlib
@@ -23,7 +24,8 @@ from scripts.core.text import DetectorError
 FIELD, MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFLITE_METADATA", b"TFL3", b"M001"
 
 LOCATION_ORDER = (1, 0, 3, 2)
-"""Where left, top, right and bottom stand in a row of the boxes tensor, which is ymin, xmin, ymax, xmax."""
+"""Where left, top, right and bottom stand in a row of the boxes tensor, which is ymin, xmin, ymax,
+xmax."""
 
 
 @functools.cache
@@ -85,16 +87,19 @@ def described(schema, texts: dict[str, str]) -> list:
     return tensors
 
 
-# Any `.tflite` taken apart: its network as objects of the schema, its metadata, the files packed behind it.
+# Any `.tflite` taken apart: its network as objects of the schema, its metadata, the files packed
+# behind it.
 
 FAULTS = (struct.error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
           MemoryError)
-"""What the schema modules raise on bytes that are not what they should be: nothing checks a file beforehand."""
+"""What the schema modules raise on bytes that are not what they should be: nothing checks a file
+beforehand."""
 
 
 @dataclass(frozen=True)
 class TfliteFile:
-    """`network` is a `ModelT`, `metadata` a `ModelMetadataT` or None; `note` says why there is none, or what is lost.
+    """`network` is a `ModelT`, `metadata` a `ModelMetadataT` or None; `note` says why there is
+    none, or what is lost.
 
     `files`: content of the packed files by name, such as `labels.txt`.
     """
@@ -108,7 +113,8 @@ class TfliteFile:
 
 
 def read_tflite(path: Path) -> TfliteFile:
-    """The parts of a `.tflite`. DetectorError when the file is missing, is no `.tflite`, or is cut off.
+    """The parts of a `.tflite`. DetectorError when the file is missing, is no `.tflite`, or is cut
+    off.
 
     Metadata that is empty or damaged is no reason to refuse a file: `note` then says so.
     """
@@ -152,7 +158,8 @@ def _packed_files(data: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
-    # Beside its own, zipfile raises one for a compression it does not know and one for a file that asks for a password.
+    # Beside its own, zipfile raises one for a compression it does not know and one for a file that
+    # asks for a password.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"its packed files: {error}") from None
 
@@ -173,7 +180,8 @@ def _metadata(network) -> tuple[Any, str]:
 
 
 def associated_names(metadata) -> list[str]:
-    """Names of the files that the metadata speaks of, of the whole model and of its tensors, each once."""
+    """Names of the files that the metadata speaks of, of the whole model and of its tensors, each
+    once."""
     graphs = (metadata.subgraphMetadata or []) if metadata else []
     tensors = [tensor for graph in graphs
                for tensor in [*(graph.inputTensorMetadata or []), *(graph.outputTensorMetadata or [])]]
@@ -195,7 +203,8 @@ def dtype_name(number: int) -> str:
 
 
 def operation_name(network, operator) -> tuple[str, bool]:
-    """The kind of an operation, such as `CONV_2D`, and whether it is a custom one, which then has its own name."""
+    """The kind of an operation, such as `CONV_2D`, and whether it is a custom one, which then has
+    its own name."""
     from ai_edge_litert import schema_py_generated as schema
 
     code = network.operatorCodes[operator.opcodeIndex]

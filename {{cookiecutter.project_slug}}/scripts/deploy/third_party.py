@@ -1,4 +1,5 @@
-"""What the input of a third-party detector gets of an image: its size, its numbers, its normalization."""
+"""What the input of a third-party detector gets of an image: its size, its numbers, its
+normalization."""
 
 import re
 from dataclasses import dataclass, replace
@@ -29,12 +30,14 @@ from scripts.deploy.schema_tables import (
 from scripts.evaluation.detections import Detections
 
 SEEN_STEPS = 2
-"""Rounding moves a uint8 by one step; from two on the input means something else than the raw pixel."""
+"""Rounding moves a uint8 by one step; from two on the input means something else than the raw
+pixel."""
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """The network was trained on (pixel - `mean`) / `std`, one number or one for each channel; `how` we know."""
+    """The network was trained on (pixel - `mean`) / `std`, one number or one for each channel;
+    `how` we know."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -51,9 +54,11 @@ class Normalization:
 
 @dataclass(frozen=True)
 class InputPlan:
-    """An input of `kind` (uint8, int8, float32) and [1, height, width, 3]; without `normalization` it gets raw pixels.
+    """An input of `kind` (uint8, int8, float32) and [1, height, width, 3]; without `normalization`
+    it gets raw pixels.
 
-    `scale` and `zero_point` are its quantization (0 for none), `note` says in words what was decided.
+    `scale` and `zero_point` are its quantization (0 for none), `note` says in words what was
+    decided.
     """
 
     kind: str
@@ -81,8 +86,9 @@ class InputPlan:
 def plan_input(file: TfliteFile, given: Normalization | None) -> InputPlan:
     """The plan for the input of the file; `given` goes before the metadata.
 
-    uint8 gets the raw pixel whatever the metadata says, as MediaPipe and the Task Library do it. DetectorError when the
-    input is no image of a fixed size, or nothing says how a float32 input is normalized.
+    uint8 gets the raw pixel whatever the metadata says, as MediaPipe and the Task Library do it.
+    DetectorError when the input is no image of a fixed size, or nothing says how a float32 input is
+    normalized.
     """
     kind, size_px, scale, zero_point = input_form(file)
     told = given or metadata_normalization(file)
@@ -127,7 +133,8 @@ def input_form(file: TfliteFile) -> tuple[str, tuple[int, int], float, int]:
 
 
 def _doubt(plan: InputPlan, told: Normalization | None) -> str:
-    """A warning where metadata and quantization of a uint8 input mean something else than the raw pixel."""
+    """A warning where metadata and quantization of a uint8 input mean something else than the raw
+    pixel."""
     if told is None or not plan.scale:
         return ""
     ramp = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, 1)
@@ -152,7 +159,8 @@ def metadata_normalization(file: TfliteFile) -> Normalization | None:
 
 
 def given_normalization(mean: str, std: str) -> Normalization | None:
-    """What `--mean` and `--std` say (texts; "" for nothing). DetectorError for one without the other, or no numbers."""
+    """What `--mean` and `--std` say (texts; "" for nothing). DetectorError for one without the
+    other, or no numbers."""
     if not mean and not std:
         return None
     if not mean or not std:
@@ -182,7 +190,8 @@ BACKGROUND = ("???", "background", "__background__", "unlabeled")
 
 @dataclass(frozen=True)
 class ClassMap:
-    """`ids`: their 0-based class id -> our label map id. Names that only one side knows are not lost."""
+    """`ids`: their 0-based class id -> our label map id. Names that only one side knows are not
+    lost."""
 
     ids: dict[int, int]
     shared: tuple[str, ...]
@@ -210,7 +219,8 @@ def _named_labels(metadata) -> list[str]:
 
 
 def read_labels(path: Path) -> list[str]:
-    """Class names by 0-based id: of a text file with one a line (`0 person` and `0: person` too), or of a `.pbtxt`.
+    """Class names by 0-based id: of a text file with one a line (`0 person` and `0: person` too),
+    or of a `.pbtxt`.
 
     DetectorError when it cannot be read or names nothing.
     """
@@ -243,7 +253,8 @@ def _display_names(path: Path) -> dict[int, str]:
 
 
 def without_background(labels: list[str], classes: int | None) -> tuple[list[str], str]:
-    """The labels without a first line for the background, if the network has one class less, and a note on them.
+    """The labels without a first line for the background, if the network has one class less, and a
+    note on them.
 
     `classes`: how many the network tells apart, None if unknown.
     """
@@ -255,7 +266,8 @@ def without_background(labels: list[str], classes: int | None) -> tuple[list[str
 
 
 def class_map(theirs: list[str], ours: dict[int, str]) -> ClassMap:
-    """Pairs classes by name, case and spaces ignored; `ours` is a label map. `???` and empty lines are no classes."""
+    """Pairs classes by name, case and spaces ignored; `ours` is a label map. `???` and empty lines
+    are no classes."""
     numbers = {_folded(name): number for number, name in reversed(ours.items())}
     names = {class_id: name for class_id, name in enumerate(theirs) if name.strip() and name.strip() not in BACKGROUND}
     ids = {class_id: numbers[_folded(name)] for class_id, name in names.items() if _folded(name) in numbers}
@@ -273,18 +285,21 @@ def _folded(name: str) -> str:
     return "".join(name.split()).casefold()
 
 
-# A detector of somebody else, run by our clock and scored by our scorer: SSD, EfficientDet-Lite and their like.
+# A detector of somebody else, run by our clock and scored by our scorer: SSD, EfficientDet-Lite and
+# their like.
 
 FRACTIONS_UP_TO = 1.5
-"""Anchors in fractions of the image have their center inside it; those in pixels reach its last pixel."""
+"""Anchors in fractions of the image have their center inside it; those in pixels reach its last
+pixel."""
 
 
 class ThirdPartyDetector(TfliteDetector):
-    """Any `.tflite` detector with a fixed input and boxes, classes, scores and count as outputs, in whatever order.
+    """Any `.tflite` detector with a fixed input and boxes, classes, scores and count as outputs, in
+    whatever order.
 
-    `mean` and `std` are texts such as `127.5` or `123.7,116.3,103.5`, "" for what the metadata says; `labels` a file
-    of class names, None for those inside. `notes` are sentences on what was decided. DetectorError for a file that
-    cannot be scored, with the reason.
+    `mean` and `std` are texts such as `127.5` or `123.7,116.3,103.5`, "" for what the metadata
+    says; `labels` a file of class names, None for those inside. `notes` are sentences on what was
+    decided. DetectorError for a file that cannot be scored, with the reason.
     """
 
     advice = "give a .tflite that LiteRT can run on the CPU"
@@ -312,7 +327,8 @@ class ThirdPartyDetector(TfliteDetector):
         return self._plan.values(rgb)
 
     def detect(self, rgb) -> Detections:
-        """Detections in an image uint8 [height, width, 3], best first; `class_ids` are those of the file."""
+        """Detections in an image uint8 [height, width, 3], best first; `class_ids` are those of the
+        file."""
         self.prepare(rgb)
         self.invoke()
         boxes, classes, scores, count = (self._real(index) for index in self._outputs)
@@ -345,7 +361,8 @@ class ThirdPartyDetector(TfliteDetector):
         return [getattr(self._roles, role) for role in ROLES], None
 
     def _boxes_in_pixels(self) -> tuple[float, float]:
-        """By what to divide y and x of boxes: 1, or the sides of the input where the anchors are in its pixels."""
+        """By what to divide y and x of boxes: 1, or the sides of the input where the anchors are in
+        its pixels."""
         values = anchors(self.file)
         if values is None or values[:, :2].max(initial=0) <= FRACTIONS_UP_TO:
             return 1.0, 1.0

@@ -1,4 +1,5 @@
-"""`predictions.json` and `predictions.csv`, written row by row: a film needs no more memory than an image."""
+"""`predictions.json` and `predictions.csv`, written row by row: a film needs no more memory than an
+image."""
 
 import csv
 import functools
@@ -33,7 +34,8 @@ class Results:
         self.rows = self.detections = 0
 
     def add(self, row: dict) -> None:
-        """Append `file`, `width`, `height`, `detections`, and of a frame `frame` and `time_s`, to both files."""
+        """Append `file`, `width`, `height`, `detections`, and of a frame `frame` and `time_s`, to
+        both files."""
         self._predictions.write(",\n" if self.rows else "[\n")
         text = json.dumps(row, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         self._predictions.write(" " + text.replace("\n", "\n "))
@@ -48,7 +50,8 @@ class Results:
 
 @contextmanager
 def results(out: Path) -> Iterator[Results]:
-    """The two files of the folder `out`; they replace older ones when the block ends well, and only then."""
+    """The two files of the folder `out`; they replace older ones when the block ends well, and only
+    then."""
     with replacing(out / PREDICTIONS) as json_path, replacing(out / TABLE) as table_path:
         with (json_path.open("w", encoding="utf-8", newline="\n") as predictions,
               table_path.open("w", encoding="utf-8", newline="") as table):
@@ -58,7 +61,8 @@ def results(out: Path) -> Iterator[Results]:
 
 
 def _table_rows(row: dict) -> Iterator[list]:
-    """A line for each detection, or one with class, box and score empty, as in the project's other tables."""
+    """A line for each detection, or one with class, box and score empty, as in the project's other
+    tables."""
     image = [row["file"], row["width"], row["height"]]
     place = [row.get("frame", ""), row.get("time_s", "")]
     for found in row["detections"]:
@@ -72,11 +76,13 @@ def _table_rows(row: dict) -> Iterator[list]:
 
 CODEC = "mp4v"
 COPY_PX = 4096
-"""Longest side of a copy; larger frames are shrunk in it. MPEG-4 ends at 8191 pixels, many players earlier."""
+"""Longest side of a copy; larger frames are shrunk in it. MPEG-4 ends at 8191 pixels, many players
+earlier."""
 
 ASSUMED_FPS, MOST_FPS = 25.0, 1000.0
 MISSING_TOLERATED = 0.01
-"""Some containers only estimate how many frames they hold: one more and one in a hundred may be missing."""
+"""Some containers only estimate how many frames they hold: one more and one in a hundred may be
+missing."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,8 @@ class VideoCopy:
         self.path, self.fps, self.frames, self._writer = path, fps, 0, None
 
     def add(self, image) -> None:
-        """Append an upright image; all get the size of the first. ValueError if that cannot be encoded."""
+        """Append an upright image; all get the size of the first. ValueError if that cannot be
+        encoded."""
         cv2 = _opencv()
         if self._writer is None:
             scale = min(1.0, COPY_PX / max(image.size))
@@ -172,7 +179,8 @@ class VideoCopy:
             self._writer.release()
 
     def is_whole(self) -> bool:
-        """Whether the closed file holds all frames that it was given: the encoder does not tell of a full disk."""
+        """Whether the closed file holds all frames that it was given: the encoder does not tell of
+        a full disk."""
         try:
             written = Video(self.path)
         except (ValueError, OSError):
@@ -184,8 +192,9 @@ class VideoCopy:
 def predict_video(path: Path, look: Callable, every: int, target: Path, add: Callable) -> tuple[int, str]:
     """Look at every `every`th frame, `add` its row, and write the copy to `target`.
 
-    `look(image)` gives the detections of an image as they stand in `predictions.json`. Returns how many frames were
-    looked at, and why the video broke off ("": it did not). ValueError says why no frame can be read.
+    `look(image)` gives the detections of an image as they stand in `predictions.json`. Returns how
+    many frames were looked at, and why the video broke off ("": it did not). ValueError says why no
+    frame can be read.
     """
     video = Video(path)
     try:

@@ -24,9 +24,11 @@ from scripts.evaluation.thresholds import (
 
 
 def analyze(groundtruth: dict, detections: list[dict], validation: tuple[dict, list[dict]], miss_cost: float) -> dict:
-    """The parts of `eval/analysis.json` from COCO ground truth and results of the test split, which has images.
+    """The parts of `eval/analysis.json` from COCO ground truth and results of the test split, which
+    has images.
 
-    `validation` is the same pair of the validation split, `miss_cost` what a missed box costs in false alarms.
+    `validation` is the same pair of the validation split, `miss_cost` what a missed box costs in
+    false alarms.
     """
     evaluation = evaluated(groundtruth, detections)
     names = {category["id"]: category["name"] for category in groundtruth["categories"]}
@@ -71,7 +73,8 @@ TOLD_AP = 0.05
 
 
 def cannot_tell(images: int, interval: tuple[float, float] | None, told_ap: float = TOLD_AP) -> str:
-    """A plain sentence when `images` test images leave AP, or a loss of it, open by more than `told_ap`, else "".
+    """A plain sentence when `images` test images leave AP, or a loss of it, open by more than
+    `told_ap`, else "".
 
     `interval` is the 95 % interval, fractions 0..1; None when no AP is defined.
     """

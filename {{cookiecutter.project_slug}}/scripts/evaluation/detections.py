@@ -19,9 +19,9 @@ EDGE_DECIMALS = 3
 class Detections:
     """Detections of one image, best first.
 
-    `yxyx_norm`: float32 [n, 4], edges as fractions 0..1 of the stored image (a box may reach over the border);
-    `class_ids`: int [n], label map id - 1, which is the line of `labels.txt` counted from 0;
-    `scores`: float32 [n], 0..1.
+    `yxyx_norm`: float32 [n, 4], edges as fractions 0..1 of the stored image (a box may reach over
+    the border); `class_ids`: int [n], label map id - 1, which is the line of `labels.txt` counted
+    from 0; `scores`: float32 [n], 0..1.
     """
 
     yxyx_norm: Any
@@ -33,10 +33,12 @@ class Detections:
 
 
 def coco_detections(image_id: int, width_px: int, height_px: int, detections: Detections) -> list[dict]:
-    """The detections as COCO results: `category_id` is the label map id, `bbox` x, y, width, height in pixels.
+    """The detections as COCO results: `category_id` is the label map id, `bbox` x, y, width, height
+    in pixels.
 
-    Boxes are clipped to the image. A score is the shortest decimal number that gives the same float32 back, so
-    no rank and no tie changes. DetectorError when a box or a score is not a finite number.
+    Boxes are clipped to the image. A score is the shortest decimal number that gives the same
+    float32 back, so no rank and no tie changes. DetectorError when a box or a score is not a finite
+    number.
     """
     xyxy_px = clipped_xyxy_px(detections.yxyx_norm, width_px, height_px)
     scores = np.asarray(detections.scores, np.float32)
@@ -53,7 +55,8 @@ def coco_detections(image_id: int, width_px: int, height_px: int, detections: De
 
 
 def clipped_xyxy_px(yxyx_norm, width_px: int, height_px: int):
-    """Edges `ymin, xmin, ymax, xmax` 0..1 [n, 4] as `xmin, ymin, xmax, ymax` in pixels inside the image, float64."""
+    """Edges `ymin, xmin, ymax, xmax` 0..1 [n, 4] as `xmin, ymin, xmax, ymax` in pixels inside the
+    image, float64."""
     edges = np.asarray(yxyx_norm, np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]]
     edges = np.clip(edges, 0.0, 1.0) * [width_px, height_px, width_px, height_px]
     edges[:, 2:] = np.maximum(edges[:, 2:], edges[:, :2])  # an inverted box has no area, not a negative one
@@ -61,7 +64,8 @@ def clipped_xyxy_px(yxyx_norm, width_px: int, height_px: int):
 
 
 def short(score) -> float:
-    """A float32 as the float whose printed form is the shortest that gives the same float32 back."""
+    """A float32 as the float whose printed form is the shortest that gives the same float32 back.
+    """
     return float(str(score))
 
 
@@ -73,7 +77,8 @@ NOT_SCORED = ("group_of", "is_crowd", "difficult")
 
 @dataclass(frozen=True)
 class RecordBox:
-    """One labeled box: `label_id` is that of the label map (from 1), `crowd` says that it is not scored."""
+    """One labeled box: `label_id` is that of the label map (from 1), `crowd` says that it is not
+    scored."""
 
     label_id: int
     xyxy_px: tuple[float, float, float, float]
@@ -82,7 +87,8 @@ class RecordBox:
 
 @dataclass(frozen=True)
 class RecordImage:
-    """One image of the records; `encoded` are the bytes of its file, `image_id` its number over all splits."""
+    """One image of the records; `encoded` are the bytes of its file, `image_id` its number over all
+    splits."""
 
     image_id: int
     file_name: str
@@ -93,7 +99,8 @@ class RecordImage:
 
 
 def record_images(root: Path, split: str) -> Iterator[RecordImage]:
-    """The images of a split in the order of its records. DetectorError when there are no record files."""
+    """The images of a split in the order of its records. DetectorError when there are no record
+    files."""
     import tensorflow as tf
 
     files = record_files(root, split)
@@ -106,7 +113,8 @@ def record_images(root: Path, split: str) -> Iterator[RecordImage]:
 def decode_rgb(encoded: bytes):
     """The pixels of a JPEG or PNG file as stored (EXIF is not applied): uint8 [height, width, 3].
 
-    Raises tensorflow.errors.InvalidArgumentError for anything else; `records` has refused such files before.
+    Raises tensorflow.errors.InvalidArgumentError for anything else; `records` has refused such
+    files before.
     """
     from scripts.training.inputs import decode_image
 
@@ -137,9 +145,11 @@ def _boxes(feature, width_px: int, height_px: int) -> Iterator[RecordBox]:
 
 
 def coco_groundtruth(root: Path, split: str) -> dict:
-    """The split in COCO form: `images`, `annotations` (`iscrowd` 1: not scored) and `categories` of the label map.
+    """The split in COCO form: `images`, `annotations` (`iscrowd` 1: not scored) and `categories` of
+    the label map.
 
-    DetectorError when records or label map are missing, or the records hold a class that the map does not know.
+    DetectorError when records or label map are missing, or the records hold a class that the map
+    does not know.
     """
     names = read_label_map(root / LABEL_MAP)
     images, annotations = [], []

@@ -1,8 +1,9 @@
 """Suppression as the shipped file does it, in TensorFlow, for the checkpoint and the SavedModel.
 
-`TFLite_Detection_PostProcess` with `use_regular_nms` false: each anchor stands for its best class, and a box is dropped
-when it overlaps a better one of any class. The other mode, suppression per class, is not safe to ship: run with N
-threads, LiteRT 2.3 and TensorFlow Lite 2.20 never look at class id N (two threads lose the third class).
+`TFLite_Detection_PostProcess` with `use_regular_nms` false: each anchor stands for its best class,
+and a box is dropped when it overlaps a better one of any class. The other mode, suppression per
+class, is not safe to ship: run with N threads, LiteRT 2.3 and TensorFlow Lite 2.20 never look at
+class id N (two threads lose the third class).
 """
 
 from dataclasses import dataclass
@@ -26,10 +27,11 @@ from scripts.training.run_file import averaged_checkpoints, best_checkpoint
 
 
 def suppress(yxyx_norm, scores, score_threshold: float, iou: float, slots: int):
-    """Boxes [batch, slots, 4], classes [batch, slots], scores [batch, slots], all float32, and counts int32 [batch].
+    """Boxes [batch, slots, 4], classes [batch, slots], scores [batch, slots], all float32, and
+    counts int32 [batch].
 
-    `yxyx_norm` are boxes [batch, anchors, 4], `scores` 0..1 [batch, anchors, classes]. Best first; boxes are clipped to
-    0..1 after suppression; slots past the count are zero.
+    `yxyx_norm` are boxes [batch, anchors, 4], `scores` 0..1 [batch, anchors, classes]. Best first;
+    boxes are clipped to 0..1 after suppression; slots past the count are zero.
     """
     import tensorflow as tf
 
@@ -50,14 +52,16 @@ def suppress(yxyx_norm, scores, score_threshold: float, iou: float, slots: int):
     )
 
 
-# A trained detector in TensorFlow: weights of a checkpoint, and the one way from pixels to detections.
+# A trained detector in TensorFlow: weights of a checkpoint, and the one way from pixels to
+# detections.
 
 DETECTIONS = 100
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A Model Garden RetinaNet with the averaged weights of a checkpoint, named as `training/` names it."""
+    """A Model Garden RetinaNet with the averaged weights of a checkpoint, named as `training/`
+    names it."""
 
     network: Any
     config: Any
@@ -76,9 +80,11 @@ class TrainedModel:
         return range(self.config.min_level, self.config.max_level + 1)
 
     def predict(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Encoded boxes [batch, anchors, 4] (ty, tx, th, tw) and scores 0..1 [batch, anchors, classes].
+        """Encoded boxes [batch, anchors, 4] (ty, tx, th, tw) and scores 0..1 [batch, anchors,
+        classes].
 
-        `pixels`: [batch, side, side, 3], RGB 0..255. Class i is label map id i + 1: the background column is cut off.
+        `pixels`: [batch, side, side, 3], RGB 0..255. Class i is label map id i + 1: the background
+        column is cut off.
         """
         boxes, logits = self.predict_logits(pixels)
         return boxes, tf.sigmoid(logits)
@@ -97,27 +103,31 @@ class TrainedModel:
         return boxes, logits[:, :, 1:]
 
     def detect(self, pixels: tf.Tensor, score_threshold: float) -> tuple[tf.Tensor, ...]:
-        """Boxes [batch, 100, 4] (yxyx, 0..1), classes [batch, 100] from 0, scores [batch, 100], counts [batch].
+        """Boxes [batch, 100, 4] (yxyx, 0..1), classes [batch, 100] from 0, scores [batch, 100],
+        counts [batch].
 
-        Each anchor stands for its best class, and suppression works over all classes: the rule of the
-        shipped file (see `deploy/conversion.py`). Slots past the count are zero.
+        Each anchor stands for its best class, and suppression works over all classes: the rule of
+        the shipped file (see `deploy/conversion.py`). Slots past the count are zero.
         """
         return self.look(pixels, score_threshold)[2:]
 
     def look(self, pixels: tf.Tensor, score_threshold: float) -> tuple[tf.Tensor, ...]:
-        """Boxes [batch, anchors, 4] and scores [batch, anchors, classes] of all anchors, then what `detect` gives."""
+        """Boxes [batch, anchors, 4] and scores [batch, anchors, classes] of all anchors, then what
+        `detect` gives."""
         encoded, scores = self.predict(pixels)
         decoded = box_ops.decode_boxes(encoded, self.anchors_yxyx_px()[tf.newaxis]) / float(self.input_px)
         return decoded, scores, *suppress(decoded, scores, score_threshold, SUPPRESSION_IOU, DETECTIONS)
 
 
 def stretch(pixels: tf.Tensor, side_px: int) -> tf.Tensor:
-    """RGB [.., height, width, 3] of any type to float32 [.., side, side, 3]: bilinear, no antialiasing, as training."""
+    """RGB [.., height, width, 3] of any type to float32 [.., side, side, 3]: bilinear, no
+    antialiasing, as training."""
     return tf.image.resize(pixels, [side_px, side_px], method="bilinear", antialias=False)
 
 
 def load_model(root: Path, which: str) -> TrainedModel:
-    """The model of a checkpoint: `best`, `last` or a step. Raises DetectorError naming the checkpoints there are."""
+    """The model of a checkpoint: `best`, `last` or a step. Raises DetectorError naming the
+    checkpoints there are."""
     path = checkpoint_path(root, which)
     if not (root / EXPERIMENT).is_file():
         raise DetectorError(f"no experiment: {EXPERIMENT}: type invoke train")
@@ -149,7 +159,8 @@ def pretrained_network(root: Path) -> tuple[Any, int]:
 
 
 def checkpoint_path(root: Path, which: str) -> Path:
-    """Prefix of the checkpoint that `export.checkpoint` names; `last` and steps are those with averaged weights."""
+    """Prefix of the checkpoint that `export.checkpoint` names; `last` and steps are those with
+    averaged weights."""
     training = root / "training"
     averaged = averaged_checkpoints(training)
     if which == "best":

@@ -1,7 +1,8 @@
 """Why each detection is wrong and each box missed, and what AP50 would gain if one cause were gone.
 
-As Bolya, Foley, Hays and Hoffman define it (2020, "TIDE: A General Toolbox for Identifying Object Detection Errors"),
-for detections from a score on. What is right and what is ignored is pycocotools' matching at IoU 0.5.
+As Bolya, Foley, Hays and Hoffman define it (2020, "TIDE: A General Toolbox for Identifying Object
+Detection Errors"), for detections from a score on. What is right and what is ignored is
+pycocotools' matching at IoU 0.5.
 """
 
 import csv
@@ -27,8 +28,9 @@ CAUSES = ("localisation", "class", "both", "duplicate", "background", "missed")
 class Error:
     """A wrong detection (row of COCO results), or a `missed` box, which has none.
 
-    `truth` is the annotation that it was meant for, None for background. `iou` is that of both. `mends`: were the
-    cause gone, this detection would find `truth`; otherwise it would not be there.
+    `truth` is the annotation that it was meant for, None for background. `iou` is that of both.
+    `mends`: were the cause gone, this detection would find `truth`; otherwise it would not be
+    there.
     """
 
     cause: str
@@ -40,7 +42,8 @@ class Error:
 
 @dataclass(frozen=True)
 class Analysis:
-    """The errors of detections from `score` on, which were `shown`, `right` of them; others were ignored."""
+    """The errors of detections from `score` on, which were `shown`, `right` of them; others were
+    ignored."""
 
     score: float
     shown: int
@@ -84,7 +87,8 @@ def _errors_of_image(wrong: list[dict], truths: list[dict], taken: set[int]) -> 
 
 
 def _cause(row: dict, truths: list[dict], ious: list[float]) -> tuple[str, dict | None, float | None]:
-    """The cause, the annotation it is about, and the IoU with that; the first of TIDE's rules that fits."""
+    """The cause, the annotation it is about, and the IoU with that; the first of TIDE's rules that
+    fits."""
 
     def best(fits) -> tuple[float, dict | None]:
         fitting = [pair for pair in zip(ious, truths, strict=True) if fits(pair[1])]
@@ -104,7 +108,8 @@ def _cause(row: dict, truths: list[dict], ious: list[float]) -> tuple[str, dict 
 
 
 def gains(groundtruth: dict, detections: list[dict], analysis: Analysis) -> dict[str, float | None]:
-    """AP50 (0..1) that is gained when the errors of one cause alone are gone, by cause; None without any box.
+    """AP50 (0..1) that is gained when the errors of one cause alone are gone, by cause; None
+    without any box.
 
     AP50 is that of all detections, as in `metrics.json`, whatever the score of the analysis.
     """
@@ -122,8 +127,8 @@ def gains(groundtruth: dict, detections: list[dict], analysis: Analysis) -> dict
 def mended(groundtruth: dict, detections: list[dict], errors: list[Error]) -> tuple[dict, list[dict]]:
     """Ground truth and detections as if `errors` had not been made.
 
-    A missed box is no longer asked for, a detection that was meant for a free box lies on it with its class, every
-    other wrong detection is gone: TIDE's oracles.
+    A missed box is no longer asked for, a detection that was meant for a free box lies on it with
+    its class, every other wrong detection is gone: TIDE's oracles.
     """
     missed = {error.truth["id"] for error in errors if error.cause == "missed"}
     wrong = {id(error.detection): error for error in errors if error.detection is not None}
@@ -163,7 +168,8 @@ class _Labels:
 class LabelPlaces:
     """Looks up boxes of the records in the label files that they came from, each file read once.
 
-    The place is in the source as long as the label file in `images/` is as organize wrote it, else in `images/`.
+    The place is in the source as long as the label file in `images/` is as organize wrote it, else
+    in `images/`.
     """
 
     def __init__(self, root: Path):
@@ -173,7 +179,8 @@ class LabelPlaces:
         self._read: dict[str, _Labels] = {}
 
     def of(self, split: str, image: dict, class_name: str | None, xyxy_px: Corners | None) -> Place:
-        """The place of a box of an `image` of COCO's; without box, or when it is not found: the file alone."""
+        """The place of a box of an `image` of COCO's; without box, or when it is not found: the
+        file alone."""
         key = f"images/{split}/{image['file_name']}"
         if key not in self._read:
             self._read[key] = self._labels(self.root / key, image["width"], image["height"])
@@ -197,7 +204,8 @@ class LabelPlaces:
         return _Labels(file, tuple(rows))
 
 
-# The error atlas of `invoke evaluate`: every false alarm and every miss on the test images, with its cause.
+# The error atlas of `invoke evaluate`: every false alarm and every miss on the test images, with
+# its cause.
 
 ERRORS, TABLE = "eval/errors.json", "eval/errors.csv"
 COLUMNS = ("rank", "cause", "file", "class", "truth_class", "score", "iou", "xmin", "ymin", "xmax", "ymax",
@@ -206,7 +214,8 @@ COLUMNS = ("rank", "cause", "file", "class", "truth_class", "score", "iou", "xmi
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Boxes, detections from `score` on, right ones; `causes` is cause -> (count, AP50 gained, 0..1 or None)."""
+    """Boxes, detections from `score` on, right ones; `causes` is cause -> (count, AP50 gained, 0..1
+    or None)."""
 
     score: float
     boxes: int
@@ -223,10 +232,11 @@ class ErrorCounts:
 
 
 def write_errors(root: Path, groundtruth: dict, detections: list[dict], checkpoint: str, score: float) -> ErrorCounts:
-    """Find the causes of errors on the test split and write `eval/errors.json` and `eval/errors.csv`, worst first.
+    """Find the causes of errors on the test split and write `eval/errors.json` and
+    `eval/errors.csv`, worst first.
 
-    `groundtruth` is a COCO dict, `detections` COCO results on it, of which those from `score` on count as shown. A box
-    that is missed is the worst, then a wrong detection by how sure it was.
+    `groundtruth` is a COCO dict, `detections` COCO results on it, of which those from `score` on
+    count as shown. A box that is missed is the worst, then a wrong detection by how sure it was.
     """
     analysis = analyze(groundtruth, detections, score)
     gained = gains(groundtruth, detections, analysis)
@@ -249,7 +259,8 @@ def _rows(root: Path, groundtruth: dict, analysis: Analysis) -> list[dict]:
 
 
 def _worst_first(error: Error) -> tuple:
-    """A miss is as bad as a wrong detection with a score of 1; large missed boxes come before small ones."""
+    """A miss is as bad as a wrong detection with a score of 1; large missed boxes come before small
+    ones."""
     if error.detection is None:
         return (-1.0, -error.truth["area"], error.truth["id"])
     return (-error.detection["score"], 0.0, error.detection["image_id"])

@@ -1,8 +1,10 @@
-"""AP of a detector as if other images had been taken: matched once by pycocotools, accumulated anew for every draw.
+"""AP of a detector as if other images had been taken: matched once by pycocotools, accumulated anew
+for every draw.
 
-A draw says how often each image was taken. Equal copies of an image add weight to its detections and no new point
-to the curve that counts: between copies of a hit the precision only rises, after a false alarm it only falls, and
-COCO's precision at a recall is the best one at that recall or beyond. So one sorted list serves every draw.
+A draw says how often each image was taken. Equal copies of an image add weight to its detections
+and no new point to the curve that counts: between copies of a hit the precision only rises, after a
+false alarm it only falls, and COCO's precision at a recall is the best one at that recall or
+beyond. So one sorted list serves every draw.
 """
 
 from dataclasses import dataclass
@@ -21,8 +23,8 @@ _ALL_AREAS, _IOU_50 = 0, 0
 class ClassMatches:
     """What was found and what there is of one class, best detection first.
 
-    `image`: int [n], position in the list of images; `hit` and `counted`: bool [IoUs, n], a detection on a crowd
-    is not counted; `boxes`: int [images], those to find.
+    `image`: int [n], position in the list of images; `hit` and `counted`: bool [IoUs, n], a
+    detection on a crowd is not counted; `boxes`: int [images], those to find.
     """
 
     image: Any
@@ -35,8 +37,8 @@ class ClassMatches:
 class Redraw:
     """A detector matched on a ground truth.
 
-    `image_ids`: the images in the order of the positions; `names`: the classes by their ids; `recalls`: those at
-    which COCO reads the precision; `classes`: their matches.
+    `image_ids`: the images in the order of the positions; `names`: the classes by their ids;
+    `recalls`: those at which COCO reads the precision; `classes`: their matches.
     """
 
     image_ids: list[int]
@@ -45,7 +47,8 @@ class Redraw:
     classes: list[ClassMatches]
 
     def ap(self, taken: Any) -> tuple[Any, Any]:
-        """AP and AP50 of each class in each draw: two arrays float64 [draws, classes], 0..1, NaN where undefined.
+        """AP and AP50 of each class in each draw: two arrays float64 [draws, classes], 0..1, NaN
+        where undefined.
 
         `taken`: int [draws, images], how often each image was taken.
         """
@@ -85,14 +88,16 @@ def _class_matches(evaluation, index: int) -> ClassMatches:
 
 
 def overall(by_class: Any) -> Any:
-    """The mean over the classes that are defined: [draws, classes] to [draws], NaN where none is."""
+    """The mean over the classes that are defined: [draws, classes] to [draws], NaN where none is.
+    """
     defined = ~np.isnan(by_class)
     total = np.where(defined, by_class, 0.0).sum(1)
     return np.divide(total, defined.sum(1), out=np.full(len(by_class), np.nan), where=defined.any(1))
 
 
 def _accumulated(one: ClassMatches, taken: Any, recalls: Any) -> Any:
-    """The mean precision over `recalls`, [IoUs, draws], of one class; NaN where a draw has nothing to find."""
+    """The mean precision over `recalls`, [IoUs, draws], of one class; NaN where a draw has nothing
+    to find."""
     boxes = taken @ one.boxes
     weights = taken.T[one.image]  # [detections, draws]
     ap = np.zeros((len(one.hit), len(taken)))
@@ -112,7 +117,8 @@ def _accumulated(one: ClassMatches, taken: Any, recalls: Any) -> Any:
 
 
 def _recalls_reached(right: Any, boxes: Any, recalls: Any) -> Any:
-    """How many of `recalls` the hits reach: int like `right` [hits, draws]; `boxes` [draws] are to be found.
+    """How many of `recalls` the hits reach: int like `right` [hits, draws]; `boxes` [draws] are to
+    be found.
 
     Looked up by whole numbers: a search for every cell takes several times as long.
     """
@@ -121,7 +127,8 @@ def _recalls_reached(right: Any, boxes: Any, recalls: Any) -> Any:
     return np.searchsorted(recalls, shares, side="right")[which, right]
 
 
-# How far figures would move with other test images: bootstrap intervals over the images, and paired ones.
+# How far figures would move with other test images: bootstrap intervals over the images, and paired
+# ones.
 
 DRAWS = 1000
 LEVEL = 0.95
@@ -134,21 +141,24 @@ Interval = tuple[float, float]
 
 
 def ap_intervals(groundtruth: dict, detections: list[dict], seed: int = 7) -> dict:
-    """95 % intervals `{"AP": (low, high), "AP50": ..., "per_class": {NAME: {"AP": ...}}}`, fractions 0..1.
+    """95 % intervals `{"AP": (low, high), "AP50": ..., "per_class": {NAME: {"AP": ...}}}`,
+    fractions 0..1.
 
-    `groundtruth` is a COCO dict, `detections` COCO results on it. None in place of an interval where fewer than
-    `LEAST_IMAGES` hold anything to find.
+    `groundtruth` is a COCO dict, `detections` COCO results on it. None in place of an interval
+    where fewer than `LEAST_IMAGES` hold anything to find.
     """
     return _intervals(groundtruth, [detections], seed)
 
 
 def difference_intervals(groundtruth: dict, first: list[dict], second: list[dict], seed: int = 7) -> dict:
-    """As `ap_intervals`, for the figure of `first` less that of `second` on the same draws: fractions -1..1."""
+    """As `ap_intervals`, for the figure of `first` less that of `second` on the same draws:
+    fractions -1..1."""
     return _intervals(groundtruth, [first, second], seed)
 
 
 def ap_drop_interval(groundtruth: dict, first: list[dict], second: list[dict], seed: int = 7) -> Interval:
-    """The 95 % interval of AP(first) - AP(second), fractions; (-1, 1) where the images cannot tell."""
+    """The 95 % interval of AP(first) - AP(second), fractions; (-1, 1) where the images cannot tell.
+    """
     return difference_intervals(groundtruth, first, second, seed)["AP"] or UNKNOWN
 
 
@@ -160,7 +170,8 @@ def _intervals(groundtruth: dict, results: list[list[dict]], seed: int) -> dict:
 
 
 def redraw_intervals(redraws: list[Redraw], seed: int) -> dict:
-    """The intervals of one detector, or of the first less the second, from their matches on the same images."""
+    """The intervals of one detector, or of the first less the second, from their matches on the
+    same images."""
     taken = draws(len(redraws[0].image_ids), seed)
     figures = []  # for each detector AP and AP50 of the classes, then of all
     for redraw in redraws:
@@ -177,12 +188,14 @@ def redraw_intervals(redraws: list[Redraw], seed: int) -> dict:
 
 
 def draws(images: int, seed: int) -> Any:
-    """How often each image is taken in each of `DRAWS` draws with replacement: int [draws, images]."""
+    """How often each image is taken in each of `DRAWS` draws with replacement: int [draws, images].
+    """
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), DRAWS)
 
 
 def interval(values: Any, images: int) -> Interval | None:
-    """The 95 % interval from the figure in each draw, of which NaN are left out; None from too few images."""
+    """The 95 % interval from the figure in each draw, of which NaN are left out; None from too few
+    images."""
     from scipy.special import ndtr, stdtrit
 
     defined = values[~np.isnan(values)]

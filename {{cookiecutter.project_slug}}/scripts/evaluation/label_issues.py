@@ -1,7 +1,9 @@
-"""A linear classifier that judges each example as if it had not been trained on it: ridge regression, left one out.
+"""A linear classifier that judges each example as if it had not been trained on it: ridge
+regression, left one out.
 
-Exact and in one go by the hat matrix (Hastie, Tibshirani and Friedman 2009, "The Elements of Statistical Learning",
-section 7.10): with h the leverage of an example, its left-out prediction is (p - h y) / (1 - h).
+Exact and in one go by the hat matrix (Hastie, Tibshirani and Friedman 2009, "The Elements of
+Statistical Learning", section 7.10): with h the leverage of an example, its left-out prediction is
+(p - h y) / (1 - h).
 """
 
 import zlib
@@ -21,7 +23,8 @@ STRENGTH = 3.0
 
 
 def leave_one_out_scores(features, classes) -> np.ndarray:
-    """How well each class fits each example, [n, classes], about 0..1; `features` [n, d], `classes` [n] from 0."""
+    """How well each class fits each example, [n, classes], about 0..1; `features` [n, d], `classes`
+    [n] from 0."""
     x = np.asarray(features, np.float64)
     x = (x - x.mean(0)) / (x.std(0) + 1e-6)
     x = np.hstack([x, np.ones((len(x), 1))])
@@ -32,14 +35,16 @@ def leave_one_out_scores(features, classes) -> np.ndarray:
 
 
 def trust(scores: np.ndarray, classes) -> float:
-    """How far above chance the classifier is, 0..1: the mean over classes of the share that it gets right, rescaled."""
+    """How far above chance the classifier is, 0..1: the mean over classes of the share that it gets
+    right, rescaled."""
     classes, best = np.asarray(classes), scores.argmax(1)
     rights = [float((best[classes == each] == each).mean()) for each in np.unique(classes)]
     chance = 1.0 / len(rights)
     return max(0.0, (float(np.mean(rights)) - chance) / (1.0 - chance)) if len(rights) > 1 else 0.0
 
 
-# What the pre-trained backbone makes of the inside of boxes: a witness that has never seen these labels.
+# What the pre-trained backbone makes of the inside of boxes: a witness that has never seen these
+# labels.
 
 LEVELS = 2
 """Of the backbone's outputs: the coarsest ones know most about classes."""
@@ -51,7 +56,8 @@ GROUND_IOU = 0.15
 
 
 def load_describe(root: Path):
-    """A function of (pixels [height, width, 3], boxes xyxy in pixels [n, 4]) that gives features float32 [n, d].
+    """A function of (pixels [height, width, 3], boxes xyxy in pixels [n, 4]) that gives features
+    float32 [n, d].
 
     DetectorError without an experiment or the pre-trained weights that it names.
     """
@@ -81,7 +87,8 @@ def load_describe(root: Path):
 
 
 def grounds(name: str, size_px: tuple[int, int], labeled, found) -> np.ndarray:
-    """Up to `GROUNDS` boxes xyxy in pixels [n, 4] where neither a label nor a detection is; the same for one name."""
+    """Up to `GROUNDS` boxes xyxy in pixels [n, 4] where neither a label nor a detection is; the
+    same for one name."""
     dice, boxes = np.random.default_rng(zlib.crc32(name.encode())), []
     taken = np.concatenate([np.asarray(each, np.float64).reshape(-1, 4) for each in (labeled, found)])
     for _ in range(TRIES):
@@ -105,10 +112,11 @@ LOWEST_SCORE = 0.05
 class View:
     """One image. Boxes are xmin, ymin, xmax, ymax in pixels of it, float [n, 4], cut at its edges.
 
-    `anchors_xyxy_px` with `scores` [n, classes] 0..1 are where the network looked, `found_xyxy_px` [m, 4],
-    `found_ids` [m] and `found_scores` [m] what is left of them after suppression, best first. Class i is label map id
-    i + 1; `found_ids` are those of the label map. `label_features` [labels, d] and `ground_features` [g, d] describe
-    the inside of the labels and of boxes where nothing is (see `crops.py`).
+    `anchors_xyxy_px` with `scores` [n, classes] 0..1 are where the network looked, `found_xyxy_px`
+    [m, 4], `found_ids` [m] and `found_scores` [m] what is left of them after suppression, best
+    first. Class i is label map id i + 1; `found_ids` are those of the label map. `label_features`
+    [labels, d] and `ground_features` [g, d] describe the inside of the labels and of boxes where
+    nothing is (see `crops.py`).
     """
 
     split: str
@@ -126,7 +134,8 @@ class View:
 
 
 def views(root: Path, model, describe: Callable, splits: tuple[str, ...]) -> Iterator[View]:
-    """The images of `splits` in the order of their records, for a `TrainedModel` and the witness of `crops.py`."""
+    """The images of `splits` in the order of their records, for a `TrainedModel` and the witness of
+    `crops.py`."""
     import tensorflow as tf
 
     from scripts.evaluation.detector import stretch
@@ -167,8 +176,9 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Of one label: `scores` [classes] 0..1 of the network at its place; `placed` is the best score of its class times
-    the overlap of the anchor that has it; the best detection beside it; `features` [d] of what is inside."""
+    """Of one label: `scores` [classes] 0..1 of the network at its place; `placed` is the best score
+    of its class times the overlap of the anchor that has it; the best detection beside it;
+    `features` [d] of what is inside."""
 
     split: str
     file_name: str
@@ -188,7 +198,8 @@ class LabelFacts:
 
 @dataclass(frozen=True)
 class Found:
-    """A detection; `iou` is its overlap with the label that it overlaps most. `free`: it is about no label."""
+    """A detection; `iou` is its overlap with the label that it overlaps most. `free`: it is about
+    no label."""
 
     split: str
     file_name: str
@@ -201,9 +212,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Network:
-    """What the trained network is worth in a split, 0..1: its `usual` score at labels (the median); the `share` of
-    labels of which it is at least half as sure, since where it often sees nothing that says little; the scores of
-    detections, falling, and how many of them up to each are about a label."""
+    """What the trained network is worth in a split, 0..1: its `usual` score at labels (the median);
+    the `share` of labels of which it is at least half as sure, since where it often sees nothing
+    that says little; the scores of detections, falling, and how many of them up to each are about a
+    label."""
 
     usual: float
     share: float
@@ -225,7 +237,8 @@ class Seen:
     grounds: list = field(default_factory=list)
 
     def add(self, view: View) -> None:
-        """Note one image. Crowds, and labels of classes that the network does not know, are not judged."""
+        """Note one image. Crowds, and labels of classes that the network does not know, are not
+        judged."""
         crowds = [label.crowd for label in view.labels]
         overlaps = ious(view.found_xyxy_px, [label.xyxy_px for label in view.labels], crowds)
         beside = [_beside(view, overlaps, index) for index in range(len(view.labels))]
@@ -243,14 +256,16 @@ class Seen:
 
 
 def _found(view: View, overlaps: np.ndarray, beside: set[int | None]) -> Iterator[Found]:
-    """Detections; those about a label that is drawn badly are not free, however little they overlap it."""
+    """Detections; those about a label that is drawn badly are not free, however little they overlap
+    it."""
     for at, most in enumerate(overlaps.max(1, initial=0.0)):
         yield Found(view.split, view.file_name, int(view.found_ids[at]), _corners(view.found_xyxy_px[at]),
                     float(view.found_scores[at]), float(most), bool(most < FREE_IOU and at not in beside))  # fmt: skip
 
 
 def _labels(view: View, overlaps: np.ndarray, beside: list[int | None]) -> Iterator[LabelFacts]:
-    """`overlaps` are those of the image's detections with its labels, `beside` is `_beside` of each label."""
+    """`overlaps` are those of the image's detections with its labels, `beside` is `_beside` of each
+    label."""
     at_anchors = ious(view.anchors_xyxy_px, [label.xyxy_px for label in view.labels])
     for index, label in enumerate(view.labels):
         if label.crowd or label.label_id > view.scores.shape[1]:
@@ -264,7 +279,8 @@ def _labels(view: View, overlaps: np.ndarray, beside: list[int | None]) -> Itera
 
 
 def _beside(view: View, overlaps: np.ndarray, index: int) -> int | None:
-    """The place of the best detection of the label's class that is about this label more than another."""
+    """The place of the best detection of the label's class that is about this label more than
+    another."""
     mine = overlaps[:, index] >= np.maximum(overlaps.max(1, initial=0.0), BESIDE_IOU)
     scores = np.where(mine & (view.found_ids == view.labels[index].label_id), view.found_scores, 0.0)
     return int(scores.argmax()) if scores.any() else None
@@ -275,11 +291,13 @@ def _corners(edges) -> Corners:
     return tuple(round(float(value), 3) for value in edges)
 
 
-# Which labels look wrong, worst first: what the trained network and an independent witness say of each.
+# Which labels look wrong, worst first: what the trained network and an independent witness say of
+# each.
 
 KINDS = ("missing", "class", "box", "extra")
 MISSING_WEIGHT = 0.8
-"""Chosen on the sets of `benchmarks/label_errors.py`, so that the kinds share the first tenth of the list."""
+"""Chosen on the sets of `benchmarks/label_errors.py`, so that the kinds share the first tenth of
+the list."""
 BOX_LAST = 0.9
 SAME_IOU = 0.8
 """A detection that overlaps a label more is no better box for it."""
@@ -287,11 +305,12 @@ SAME_IOU = 0.8
 
 @dataclass(frozen=True)
 class Suspect:
-    """A label that looks wrong, or a missing one. `suspicion` 0..1 orders them and is no probability.
+    """A label that looks wrong, or a missing one. `suspicion` 0..1 orders them and is no
+    probability.
 
-    `label_id`, `box_px`: the label's (None: missing); `suggested_id`, `suggested_px`: what there would be instead.
-    `seen` is what the network scores at the place, `usual` what it typically scores at labels of the split; `iou` is
-    the overlap of label and suggested box.
+    `label_id`, `box_px`: the label's (None: missing); `suggested_id`, `suggested_px`: what there
+    would be instead. `seen` is what the network scores at the place, `usual` what it typically
+    scores at labels of the split; `iou` is the overlap of label and suggested box.
     """
 
     kind: str
@@ -310,7 +329,8 @@ class Suspect:
 def suspects(images: Iterable[View]) -> list[Suspect]:
     """All labels that are scored and all detections without a label, the most suspicious first.
 
-    Labels of classes that the network does not know, and crowds, are left out; nothing is missing inside a crowd.
+    Labels of classes that the network does not know, and crowds, are left out; nothing is missing
+    inside a crowd.
     """
     seen = Seen()
     for view in images:
@@ -323,7 +343,8 @@ def suspects(images: Iterable[View]) -> list[Suspect]:
 
 
 def _heard(seen: Seen) -> Iterator[tuple[LabelFacts, np.ndarray, float]]:
-    """Each label with the scores of the witness, [background, class 1, class 2, ...], and the weight of its word."""
+    """Each label with the scores of the witness, [background, class 1, class 2, ...], and the
+    weight of its word."""
     if not seen.labels:
         return
     classes = [one.label.label_id for one in seen.labels] + [0] * len(seen.grounds)
@@ -334,7 +355,8 @@ def _heard(seen: Seen) -> Iterator[tuple[LabelFacts, np.ndarray, float]]:
 
 
 def _missing(one: Found, network: Network) -> Suspect:
-    """A detection without a label is as suspicious as it is sure, and as others as sure are right."""
+    """A detection without a label is as suspicious as it is sure, and as others as sure are right.
+    """
     suspicion = MISSING_WEIGHT * min(1.0, one.score / network.usual) * network.precision(one.score)
     return Suspect("missing", suspicion, one.split, one.file_name, suggested_id=one.found_id,
                    suggested_px=one.xyxy_px, seen=one.score, usual=network.usual, iou=one.iou)  # fmt: skip
@@ -350,7 +372,8 @@ def _of_label(one: LabelFacts, witness: np.ndarray, weight: float, network: Netw
               for each in range(1, len(witness)) if each != number and each <= len(one.scores)}
     rival = max(rivals, key=rivals.get, default=None)
     doubts["class"] = float(rivals.get(rival, 0.0))
-    # A network that is unsure of a class is unsure of the box too: the box is blamed when nothing else explains it.
+    # A network that is unsure of a class is unsure of the box too: the box is blamed when nothing
+    # else explains it.
     kind = max(doubts, key=lambda each: doubts[each] * (BOX_LAST if each == "box" else 1.0))
     label = {"label_id": number, "box_px": one.label.xyxy_px, "usual": usual}
     where = (one.split, one.file_name)
@@ -363,12 +386,14 @@ def _of_label(one: LabelFacts, witness: np.ndarray, weight: float, network: Netw
 
 
 def _doubt(own: float, other: float) -> float:
-    """0 when the witness is sure of the label, 1 when it is sure of something else, a half when it cannot tell."""
+    """0 when the witness is sure of the label, 1 when it is sure of something else, a half when it
+    cannot tell."""
     return min(1.0, max(0.0, (1.0 + float(other) - float(own)) / 2))
 
 
 def _box_doubt(one: LabelFacts, network: Network) -> float:
-    """High when the network is less sure of the label's place than of labels otherwise, or surer of a place beside."""
+    """High when the network is less sure of the label's place than of labels otherwise, or surer of
+    a place beside."""
     unsure = (1.0 - min(1.0, one.own / network.usual)) * network.share
     better = min(1.0, one.beside / network.usual) * (1.0 - min(1.0, one.placed / one.beside)) if one.beside else 0.0
     return max(unsure, better)

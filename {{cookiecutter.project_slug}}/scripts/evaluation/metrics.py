@@ -1,8 +1,10 @@
-"""COCO's figures for detections: how they are computed is pycocotools' business, what they mean is said here.
+"""COCO's figures for detections: how they are computed is pycocotools' business, what they mean is
+said here.
 
-AP is the mean precision over all recalls, IoU 0.50 to 0.95 and classes; AP50 the same at IoU 0.50 alone; ARn the mean
-recall with the n best detections of an image; s, m, l are boxes under 32², 32² to 96² and over 96² px of the stored
-image. All are fractions 0..1; None where there is nothing to find.
+AP is the mean precision over all recalls, IoU 0.50 to 0.95 and classes; AP50 the same at IoU 0.50
+alone; ARn the mean recall with the n best detections of an image; s, m, l are boxes under 32², 32²
+to 96² and over 96² px of the stored image. All are fractions 0..1; None where there is nothing to
+find.
 """
 
 import contextlib
@@ -22,10 +24,12 @@ _ALL_AREAS, _AT_100, _IOU_50 = 0, 2, 0
 
 
 def score(groundtruth: dict, detections: list[dict]) -> dict:
-    """The twelve figures, `per_class` {name: AP, AP50, AR100, boxes}, and the numbers of `images` and `boxes`.
+    """The twelve figures, `per_class` {name: AP, AP50, AR100, boxes}, and the numbers of `images`
+    and `boxes`.
 
-    `groundtruth` is a COCO dict, `detections` COCO results. Every image of the ground truth counts, those without a
-    detection too; `boxes` leaves out crowds. ValueError for detections in an image that the ground truth lacks.
+    `groundtruth` is a COCO dict, `detections` COCO results. Every image of the ground truth counts,
+    those without a detection too; `boxes` leaves out crowds. ValueError for detections in an image
+    that the ground truth lacks.
     """
     known = {image["id"] for image in groundtruth["images"]}
     third_party = {row["image_id"] for row in detections} - known
@@ -66,7 +70,8 @@ def evaluated(groundtruth: dict, detections: list[dict]):
 
 
 def prepared(groundtruth: dict, detections: list[dict]):
-    """A pycocotools evaluation that has not run yet; it numbers the detections from 1 in the order they are given."""
+    """A pycocotools evaluation that has not run yet; it numbers the detections from 1 in the order
+    they are given."""
     from pycocotools.cocoeval import COCOeval
 
     results = [_result(number, row) for number, row in enumerate(detections, start=1)]
@@ -99,7 +104,8 @@ def _result(number: int, row: dict) -> dict:
 
 
 def _class_figures(evaluation, category_id: int) -> dict:
-    """AP, AP50 and AR100 of one class. `precision` is [IoU, recall, class, area, limit], `recall` lacks the second."""
+    """AP, AP50 and AR100 of one class. `precision` is [IoU, recall, class, area, limit], `recall`
+    lacks the second."""
     index = evaluation.params.catIds.index(category_id)
     precision = evaluation.eval["precision"][:, :, index, _ALL_AREAS, _AT_100]
     recall = evaluation.eval["recall"][:, index, _ALL_AREAS, _AT_100]
@@ -107,7 +113,8 @@ def _class_figures(evaluation, category_id: int) -> dict:
 
 
 def by_size(evaluation) -> dict:
-    """Class name, and "all", -> size -> AP and the number of boxes that are scored, of an evaluation that has run.
+    """Class name, and "all", -> size -> AP and the number of boxes that are scored, of an
+    evaluation that has run.
 
     An area on a limit is in both sizes, as pycocotools counts it.
     """
@@ -126,7 +133,8 @@ def _size_figures(evaluation, indices: list[int], area: int) -> dict:
 
 
 def precision_over_recall(evaluation) -> dict:
-    """Class name -> `recall` (101 values, 0 to 1) and `precision` at IoU 0.5; classes without a box are left out."""
+    """Class name -> `recall` (101 values, 0 to 1) and `precision` at IoU 0.5; classes without a box
+    are left out."""
     precision = evaluation.eval["precision"][_IOU_50, :, :, _ALL_AREAS, _AT_100]
     recall = [round(float(value), DECIMALS) for value in evaluation.params.recThrs]
     return {name: {"recall": recall, "precision": [_fraction(value) for value in precision[:, index]]}
@@ -149,7 +157,8 @@ def _fraction(value) -> float | None:
 
 
 def table_text(metrics: dict, intervals: dict) -> str:
-    """A table for the terminal: AP, AP50, AR100 in points (x100) and boxes by class, then over all classes.
+    """A table for the terminal: AP, AP50, AR100 in points (x100) and boxes by class, then over all
+    classes.
 
     `intervals` are those of AP, by `ap_intervals`.
     """
@@ -169,7 +178,8 @@ def _interval(edges: tuple[float, float] | None) -> str:
     return "-" if edges is None else "-".join(map(_points, edges))
 
 
-# Which detection found which labeled box: pycocotools' matching at one IoU, for all figures that count boxes.
+# Which detection found which labeled box: pycocotools' matching at one IoU, for all figures that
+# count boxes.
 
 IOU = 0.5
 """From which overlap a box counts as found, wherever boxes are counted."""
@@ -178,10 +188,12 @@ LIMIT = 100
 
 @dataclass(frozen=True)
 class Match:
-    """One detection. `bbox` is x, y, width, height in pixels, `score` 0..1, `category_id` what it was taken for.
+    """One detection. `bbox` is x, y, width, height in pixels, `score` 0..1, `category_id` what it
+    was taken for.
 
-    `hit`: it found a box that is scored; `ignored`: it lies on a crowd, and is neither right nor wrong.
-    `annotation_id` is the box it was matched with, a crowd too, or None. `place` is that in the list given, from 0.
+    `hit`: it found a box that is scored; `ignored`: it lies on a crowd, and is neither right nor
+    wrong. `annotation_id` is the box it was matched with, a crowd too, or None. `place` is that in
+    the list given, from 0.
     """
 
     image_id: int
@@ -196,7 +208,8 @@ class Match:
 
 @dataclass(frozen=True)
 class Matches:
-    """`rows` by class and image, then best first; `boxes` is category id -> scored boxes there are to find."""
+    """`rows` by class and image, then best first; `boxes` is category id -> scored boxes there are
+    to find."""
 
     rows: tuple[Match, ...]
     boxes: dict[int, int]
@@ -205,8 +218,8 @@ class Matches:
 def match(groundtruth: dict, detections: list[dict], iou: float = IOU, by_class: bool = True) -> Matches:
     """Match COCO results with a COCO ground truth at `iou` 0..1.
 
-    `by_class` False matches whatever the classes are, as a confusion matrix needs it; the hundred detections are then
-    those of an image, else those of a class in an image.
+    `by_class` False matches whatever the classes are, as a confusion matrix needs it; the hundred
+    detections are then those of an image, else those of a class in an image.
     """
     boxes = {category["id"]: 0 for category in groundtruth["categories"]}
     for row in groundtruth["annotations"]:
@@ -223,7 +236,8 @@ def match(groundtruth: dict, detections: list[dict], iou: float = IOU, by_class:
 
 
 def _rows(found: dict, detections: list[dict]):
-    """What pycocotools says of one image; it numbers the detections from 1 in the order they were given."""
+    """What pycocotools says of one image; it numbers the detections from 1 in the order they were
+    given."""
     for number, annotation_id, ignored in zip(found["dtIds"], found["dtMatches"][0], found["dtIgnore"][0], strict=True):
         row = detections[number - 1]
         yield Match(row["image_id"], row["category_id"], tuple(row["bbox"]), row["score"],
@@ -231,16 +245,19 @@ def _rows(found: dict, detections: list[dict]):
                     int(number) - 1)
 
 
-# The confusion matrix of a detector: which class the found boxes were taken for, with background on both sides.
+# The confusion matrix of a detector: which class the found boxes were taken for, with background on
+# both sides.
 
 BACKGROUND = "background"
 
 
 def confusion(groundtruth: dict, detections: list[dict], score: float) -> dict:
-    """`score`, `labels` (classes, then background) and `rows` of counts: rows are the truth, columns what was found.
+    """`score`, `labels` (classes, then background) and `rows` of counts: rows are the truth,
+    columns what was found.
 
-    Detections from `score` 0..1 on are matched at IoU 0.5 whatever their class, the best first. The last row counts
-    boxes found where nothing is, the last column boxes that were missed. Crowds count neither way.
+    Detections from `score` 0..1 on are matched at IoU 0.5 whatever their class, the best first. The
+    last row counts boxes found where nothing is, the last column boxes that were missed. Crowds
+    count neither way.
     """
     places = {category["id"]: place for place, category in enumerate(groundtruth["categories"])}
     truth = {row["id"]: places[row["category_id"]] for row in groundtruth["annotations"] if not row["iscrowd"]}

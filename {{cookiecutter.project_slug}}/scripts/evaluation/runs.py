@@ -1,8 +1,8 @@
 """`eval/runs/`: the figures of every checkpoint that was scored, kept when the next training comes.
 
-A folder a run: `run.json` says what it is, `detections.json` and `groundtruth.json` are what was scored, so that any
-two runs can be compared later, on the images that both have. The folder belongs to the user; nothing else here needs
-it, and any run may be deleted.
+A folder a run: `run.json` says what it is, `detections.json` and `groundtruth.json` are what was
+scored, so that any two runs can be compared later, on the images that both have. The folder belongs
+to the user; nothing else here needs it, and any run may be deleted.
 """
 
 import hashlib
@@ -23,9 +23,11 @@ _FROM_TRAINING = ("model", "input_px", "steps", "seconds", "stopped_by", "seed",
 
 @dataclass(frozen=True)
 class Run:
-    """One row of `invoke runs`. `time` is when it was scored (UTC); `ap`, `ap50` are fractions 0..1 or None.
+    """One row of `invoke runs`. `time` is when it was scored (UTC); `ap`, `ap50` are fractions 0..1
+    or None.
 
-    `ap_interval` is the 95 % interval of AP; `seconds` of training; `current` says that `eval/` holds this run.
+    `ap_interval` is the 95 % interval of AP; `seconds` of training; `current` says that `eval/`
+    holds this run.
     """
 
     id: str
@@ -43,9 +45,11 @@ class Run:
 
 def keep_run(root: Path, prefix: Path, settings: dict, scored: tuple[dict, list[dict]], metrics: dict,
              intervals: dict) -> str:
-    """Keep what was scored in `eval/runs/`; return the id. The same weights with the same `settings` keep their id.
+    """Keep what was scored in `eval/runs/`; return the id. The same weights with the same
+    `settings` keep their id.
 
-    `prefix` is the checkpoint, `settings` those of `[evaluate]`, `scored` ground truth and detections in COCO form.
+    `prefix` is the checkpoint, `settings` those of `[evaluate]`, `scored` ground truth and
+    detections in COCO form.
     """
     groundtruth, detections = scored
     now = datetime.now(UTC)
@@ -76,7 +80,8 @@ def _digest(value) -> str:
 
 
 def _same(root: Path, known: dict) -> str | None:
-    """The id of the run of these weights and settings; a damaged record is no reason to lose a new one."""
+    """The id of the run of these weights and settings; a damaged record is no reason to lose a new
+    one."""
     for path in (root / RUNS).glob("[!.]*/run.json"):
         try:
             run = json.loads(path.read_text("utf-8"))

@@ -1,6 +1,8 @@
-"""From which score detections are worth showing: chosen on the validation images, measured on the test images.
+"""From which score detections are worth showing: chosen on the validation images, measured on the
+test images.
 
-What is chosen on images can no longer be measured on them. All counts are at one IoU, by `matching.match`.
+What is chosen on images can no longer be measured on them. All counts are at one IoU, by
+`matching.match`.
 """
 
 import json
@@ -18,7 +20,8 @@ SCORES = tuple(hundredth / 100 for hundredth in range(1, 100))
 USUAL_SCORE = 0.3
 """For a model of which no score is advised."""
 WORTH_PRECISION, WORTH_F1 = 0.2, 0.1
-"""A score is worth showing detections from when at least one in five is right and F1 is no less than this.
+"""A score is worth showing detections from when at least one in five is right and F1 is no less
+than this.
 
 A model that has hardly learned has its best F1 at 0.01, where a hundred boxes cover each image.
 """
@@ -26,7 +29,8 @@ A model that has hardly learned has its best F1 at 0.01, where a hundred boxes c
 
 @dataclass(frozen=True)
 class Curve:
-    """Counts at each of SCORES: boxes `shown`, those of them that are `hits`; and the `boxes` there are to find."""
+    """Counts at each of SCORES: boxes `shown`, those of them that are `hits`; and the `boxes` there
+    are to find."""
 
     shown: tuple[int, ...]
     hits: tuple[int, ...]
@@ -46,7 +50,8 @@ class Curve:
         return self.shown[place] - self.hits[place]
 
     def figures(self, place: int) -> dict:
-        """`precision`, `recall` and `f1` (0..1) at SCORES[place], None where nothing is shown or to be found."""
+        """`precision`, `recall` and `f1` (0..1) at SCORES[place], None where nothing is shown or to
+        be found."""
         hits, shown, boxes = self.hits[place], self.shown[place], self.boxes
         return {"precision": _ratio(hits, shown), "recall": _ratio(hits, boxes), "f1": _ratio(2 * hits, shown + boxes)}
 
@@ -77,7 +82,8 @@ def together(parts: Iterable[Curve]) -> Curve:
 
 
 def best_f1(curve: Curve) -> int | None:
-    """The place in SCORES at which F1 is highest; of equals the middle one. None for a model that hardly learned.
+    """The place in SCORES at which F1 is highest; of equals the middle one. None for a model that
+    hardly learned.
 
     Only scores count at which at least WORTH_PRECISION of what is shown is right.
     """
@@ -88,7 +94,8 @@ def best_f1(curve: Curve) -> int | None:
 
 
 def best_cost(curve: Curve, miss_cost: float) -> int | None:
-    """The place in SCORES at which `miss_cost` x misses + false alarms is least; of equals the middle one.
+    """The place in SCORES at which `miss_cost` x misses + false alarms is least; of equals the
+    middle one.
 
     None where there is nothing to find.
     """
@@ -99,7 +106,8 @@ def best_cost(curve: Curve, miss_cost: float) -> int | None:
 
 
 def thresholds(validation: Curve, test: Curve, miss_cost: float) -> dict:
-    """`best_f1` and `best_cost` as `eval/analysis.json` has them: chosen on `validation`, figures of `test`."""
+    """`best_f1` and `best_cost` as `eval/analysis.json` has them: chosen on `validation`, figures
+    of `test`."""
     by_f1, by_cost = best_f1(validation), best_cost(validation, miss_cost)
     return {
         "best_f1": None if by_f1 is None else {"score": SCORES[by_f1], **test.figures(by_f1)},
@@ -111,7 +119,8 @@ def thresholds(validation: Curve, test: Curve, miss_cost: float) -> dict:
 
 @dataclass(frozen=True)
 class Advice:
-    """The score 0..1 from which detections are worth showing, and what it gives on the test images: 0..1 or None."""
+    """The score 0..1 from which detections are worth showing, and what it gives on the test images:
+    0..1 or None."""
 
     score_threshold: float
     f1: float | None
@@ -129,7 +138,8 @@ def read_advice(root: Path) -> Advice | None:
 
 
 def advice_of(analysis: dict) -> Advice | None:
-    """What the dict of `eval/analysis.json` advises for all classes together; None if the model hardly learned."""
+    """What the dict of `eval/analysis.json` advises for all classes together; None if the model
+    hardly learned."""
     best = analysis["thresholds"]["all"]["best_f1"]
     return None if best is None else Advice(best["score"], best["f1"], best["precision"], best["recall"])
 

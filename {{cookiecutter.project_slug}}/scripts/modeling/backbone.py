@@ -1,11 +1,13 @@
-"""EfficientNet-Lite and MobileNetV2 for Model Garden: one class, since both are chains of inverted bottlenecks.
+"""EfficientNet-Lite and MobileNetV2 for Model Garden: one class, since both are chains of inverted
+bottlenecks.
 
-Model Garden's own `efficientnet` scales the first and last block group, which the Lite family does not; it and
-`mobilenet` carry a 1280-wide classification convolution that a detector never uses, cannot freeze early groups, and
-have plain functions where quantization-aware training needs layers. Architectures: https://arxiv.org/abs/1905.11946
-without squeeze and excitation, with relu6, and https://arxiv.org/abs/1801.04381; block repeats and widths are those
-of the published weights.
-Importing this module registers the backbone, so that an experiment may say `backbone: {type: inverted_bottleneck}`.
+Model Garden's own `efficientnet` scales the first and last block group, which the Lite family does
+not; it and `mobilenet` carry a 1280-wide classification convolution that a detector never uses,
+cannot freeze early groups, and have plain functions where quantization-aware training needs layers.
+Architectures: https://arxiv.org/abs/1905.11946 without squeeze and excitation, with relu6, and
+https://arxiv.org/abs/1801.04381; block repeats and widths are those of the published weights.
+Importing this module registers the backbone, so that an experiment may say `backbone: {type:
+inverted_bottleneck}`.
 """
 
 import dataclasses
@@ -65,12 +67,12 @@ GROUPS = {
 class InvertedBottleneckNet(tf_keras.Model):
     """Features of a network of GROUPS.
 
-    Input: float32 [batch, height, width, 3], RGB scaled to -1..1. Output: dict of level `"2"`..`"5"` to
-    float32 [batch, height / 2**level, width / 2**level, filters].
+    Input: float32 [batch, height, width, 3], RGB scaled to -1..1. Output: dict of level
+    `"2"`..`"5"` to float32 [batch, height / 2**level, width / 2**level, filters].
 
-    `frozen_groups` freezes the stem and that many block groups (0: nothing is frozen); their batch norms then use
-    the stored statistics. The early groups work on the largest maps and hold the most general features, so freezing
-    them saves much of the time of a training step on a CPU.
+    `frozen_groups` freezes the stem and that many block groups (0: nothing is frozen); their batch
+    norms then use the stored statistics. The early groups work on the largest maps and hold the
+    most general features, so freezing them saves much of the time of a training step on a CPU.
     """
 
     def __init__(self, model_id="lite0", input_specs=None, kernel_regularizer=None, activation="relu6",
@@ -86,7 +88,8 @@ class InvertedBottleneckNet(tf_keras.Model):
             tf_keras.layers.BatchNormalization(momentum=norm_momentum, epsilon=norm_epsilon,
                                                synchronized=use_sync_bn),
         ]
-        # This layer, not an Activation: quantization-aware training joins it with the batch norm before it.
+        # This layer, not an Activation: quantization-aware training joins it with the batch norm
+        # before it.
         act = tf_keras.layers.ReLU(6.0) if activation == "relu6" else tf_utils.get_activation(activation, True)
         x = act(stem[1](stem[0](inputs)))
         block_groups, endpoints = self._block_groups(x)
@@ -173,7 +176,8 @@ def build_inverted_bottleneck(input_specs, backbone_config, norm_activation_conf
         norm_epsilon=norm.norm_epsilon, frozen_groups=config.frozen_groups)
 
 
-# Rewrites the first layers of a network, so that weights trained on other pixel values and another batch norm fit.
+# Rewrites the first layers of a network, so that weights trained on other pixel values and another
+# batch norm fit.
 
 # Of RGB as fractions 0..1: what torchvision and Model Garden subtract and divide by.
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
@@ -181,11 +185,13 @@ IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
 
 
 def fold_imagenet_normalization(convolution, norm) -> None:
-    """Makes a first convolution (kernel HWIO) and its batch norm take pixels -1..1 instead of ImageNet-normalized ones.
+    """Makes a first convolution (kernel HWIO) and its batch norm take pixels -1..1 instead of
+    ImageNet-normalized ones.
 
-    With u in -1..1 the normalized value is u * 0.5 / deviation + (0.5 - mean) / deviation. The factor goes into the
-    kernel, the constant into the mean that the batch norm subtracts. Exact but for the border: there the padding of
-    zeros means the mean color to the one and gray to the other.
+    With u in -1..1 the normalized value is u * 0.5 / deviation + (0.5 - mean) / deviation. The
+    factor goes into the kernel, the constant into the mean that the batch norm subtracts. Exact but
+    for the border: there the padding of zeros means the mean color to the one and gray to the
+    other.
     """
     kernel = convolution.kernel.numpy().astype(np.float64)
     constant = ((0.5 - IMAGENET_MEAN) / IMAGENET_DEVIATION)[None, None, :, None]
@@ -194,7 +200,8 @@ def fold_imagenet_normalization(convolution, norm) -> None:
 
 
 def fold_epsilon(norms, epsilon: float) -> None:
-    """Makes batch norms that were trained with another epsilon compute the same with their own: exact in inference."""
+    """Makes batch norms that were trained with another epsilon compute the same with their own:
+    exact in inference."""
     for norm in norms:
         variance = norm.moving_variance.numpy().astype(np.float64)
         norm.gamma.assign(norm.gamma.numpy() * np.sqrt((variance + norm.epsilon) / (variance + epsilon)))

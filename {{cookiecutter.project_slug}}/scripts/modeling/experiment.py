@@ -1,6 +1,8 @@
-"""The `configure` step's knowledge: settings and data facts -> a Model Garden experiment (`training/experiment.yaml`).
+"""The `configure` step's knowledge: settings and data facts -> a Model Garden experiment
+(`training/experiment.yaml`).
 
-Paths inside are relative to the project, so that a moved project stays configured; `train` makes them absolute.
+Paths inside are relative to the project, so that a moved project stays configured; `train` makes
+them absolute.
 """
 
 import copy
@@ -20,7 +22,8 @@ EVALUATIONS = 10
 MAX_STEPS_BETWEEN_EVALUATIONS = 2000
 MAX_STEPS_BETWEEN_CHECKPOINTS = 500
 SUPPRESSION_IOU = 0.6
-"""A detection that overlaps a better one more than this is left out, in training, checkpoint and shipped file."""
+"""A detection that overlaps a better one more than this is left out, in training, checkpoint and
+shipped file."""
 
 
 # `train.augment` -> `task.train_data.parser`
@@ -33,7 +36,8 @@ AUGMENTATIONS = {
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the records hold: class count without background, images a split, most boxes in an image."""
+    """What the records hold: class count without background, images a split, most boxes in an
+    image."""
 
     classes: int
     train_images: int
@@ -42,7 +46,8 @@ class DataFacts:
 
 
 def build_experiment(entry: ZooEntry, train, overrides: dict, data: DataFacts, steps: int):
-    """The experiment (an `ExperimentConfig`) for so many training steps of `train.batch_size` images.
+    """The experiment (an `ExperimentConfig`) for so many training steps of `train.batch_size`
+    images.
 
     Raises DetectorError for a key in `[overrides]` that Model Garden does not have.
     """
@@ -51,7 +56,8 @@ def build_experiment(entry: ZooEntry, train, overrides: dict, data: DataFacts, s
     experiment = detector.detector_experiment()
     experiment.override(
         {
-            # Machines are named when training starts: they may be others each time, and on each of them.
+            # Machines are named when training starts: they may be others each time, and on each of
+            # them.
             "runtime": {"distribution_strategy": "one_device", "num_gpus": 0, "mixed_precision_dtype": "float32"},
             "task": _task(entry, train, data),
             "trainer": _trainer(train, steps),
@@ -174,7 +180,8 @@ def apply_overrides(experiment, overrides: dict) -> None:
 
 
 def _same_type(current, value) -> bool:
-    """Whether a value may stand where `current` stands; Model Garden itself does not look. None takes anything."""
+    """Whether a value may stand where `current` stands; Model Garden itself does not look. None
+    takes anything."""
     if current is None or isinstance(current, float) and type(value) is int:
         return True
     return isinstance(value, type(current)) and isinstance(value, bool) is isinstance(current, bool)

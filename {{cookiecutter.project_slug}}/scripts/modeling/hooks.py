@@ -1,7 +1,8 @@
 """Depthwise convolutions of 5 x 5 that learn at twice the speed on a CPU.
 
-oneDNN, which computes TensorFlow's convolutions on CPUs, has a fast kernel for the gradient of a depthwise filter that
-is at most three wide. The gradient of a 5 x 5 filter is that of its left and of its right part, two fast ones.
+oneDNN, which computes TensorFlow's convolutions on CPUs, has a fast kernel for the gradient of a
+depthwise filter that is at most three wide. The gradient of a 5 x 5 filter is that of its left and
+of its right part, two fast ones.
 """
 
 from collections.abc import Iterator
@@ -14,16 +15,18 @@ from official.modeling.optimization import ema_optimizer
 from official.vision.evaluation import coco_evaluator
 
 WIDTH = 5
-# Columns of the filter whose gradients are computed together; the middle one, in both, is taken once.
+# Columns of the filter whose gradients are computed together; the middle one, in both, is taken
+# once.
 PART_WIDTH = 3
 
 
 @contextmanager
 def quick_gradients(model) -> Iterator[None]:
-    """What is traced of `model` meanwhile computes the gradients of its 5 x 5 depthwise filters in two parts.
+    """What is traced of `model` meanwhile computes the gradients of its 5 x 5 depthwise filters in
+    two parts.
 
-    Results are those of TensorFlow, summed in another order. Nothing changes on a GPU, or in what is traced elsewhere
-    such as validation and export.
+    Results are those of TensorFlow, summed in another order. Nothing changes on a GPU, or in what
+    is traced elsewhere such as validation and export.
     """
     layers = [] if tf.config.list_logical_devices("GPU") else _wide_layers(model)
     for layer in layers:
@@ -58,7 +61,8 @@ def _convolve(layer, inputs):
 
 
 def filter_gradient(x, upstream, height: int, stride: int):
-    """The gradient of a depthwise filter, [height, 5, channels, 1], of a convolution with padding "SAME".
+    """The gradient of a depthwise filter, [height, 5, channels, 1], of a convolution with padding
+    "SAME".
 
     `x` [batch, rows, columns, channels] is its input, `upstream` the gradient of its output.
     """
@@ -77,7 +81,8 @@ def filter_gradient(x, upstream, height: int, stride: int):
 
 
 def _padding(size: int, output_size: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """What "SAME" adds before and after: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2."""
+    """What "SAME" adds before and after:
+    https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2."""
     total = max((output_size - 1) * stride + kernel_size - size, 0)
     return total // 2, total - total // 2
 
@@ -85,7 +90,8 @@ def _padding(size: int, output_size: int, kernel_size: int, stride: int) -> tupl
 # Moving averages of the weights that are put into the network, and taken out again, to the bit.
 
 class ExactAverages(ema_optimizer.ExponentialMovingAverage):
-    """Model Garden's optimizer with moving averages; it computes the same, and a training starts sooner with it."""
+    """Model Garden's optimizer with moving averages; it computes the same, and a training starts
+    sooner with it."""
 
     def shadow_copy(self, model) -> None:
         """Creates the averages, and with them what the optimizer keeps of each weight.
@@ -98,8 +104,9 @@ class ExactAverages(ema_optimizer.ExponentialMovingAverage):
     def swap_weights(self) -> None:
         """Exchanges the weights and their averages.
 
-        Model Garden adds and subtracts, which rounds, in a graph that takes as long to build as some training steps:
-        a training that evaluated would go on from other weights than one that had done so before it was stopped.
+        Model Garden adds and subtracts, which rounds, in a graph that takes as long to build as
+        some training steps: a training that evaluated would go on from other weights than one that
+        had done so before it was stopped.
         """
         for average, weight in zip(self._average_weights, self._model_weights, strict=True):
             value = weight.numpy()
@@ -110,7 +117,8 @@ class ExactAverages(ema_optimizer.ExponentialMovingAverage):
 # The size of the gradient, noted on its way to the optimizer.
 
 class NormNoting:
-    """An optimizer that tells a metric the norm of every gradient before it is clipped, and computes as before."""
+    """An optimizer that tells a metric the norm of every gradient before it is clipped, and
+    computes as before."""
 
     def __init__(self, optimizer, norm):
         self._optimizer, self._norm = optimizer, norm
@@ -128,10 +136,12 @@ class NormNoting:
         self._optimizer.apply_gradients(gradients_and_weights)
 
 
-# The scorer of validation: what pycocotools matched and counted stays there for more than twelve figures.
+# The scorer of validation: what pycocotools matched and counted stays there for more than twelve
+# figures.
 
 class KeptEvaluator(coco_evaluator.COCOEvaluator):
-    """Model Garden's scorer, which keeps pycocotools' `evaluation` of the whole split until it is taken."""
+    """Model Garden's scorer, which keeps pycocotools' `evaluation` of the whole split until it is
+    taken."""
 
     def __init__(self, annotation_file: str | None, max_num_eval_detections: int):
         super().__init__(annotation_file, include_mask=False, per_category_metrics=True,

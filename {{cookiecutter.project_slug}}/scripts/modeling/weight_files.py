@@ -16,7 +16,8 @@ SHOWN = 3
 
 @dataclass
 class Matched:
-    """`parts` of the network that were to be filled; tensors `taken` and `expected`; reasons for those not taken."""
+    """`parts` of the network that were to be filled; tensors `taken` and `expected`; reasons for
+    those not taken."""
 
     parts: tuple[str, ...]
     taken: int = 0
@@ -24,8 +25,8 @@ class Matched:
     reasons: list[str] = field(default_factory=list)
 
     def count(self, name: str, shape: tuple[int, ...], found: tuple[int, ...] | None) -> bool:
-        """Note one tensor of the network and the shape that the file has in its place (None: nothing); True if it
-        fits."""
+        """Note one tensor of the network and the shape that the file has in its place (None:
+        nothing); True if it fits."""
         self.expected += 1
         if found is not None and tuple(found) == tuple(shape):
             self.taken += 1
@@ -35,7 +36,8 @@ class Matched:
         return False
 
     def require_same_model(self, model_id: str, origin: str) -> None:
-        """Raises DetectorError when fewer than nine of ten tensors fit: these are the weights of something else."""
+        """Raises DetectorError when fewer than nine of ten tensors fit: these are the weights of
+        something else."""
         if self.taken >= LEAST_SHARE * self.expected:
             return
         more = f" and {len(self.reasons) - SHOWN:,} more" if len(self.reasons) > SHOWN else ""
@@ -99,7 +101,8 @@ def is_torch_file(path: Path) -> bool:
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Name to array, in the file's order. Raises DetectorError if the file is not what it should be."""
+    """Name to array, in the file's order. Raises DetectorError if the file is not what it should
+    be."""
     read = _read_zip if zipfile.is_zipfile(path) else _read_legacy
     try:
         tensors, storages = read(path)
@@ -149,7 +152,8 @@ def _read_storages(file, keys, dtypes):
 
 
 def _view(storage, tensor):
-    """A copy of the values of a tensor. ValueError if it reaches beyond its storage: the file may be anybody's."""
+    """A copy of the values of a tensor. ValueError if it reaches beyond its storage: the file may
+    be anybody's."""
     last = tensor.offset + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride, strict=True))
     if tensor.offset < 0 or min([0, *tensor.stride, *tensor.shape]) < 0 or last >= len(storage):
         raise ValueError("a tensor reaches beyond its storage")
@@ -162,8 +166,8 @@ def _view(storage, tensor):
 def load_state_dict(backbone, tensors: dict) -> Matched:
     """Sets every variable of the backbone that has a tensor of its shape in its place.
 
-    Layers are paired by their order, as names differ between publishers; what stands behind the last one is the
-    classifier, which a detector does not use.
+    Layers are paired by their order, as names differ between publishers; what stands behind the
+    last one is the classifier, which a detector does not use.
     """
     names = iter([name.removesuffix(".weight") for name in tensors if name.endswith(".weight")])
     matched = Matched(("backbone",))
@@ -174,7 +178,8 @@ def load_state_dict(backbone, tensors: dict) -> Matched:
 
 
 def _kernel(layer, tensors: dict, name: str | None):
-    """torch keeps kernels as OIHW, TensorFlow as HWIO, of depthwise convolutions as HWIM; None if there is none."""
+    """torch keeps kernels as OIHW, TensorFlow as HWIO, of depthwise convolutions as HWIM; None if
+    there is none."""
     import tf_keras
 
     kernel = tensors.get(f"{name}.weight")
@@ -197,13 +202,15 @@ def _set(layer, values: list, matched: Matched) -> None:
 
 # Reads pre-trained weights of TensorFlow checkpoints as Model Garden's trainer writes them.
 
-# The head without `_classifier`, whose pointwise kernel and bias are of the classes of the old data.
+# The head without `_classifier`, whose pointwise kernel and bias are of the classes of the old
+# data.
 HEAD_PARTS = ("_cls_convs", "_cls_norms", "_box_regressor", "_box_convs", "_box_norms")
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def transferable_parts(network) -> dict:
-    """Part name to the trackable object that pre-trained weights may fill; of the head all but what knows classes."""
+    """Part name to the trackable object that pre-trained weights may fill; of the head all but what
+    knows classes."""
     import tensorflow as tf
 
     head = network.head
@@ -214,7 +221,8 @@ def transferable_parts(network) -> dict:
 
 
 def load_checkpoint(network, prefix: Path) -> Matched:
-    """Sets the variables of the network that have a tensor of the same place and shape; fills parts as `Matched` says.
+    """Sets the variables of the network that have a tensor of the same place and shape; fills parts
+    as `Matched` says.
 
     Raises DetectorError if there is no readable checkpoint, or none with a backbone.
     """
@@ -241,7 +249,8 @@ def load_checkpoint(network, prefix: Path) -> Matched:
 
 
 def restore(network, prefix: str, modules: str | list[str] = "all") -> None:
-    """Sets what the checkpoint that `pretrained` wrote holds; `modules` may leave some of its parts out.
+    """Sets what the checkpoint that `pretrained` wrote holds; `modules` may leave some of its parts
+    out.
 
     Raises AssertionError if a variable of a part is missing in it.
     """
@@ -254,7 +263,8 @@ def restore(network, prefix: str, modules: str | list[str] = "all") -> None:
 
 
 def checkpoint_in(folder: Path) -> Path:
-    """Prefix of the checkpoint with the highest number in a folder and those below. DetectorError if there is none."""
+    """Prefix of the checkpoint with the highest number in a folder and those below. DetectorError
+    if there is none."""
     prefixes = [path.with_suffix("") for path in folder.rglob("*.index")]
     if not prefixes:
         raise DetectorError(f"no checkpoint (*.index): {folder}: name a folder, an archive or a prefix that has one")

@@ -1,4 +1,5 @@
-"""Weights behind an address: fetched once for all projects of a user, unpacked without trusting what is inside."""
+"""Weights behind an address: fetched once for all projects of a user, unpacked without trusting
+what is inside."""
 
 import gzip
 import hashlib
@@ -28,7 +29,8 @@ from scripts.core.transfer import AbsentError, BrokenOffError, Patience, Transfe
 from scripts.modeling.weight_files import checkpoint_in, is_torch_file
 from scripts.modeling.zoo import ArchiveWeights, PackageWeights, ZooEntry
 
-# The largest archive of the zoo should hold about 40 MB; these bounds only stop what is no archive of weights.
+# The largest archive of the zoo should hold about 40 MB; these bounds only stop what is no archive
+# of weights.
 MOST_BYTES, MOST_MEMBERS = 2 << 30, 10_000
 GZIP = b"\x1f\x8b"
 DAMAGED = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
@@ -49,7 +51,8 @@ def cache_folder() -> Path:
 
 
 def cached(url: str, patience: Patience | None = None) -> Path:
-    """The file behind an http(s) address in the user's cache; fetched, or fetched further, if it is not there whole.
+    """The file behind an http(s) address in the user's cache; fetched, or fetched further, if it is
+    not there whole.
 
     Raises DetectorError if it cannot be had; what came so far is kept.
     """
@@ -79,10 +82,11 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Writes the files of checkpoints (`*.index`, `*.data-*`) in a tar to `folder`, under the names that they have.
+    """Writes the files of checkpoints (`*.index`, `*.data-*`) in a tar to `folder`, under the names
+    that they have.
 
-    Raises DetectorError for an archive that is damaged or would write elsewhere: absolute names, `..`, links, devices,
-    or more than 2 GB.
+    Raises DetectorError for an archive that is damaged or would write elsewhere: absolute names,
+    `..`, links, devices, or more than 2 GB.
     """
     members = total = 0
     try:
@@ -143,7 +147,8 @@ def _append(url: str, part: Path, patience: Patience) -> None:
 
 
 def _refuse_broken(part: Path, url: str) -> None:
-    """Removes what is no file of weights, such as a page of an error; a packed file is read to its checksum."""
+    """Removes what is no file of weights, such as a page of an error; a packed file is read to its
+    checksum."""
     try:
         with part.open("rb") as file:
             packed = file.read(len(GZIP)) == GZIP
@@ -167,7 +172,8 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.is_file() else 0
 
 
-# Where pre-trained weights come from: a package, an address, or a path of the user's. Imports nothing heavy.
+# Where pre-trained weights come from: a package, an address, or a path of the user's. Imports
+# nothing heavy.
 
 NOT_FETCHED = "that archive was not fetched by us when this was written: compare with a run from ImageNet weights"
 OUR_EPSILON = 1e-3
@@ -177,8 +183,8 @@ OUR_EPSILON = 1e-3
 class WeightSource:
     """A file of torch, an archive, or the prefix of a checkpoint, and what is known of it.
 
-    `origin` is for people; `sha256` that of the file, of a checkpoint that of its `.index`. `imagenet_normalized` and
-    `norm_epsilon`: see `PackageWeights`.
+    `origin` is for people; `sha256` that of the file, of a checkpoint that of its `.index`.
+    `imagenet_normalized` and `norm_epsilon`: see `PackageWeights`.
     """
 
     path: Path
@@ -191,7 +197,8 @@ class WeightSource:
 
     @contextmanager
     def opened(self) -> Iterator[Path]:
-        """The file of torch or the prefix of the checkpoint; an archive is unpacked for as long as this is open."""
+        """The file of torch or the prefix of the checkpoint; an archive is unpacked for as long as
+        this is open."""
         if not is_archive(self.path):
             yield self.path
             return
@@ -201,7 +208,8 @@ class WeightSource:
 
 
 def find_source(entry: ZooEntry, root: Path, own: str) -> WeightSource:
-    """The weights that `own` (the setting model.weights) names, or those of the zoo; what is far away is fetched.
+    """The weights that `own` (the setting model.weights) names, or those of the zoo; what is far
+    away is fetched.
 
     Raises DetectorError if they cannot be had or are not the pinned ones.
     """
@@ -218,7 +226,8 @@ def find_source(entry: ZooEntry, root: Path, own: str) -> WeightSource:
 
 
 def package_file(weights: PackageWeights) -> Path:
-    """The file in the installed package. Raises DetectorError if it is not installed or differs from the pinned one."""
+    """The file in the installed package. Raises DetectorError if it is not installed or differs
+    from the pinned one."""
     spec = importlib.util.find_spec(weights.package)
     path = Path(spec.submodule_search_locations[0]) / weights.file if spec else Path(weights.file)
     if not path.is_file():
@@ -259,8 +268,8 @@ def _local(root: Path, own: str) -> Path:
 
 
 def _own(entry: ZooEntry, path: Path, own: str) -> WeightSource:
-    """Own weights are taken to want what those of the zoo want, except for checkpoints of our own backbone: nobody but
-    our own training writes such."""
+    """Own weights are taken to want what those of the zoo want, except for checkpoints of our own
+    backbone: nobody but our own training writes such."""
     other_layout = is_torch_file(path) or entry.experimental
     return WeightSource(
         path, own, "model.weights", sha256_file(path if path.is_file() else _index(path)),
@@ -279,7 +288,8 @@ def weights_prefix(entry: ZooEntry) -> str:
 
 
 def weights_facts(root: Path, entry: ZooEntry) -> dict | None:
-    """What `weights.json` says of the weights in place, for the record of a run; None before `pretrained`."""
+    """What `weights.json` says of the weights in place, for the record of a run; None before
+    `pretrained`."""
     path = root / FOLDER / entry.id / ABOUT
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 

@@ -1,4 +1,5 @@
-"""The models that can be chosen with `model.id`, and where their weights come from. Imports nothing heavy."""
+"""The models that can be chosen with `model.id`, and where their weights come from. Imports nothing
+heavy."""
 
 from dataclasses import dataclass
 
@@ -7,10 +8,11 @@ from scripts.core.text import DetectorError
 
 @dataclass(frozen=True)
 class PackageWeights:
-    """ImageNet weights of a backbone in a file of torch, inside a package that `requirements.txt` installs.
+    """ImageNet weights of a backbone in a file of torch, inside a package that `requirements.txt`
+    installs.
 
-    `sha256` is that of the file. `imagenet_normalized` and `norm_epsilon` say what they were trained with; what
-    differs from ours is folded into them, see `fold.py`.
+    `sha256` is that of the file. `imagenet_normalized` and `norm_epsilon` say what they were
+    trained with; what differs from ours is folded into them, see `fold.py`.
     """
 
     package: str
@@ -25,7 +27,8 @@ class PackageWeights:
 
 @dataclass(frozen=True)
 class ArchiveWeights:
-    """A whole detector of Model Garden, trained on COCO, as a `.tar.gz` with one checkpoint behind an address."""
+    """A whole detector of Model Garden, trained on COCO, as a `.tar.gz` with one checkpoint behind
+    an address."""
 
     url: str
     license: str = "Apache-2.0 (repository)"
@@ -36,8 +39,8 @@ class ArchiveWeights:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of `benchmarks/zoo.py` in the template, for three classes: weights of the network, bytes of the int8
-    file, and the median of its `invoke`; MEASURED_ON says where and how."""
+    """Figures of `benchmarks/zoo.py` in the template, for three classes: weights of the network,
+    bytes of the int8 file, and the median of its `invoke`; MEASURED_ON says where and how."""
 
     parameters: int
     int8_bytes: int
@@ -48,10 +51,11 @@ class Measured:
 class ZooEntry:
     """A detector: RetinaNet with a feature pyramid on a mobile backbone.
 
-    `backbone` is a key of `backbone.GROUPS`, or a `model_id` of Model Garden's `mobilenet` where the weights are an
-    archive. `input_px` is the side of the square input and a multiple of `2**max_level` (a pyramid needs it);
-    `filters` are those of pyramid and head, `head_convs` the convolutions before the two predictors;
-    `frozen_groups` see `InvertedBottleneckNet`; `coco_ap` is what the publisher of the weights reports for them, 0..1.
+    `backbone` is a key of `backbone.GROUPS`, or a `model_id` of Model Garden's `mobilenet` where
+    the weights are an archive. `input_px` is the side of the square input and a multiple of
+    `2**max_level` (a pyramid needs it); `filters` are those of pyramid and head, `head_convs` the
+    convolutions before the two predictors; `frozen_groups` see `InvertedBottleneckNet`; `coco_ap`
+    is what the publisher of the weights reports for them, 0..1.
     """
 
     id: str
@@ -106,7 +110,8 @@ MOBILENET_V2_WEIGHTS = PackageWeights(
 
 def _coco(id: str, backbone: str, input_px: int, max_level: int, archive: str,
           coco_ap: float | None = None) -> ZooEntry:
-    """An entry in the shape in which Model Garden trained its checkpoint; any other shape would not take it."""
+    """An entry in the shape in which Model Garden trained its checkpoint; any other shape would not
+    take it."""
     url = f"https://storage.googleapis.com/tf_model_garden/vision/qat/{archive}_ckpt.tar.gz"
     return ZooEntry(id, backbone, backbone, input_px, 3, max_level, ArchiveWeights(url), filters=128, head_convs=4,
                     anchor_size=3.0, anchor_scales=3, anchor_aspects=(0.5, 1.0, 2.0), frozen_groups=0, coco_ap=coco_ap)
@@ -165,7 +170,8 @@ ARCHIVE_NOTE = ("COCO weights: archives of Model Garden, not fetched by us when 
 
 
 def models_table(chosen: str, experimental: bool) -> str:
-    """A line for each model, `*` at the chosen one; `experimental` adds those whose weights are behind an address."""
+    """A line for each model, `*` at the chosen one; `experimental` adds those whose weights are
+    behind an address."""
     shown = [entry for entry in ENTRIES.values() if experimental or not entry.experimental or entry.id == chosen]
     rows = [("", *HEADER), *(("*" if entry.id == chosen else "", *_cells(entry)) for entry in shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -1,4 +1,5 @@
-"""The part of the model card that was measured: figures with intervals, and where the detector fails."""
+"""The part of the model card that was measured: figures with intervals, and where the detector
+fails."""
 
 import csv
 import tomllib
@@ -14,7 +15,8 @@ from scripts.report.scores import CAUSES, SIZES, by_cost, percent, with_interval
 
 
 def plain(name: str) -> str:
-    """A name of the user's inside Markdown: its own marks are made harmless, line breaks are spaces."""
+    """A name of the user's inside Markdown: its own marks are made harmless, line breaks are
+    spaces."""
     marked = "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in name)
     return " ".join(marked.split())
 
@@ -26,7 +28,8 @@ def markdown_table(header: tuple, rows: list[tuple]) -> str:
 
 
 def figures_text(material: Material) -> str:
-    """AP, AP50 and AR100 by class with intervals, what the shipped file scores, and the advised score."""
+    """AP, AP50 and AR100 by class with intervals, what the shipped file scores, and the advised
+    score."""
     metrics, analysis = material.metrics, material.analysis
     if metrics is None:
         return "Not measured yet: `invoke evaluate`."
@@ -46,7 +49,8 @@ def figures_text(material: Material) -> str:
 
 
 def _shipped_figures(material: Material) -> list[str]:
-    """What the file that ships scores, and the score from which its detections are worth showing."""
+    """What the file that ships scores, and the score from which its detections are worth showing.
+    """
     parts = []
     row, _ = shipped_file(material.root, material.tflite)
     if row:
@@ -99,7 +103,8 @@ NOTE = ("<!-- Made by `invoke report` from the project's files. Made anew, it ke
 
 
 def write_card(material: Material, curves: Curves) -> None:
-    """Write the card. DetectorError when the one that is there is no UTF-8 text: what a person wrote would be lost."""
+    """Write the card. DetectorError when the one that is there is no UTF-8 text: what a person
+    wrote would be lost."""
     path = material.root / CARD
     made = {"Model": _model(material), "Intended use": "", "Data": _data(material), "License of the images": "",
             "Training": _training(material, curves), "Figures": figures_text(material), "Limits": limits_text(material),
@@ -122,7 +127,8 @@ def _existing(path: Path) -> str:
 
 
 def sections(text: str) -> dict[str, str]:
-    """What stands below each `## ` heading; headings inside fenced code are text. Of equal ones all is kept."""
+    """What stands below each `## ` heading; headings inside fenced code are text. Of equal ones all
+    is kept."""
     found: dict[str, list[str]] = {}
     name, fenced = None, False
     for line in text.splitlines():

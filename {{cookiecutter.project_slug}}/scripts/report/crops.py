@@ -1,4 +1,5 @@
-"""Images in the page: small JPEG files in base64 in its one data element, made visible when looked at."""
+"""Images in the page: small JPEG files in base64 in its one data element, made visible when looked
+at."""
 
 import base64
 import io
@@ -26,7 +27,8 @@ def jpeg_base64(image: Image.Image) -> str:
 
 
 def opened(path: Path, side_px: int) -> tuple[Image.Image, tuple[int, int]] | None:
-    """The stored pixels, at most `side_px` a side, and the size in px of the file; None when it cannot be read."""
+    """The stored pixels, at most `side_px` a side, and the size in px of the file; None when it
+    cannot be read."""
     try:
         return open_shrunk(path, side_px)
     except (OSError, ValueError):
@@ -43,13 +45,15 @@ LEAST_PX = 32
 """Side of the smallest crop: less shows nothing."""
 
 DECODED_PX = 1600
-"""A crop is cut from the image shrunk to this: a small thing in a large photograph keeps its pixels."""
+"""A crop is cut from the image shrunk to this: a small thing in a large photograph keeps its
+pixels."""
 
 Edges = Sequence[float]
 
 
 def chosen_errors(errors: dict) -> list[dict]:
-    """The CROPS worst mistakes and the CROPS_A_CAUSE worst of each cause, in the order of `eval/errors.json`."""
+    """The CROPS worst mistakes and the CROPS_A_CAUSE worst of each cause, in the order of
+    `eval/errors.json`."""
     of_cause: dict[str, int] = {}
     chosen = []
     for place, row in enumerate(errors["errors"]):
@@ -89,7 +93,8 @@ def _crops(root: Path, wanted: list[tuple[str, Edges | None, Edges | None]]) -> 
 
 
 def _crops_of_one(root: Path, job: tuple[str, list[tuple[Edges | None, Edges | None]]]) -> list[dict]:
-    """`jpeg`, `size` in px of the crop, `label` and `box` in thousandths of it; "" where the image cannot be read."""
+    """`jpeg`, `size` in px of the crop, `label` and `box` in thousandths of it; "" where the image
+    cannot be read."""
     file, pairs = job
     found = opened(root / file, DECODED_PX)
     if not found:
@@ -118,7 +123,8 @@ def _crop(image: Image.Image, label: Edges | None, box: Edges | None) -> dict:
 
 
 def window(size: tuple[int, int], boxes: list[Edges]) -> tuple[int, int, int, int]:
-    """xyxy in px of a part of an image of `size` that shows all `boxes` (xyxy px) and MARGIN around, near a square."""
+    """xyxy in px of a part of an image of `size` that shows all `boxes` (xyxy px) and MARGIN
+    around, near a square."""
     if not boxes:
         return 0, 0, *size
     xmin, ymin = (min(box[axis] for box in boxes) for axis in (0, 1))
@@ -132,7 +138,8 @@ def window(size: tuple[int, int], boxes: list[Edges]) -> tuple[int, int, int, in
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
-# Test images with all their boxes, for the slider: so many as a page can hold, those with most mistakes first.
+# Test images with all their boxes, for the slider: so many as a page can hold, those with most
+# mistakes first.
 
 EXAMPLES, EXAMPLE_PX = 200, 320
 
@@ -143,9 +150,9 @@ FALSE_ALARM, ON_CROWD = -1, -2
 def examples(material: Material, counts: Counts) -> list[dict]:
     """The EXAMPLES images with most mistakes at the starting score, worst first, with their boxes.
 
-    Boxes are thousandths of the image: `truth` [class, x, y, w, h, crowd], `found` [class, hundredths of the score,
-    x, y, w, h, the number of the label that it found, or FALSE_ALARM or ON_CROWD]. An image that cannot be read has an
-    empty `jpeg`.
+    Boxes are thousandths of the image: `truth` [class, x, y, w, h, crowd], `found` [class,
+    hundredths of the score, x, y, w, h, the number of the label that it found, or FALSE_ALARM or
+    ON_CROWD]. An image that cannot be read has an empty `jpeg`.
     """
     start = round(100 * material.start_score)
     labels: dict[int, list[dict]] = {row["id"]: [] for row in material.groundtruth["images"]}
@@ -193,7 +200,8 @@ COLUMNS = ("right", "false", "missed", "precision", "recall", "F1")
 
 
 def example_parts(material: Material, shown: int) -> list[Html]:
-    """Slider, summary, table of counts and filters; numbers and images are filled in by the page's script."""
+    """Slider, summary, table of counts and filters; numbers and images are filled in by the page's
+    script."""
     if not material.scored:
         return [paragraph(missing_text("No examples", "detections"))]
     whole = len(material.groundtruth["images"])

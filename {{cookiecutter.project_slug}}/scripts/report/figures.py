@@ -1,7 +1,7 @@
 """Diagrams as SVG, drawn by matplotlib and colored by the page, so that they fit light and dark.
 
-No text of the user's enters a diagram: matplotlib would read `$` in a class name as a formula. Names stand in the
-page's own legends, which `legend` makes.
+No text of the user's enters a diagram: matplotlib would read `$` in a class name as a formula.
+Names stand in the page's own legends, which `legend` makes.
 """
 
 import io
@@ -54,7 +54,8 @@ def line_style(number: int) -> str:
 
 
 def diagram(name: str, description: str, draw: Callable, height_in: float = HEIGHT_IN) -> Html:
-    """What `draw(axes)` draws, as an `<svg>`; `name` keeps its inner marks apart from those of other diagrams.
+    """What `draw(axes)` draws, as an `<svg>`; `name` keeps its inner marks apart from those of
+    other diagrams.
 
     The same drawing gives the same text. `description` is read out by screen readers.
     """
@@ -71,7 +72,8 @@ def diagram(name: str, description: str, draw: Callable, height_in: float = HEIG
 
 
 def _for_the_page(svg: str, description: str) -> Html:
-    """The `<svg>` without what names a server or restyles the page, without fonts, with the page's colors."""
+    """The `<svg>` without what names a server or restyles the page, without fonts, with the page's
+    colors."""
     width, height, body = re.search(r'<svg [^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>(.*)</svg>', svg, re.S).groups()
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
     body = re.sub(r' id="(?!m[0-9a-f]{10}|p[0-9a-f]{10})[^"]*"', "", body)  # of groups: the same in every diagram
@@ -116,7 +118,8 @@ def training_parts(material: Material, curves: Curves) -> list[Html | str]:
 
 
 def average_precision(run: dict, curves: Curves) -> dict[str, dict[int, float]]:
-    """AP and AP50 on validation by step: the events, and `evaluations` of the run, which hold AP alone."""
+    """AP and AP50 on validation by step: the events, and `evaluations` of the run, which hold AP
+    alone."""
     found = {name: {step: value for step, value in curves.scalars.get(("validation", name), {}).items() if value >= 0}
              for name in AP_NAMES}
     found["AP"] |= {row["step"]: row["AP"] for row in run.get("evaluations", ()) if row["AP"] is not None}
@@ -185,7 +188,8 @@ def data_parts(material: Material) -> list[Html]:
 
 
 def boxes_by_class(material: Material) -> dict[str, Counter]:
-    """Class -> split -> boxes, in the order of the label map; classes of the tables that it lacks come last."""
+    """Class -> split -> boxes, in the order of the label map; classes of the tables that it lacks
+    come last."""
     counts = {name: Counter() for name in material.classes}
     for box in material.boxes:
         counts.setdefault(box.class_name, Counter())[box.split] += 1
@@ -239,7 +243,8 @@ def _aspects(material: Material, splits: list[str]) -> Html:
 
 
 def place_map(boxes: tuple[LabeledBox, ...]) -> list[list[int]]:
-    """How many boxes have their center in each of CELLS x CELLS cells of their image, by row from the top."""
+    """How many boxes have their center in each of CELLS x CELLS cells of their image, by row from
+    the top."""
     cells = [[0] * CELLS for _ in range(CELLS)]
     for box in boxes:
         xmin, ymin, xmax, ymax = box.xyxy_px

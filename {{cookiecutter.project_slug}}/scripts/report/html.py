@@ -1,4 +1,5 @@
-"""Text for the page, escaped in one place: what is not `Html` already is escaped when it enters a tag.
+"""Text for the page, escaped in one place: what is not `Html` already is escaped when it enters a
+tag.
 
 Class names and file names are the user's, and may hold quotes, tags and anything else.
 """
@@ -26,7 +27,8 @@ def joined(parts: Iterable[Any]) -> Html:
 
 
 def tag(name: str, *parts: Any, **attributes: Any) -> Html:
-    """`<name ...>parts</name>`. `class_` gives `class`, other underscores hyphens; True is a bare attribute, None none.
+    """`<name ...>parts</name>`. `class_` gives `class`, other underscores hyphens; True is a bare
+    attribute, None none.
 
     Texts among `parts` and values of attributes are escaped here.
     """
@@ -39,8 +41,8 @@ def tag(name: str, *parts: Any, **attributes: Any) -> Html:
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "", numbers_from: int = 1) -> Html:
-    """A table that scrolls sideways in its own frame on a phone, its caption above; columns from `numbers_from` are
-    numbers, the first one names the row.
+    """A table that scrolls sideways in its own frame on a phone, its caption above; columns from
+    `numbers_from` are numbers, the first one names the row.
     """
     kinds = [{"class_": "number" if index >= numbers_from else None} for index in range(len(header))]
     head = tag("tr", *(tag("th", cell, **kind) for cell, kind in zip(header, kinds, strict=True)))
@@ -51,7 +53,8 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "
 
 
 def row_name(name: Any, **attributes: Any) -> Html:
-    """The first cell of a row; of a long name the page shows three lines, and all of it where the pointer rests."""
+    """The first cell of a row; of a long name the page shows three lines, and all of it where the
+    pointer rests."""
     return tag("th", tag("span", name, class_="name", title=name), scope="row", **attributes)
 
 
@@ -71,6 +74,7 @@ def section(name: str, title: str, *parts: Any) -> Html:
 
 
 def json_island(value: Any) -> Html:
-    """Data for the page's script as JSON: `<` is written as an escape, so that no text in it can end the element."""
+    """Data for the page's script as JSON: `<` is written as an escape, so that no text in it can
+    end the element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Html(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

@@ -89,7 +89,8 @@ class Material:
 
     @property
     def start_score(self) -> float:
-        """The score 0..1 with which the page opens: the one of the best F1 on validation, else 0.3."""
+        """The score 0..1 with which the page opens: the one of the best F1 on validation, else 0.3.
+        """
         if self.analysis:
             best = self.analysis["thresholds"]["all"].get("best_f1")
             return best["score"] if best else 0.3
@@ -97,7 +98,8 @@ class Material:
 
 
 def read_material(root: Path) -> Material:
-    """Everything that is there. DetectorError for a damaged file, with the command that writes it anew."""
+    """Everything that is there. DetectorError for a damaged file, with the command that writes it
+    anew."""
     content = {name: _read(root, name) for name in FILES}
     images, boxes = _tables(root)
     names = read_label_map(root / LABEL_MAP) if (root / LABEL_MAP).is_file() else {}
@@ -106,7 +108,8 @@ def read_material(root: Path) -> Material:
 
 
 def in_order(material: Material, by_name: dict) -> list[tuple]:
-    """The items of what is kept by class, in the order of the label map: files have them sorted by name."""
+    """The items of what is kept by class, in the order of the label map: files have them sorted by
+    name."""
     known = [name for name in material.classes if name in by_name]
     return [(name, by_name[name]) for name in (*known, *(name for name in by_name if name not in known))]
 
@@ -170,7 +173,8 @@ AP_NAMES = ("AP", "AP50")
 
 @dataclass(frozen=True)
 class Curves:
-    """`scalars` are (part, tag) -> {step: value}; `times` the wall times of the first and last event, s since 1970."""
+    """`scalars` are (part, tag) -> {step: value}; `times` the wall times of the first and last
+    event, s since 1970."""
 
     scalars: dict[tuple[str, str], dict[int, float]]
     times: tuple[float, float] | None
@@ -186,8 +190,8 @@ class Curves:
 
 
 def read_curves(root: Path) -> Curves:
-    """All scalars below EVENTS. A training that was continued wrote several files: a later one replaces what follows
-    its first step, as TensorBoard shows it.
+    """All scalars below EVENTS. A training that was continued wrote several files: a later one
+    replaces what follows its first step, as TensorBoard shows it.
     """
     scalars: dict[tuple[str, str], dict[int, float]] = {}
     times: list[float] = []
@@ -206,7 +210,8 @@ def read_curves(root: Path) -> Curves:
 
 
 def _scalars(path: Path) -> Iterator[tuple[float, int, str, float]]:
-    """Wall time, step, tag and value of each scalar, without TensorFlow, whose import takes seconds."""
+    """Wall time, step, tag and value of each scalar, without TensorFlow, whose import takes
+    seconds."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.util.tensor_util import make_ndarray
 
@@ -219,9 +224,11 @@ def _scalars(path: Path) -> Iterator[tuple[float, int, str, float]]:
 
 
 def _records(path: Path) -> Iterator[bytes]:
-    """Records of a TFRecord file: length uint64, its checksum, data, checksum. Ends at one that is cut off.
+    """Records of a TFRecord file: length uint64, its checksum, data, checksum. Ends at one that is
+    cut off.
 
-    Checksums are not looked at: in Python they take a second a megabyte, and images are among the events.
+    Checksums are not looked at: in Python they take a second a megabyte, and images are among the
+    events.
     """
     with path.open("rb") as file:
         while len(head := file.read(12)) == 12:
@@ -232,7 +239,8 @@ def _records(path: Path) -> Iterator[bytes]:
             yield data
 
 
-# Where the figures come from: model, data, versions, times and hashes; and whether the files belong together.
+# Where the figures come from: model, data, versions, times and hashes; and whether the files belong
+# together.
 
 STOPPED_BY = {"budget": "the budget was used up", "patience": "AP no longer rose", "user": "by hand", None: "not ended"}
 
@@ -244,7 +252,8 @@ def data_fingerprint(run: dict) -> str:
 
 
 def shipped_file(root: Path, tflite: dict | None) -> tuple[dict | None, str]:
-    """The row of the shipped variant, and a sentence when the file is not the one that was measured ("" if it is)."""
+    """The row of the shipped variant, and a sentence when the file is not the one that was measured
+    ("" if it is)."""
     row = ((tflite or {}).get("variants") or {}).get((tflite or {}).get("ship"))
     if row is None:
         return None, ""
@@ -257,7 +266,8 @@ def shipped_file(root: Path, tflite: dict | None) -> tuple[dict | None, str]:
 
 
 def disagreements(material: Material, unfinished: list[tuple[str, str]]) -> list[str]:
-    """Sentences about files that do not belong together, and about steps that would run (`name`, reason)."""
+    """Sentences about files that do not belong together, and about steps that would run (`name`,
+    reason)."""
     said = []
     if unfinished:
         name, reason = unfinished[0]

@@ -27,7 +27,8 @@ WRONG, RIGHT, IGNORED = 0, 1, 2
 
 @dataclass(frozen=True)
 class Found:
-    """One detection: number of its class (from 0), the last hundredth at which it is shown, its box and what it is.
+    """One detection: number of its class (from 0), the last hundredth at which it is shown, its box
+    and what it is.
 
     `annotation_id` is that of the label that it was matched with, None without one.
     """
@@ -41,7 +42,8 @@ class Found:
 
 @dataclass(frozen=True)
 class Counts:
-    """By class in the order of the label map: `boxes` to find; `hits` and `false_alarms` at each of SCORES.
+    """By class in the order of the label map: `boxes` to find; `hits` and `false_alarms` at each of
+    SCORES.
 
     `found` are the detections of each image by its id, best first.
     """
@@ -53,13 +55,15 @@ class Counts:
 
 
 def last_hundredth(score: float) -> int:
-    """The largest number of hundredths that is not above `score` (0..1): 0.3 gives 30, though 0.3 * 100 is below 30."""
+    """The largest number of hundredths that is not above `score` (0..1): 0.3 gives 30, though 0.3 *
+    100 is below 30."""
     near = int(score * 100) + 1
     return near if near / 100 <= score else near - 1
 
 
 def count(groundtruth: dict, detections: list[dict]) -> Counts:
-    """Match COCO results with a COCO ground truth at IoU 0.5 and count, as `eval/analysis.json` does."""
+    """Match COCO results with a COCO ground truth at IoU 0.5 and count, as `eval/analysis.json`
+    does."""
     numbers = {row["id"]: number for number, row in enumerate(groundtruth["categories"])}
     matches = match(groundtruth, detections)
     found = {row["id"]: [] for row in groundtruth["images"]}
@@ -75,7 +79,8 @@ def count(groundtruth: dict, detections: list[dict]) -> Counts:
                   [[curve.false_alarms(place) for place in range(len(SCORES))] for curve in ordered], found)
 
 
-# The figures on the test images: head numbers with intervals, classes, sizes, curves and the confusion matrix.
+# The figures on the test images: head numbers with intervals, classes, sizes, curves and the
+# confusion matrix.
 
 MOST_CURVES = 8
 MOST_CONFUSED = 16
@@ -95,7 +100,8 @@ def percent(fraction: float | None) -> str:
 
 
 def head_parts(material: Material) -> list[Html]:
-    """The cards at the top, the sentence about too few images, and the tables of classes and sizes."""
+    """The cards at the top, the sentence about too few images, and the tables of classes and sizes.
+    """
     if material.metrics is None:
         return [paragraph(missing_text("No figures", "metrics"))]
     metrics, analysis = material.metrics, material.analysis
@@ -258,7 +264,8 @@ CAUSES = {
 """Cause of `eval/errors.json` -> what it is in words, and what one does about it."""
 
 FEWER = 2
-"""Times fewer training boxes than the largest class, from which that is worth a sentence; `check` warns from 10 on."""
+"""Times fewer training boxes than the largest class, from which that is worth a sentence; `check`
+warns from 10 on."""
 
 
 def _named(name: str) -> str:

@@ -40,7 +40,8 @@ _FIELDS = {field.name for field in fields(Finding)}
 
 @dataclass(frozen=True)
 class CheckCounts:
-    """Images and boxes looked at, findings by severity, errors in `check.accept` by code, edits of `--fix`."""
+    """Images and boxes looked at, findings by severity, errors in `check.accept` by code, edits of
+    `--fix`."""
 
     images: int
     boxes: int
@@ -99,10 +100,10 @@ def find_all(root: Path, images: list[Stored], source, min_box_px: float, input_
 def check(root: Path, source, limits, input_px: int, fixed: int | None = None) -> CheckCounts:
     """Check `images/` and write `annotations/check.json`; print a table of the findings.
 
-    `source` and `limits` are the tables [source] and [check] of detector.toml, `input_px` the side of the square that
-    the model sees, `fixed` how many edits `--fix` has just made (None: it was not asked for). DetectorError, after the
-    report is written, when an error is not accepted; also when there are no images or `check.accept` names a code
-    that does not exist.
+    `source` and `limits` are the tables [source] and [check] of detector.toml, `input_px` the side
+    of the square that the model sees, `fixed` how many edits `--fix` has just made (None: it was
+    not asked for). DetectorError, after the report is written, when an error is not accepted; also
+    when there are no images or `check.accept` names a code that does not exist.
     """
     require_known_codes(limits.accept)
     images = read_stored(root, "check")
@@ -162,9 +163,11 @@ def _refusal(errors: list[Finding], fixable: int) -> DetectorError:
 # Repair in `images/` what can be repaired without looking at the images: `invoke check --fix`.
 
 def fix(root: Path, source, limits, input_px: int) -> CheckCounts:
-    """Repair, print each edit, add it to `annotations/fixes.json`, and check again; arguments and errors as of `check`.
+    """Repair, print each edit, add it to `annotations/fixes.json`, and check again; arguments and
+    errors as of `check`.
 
-    The source is never touched. A file is edited whole or not at all; after Ctrl-C the journal has what was done.
+    The source is never touched. A file is edited whole or not at all; after Ctrl-C the journal has
+    what was done.
     """
     require_known_codes(limits.accept)
     earlier = read_fixes(root)

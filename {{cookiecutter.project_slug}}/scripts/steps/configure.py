@@ -1,4 +1,5 @@
-"""The `configure` step: writes `training/experiment.yaml`, the Model Garden experiment that `train` runs."""
+"""The `configure` step: writes `training/experiment.yaml`, the Model Garden experiment that `train`
+runs."""
 
 import json
 import math
@@ -46,8 +47,9 @@ class ConfigureCounts:
 def configure(root: Path, settings) -> ConfigureCounts:
     """Writes the experiment for `settings` (a `Settings`) and the records of the project.
 
-    Raises DetectorError for an unknown model or key, for splits without images, for a batch beyond the memory, and
-    when the file in place was edited by hand; the message then holds the lines for `[overrides]`.
+    Raises DetectorError for an unknown model or key, for splits without images, for a batch beyond
+    the memory, and when the file in place was edited by hand; the message then holds the lines for
+    `[overrides]`.
     """
     entry = zoo_entry(settings.model.id)
     _refuse_edited(root)
@@ -58,7 +60,8 @@ def configure(root: Path, settings) -> ConfigureCounts:
     steps = training_steps(settings.train, data, step_s)
     experiment = build_experiment(entry, settings.train, settings.overrides, data, steps)
     if step_s is None and settings.runtime.distribution_strategy in ("one_device", "off"):
-        # Before training sets an older run aside; the probe has asked already, several devices are asked by `train`.
+        # Before training sets an older run aside; the probe has asked already, several devices are
+        # asked by `train`.
         from scripts.training.runner import check_experiment_fits
 
         check_experiment_fits(experiment)
@@ -68,7 +71,8 @@ def configure(root: Path, settings) -> ConfigureCounts:
 
 
 def data_facts(root: Path) -> DataFacts:
-    """What the CSV tables and the label map say. Raises DetectorError for a split without images."""
+    """What the CSV tables and the label map say. Raises DetectorError for a split without images.
+    """
     tables = {split: read_table(table_path(root, split)) for split in ("train", "validation")}
     for split, images in tables.items():
         if not images:
@@ -80,7 +84,8 @@ def data_facts(root: Path) -> DataFacts:
 
 
 def training_steps(train, data: DataFacts, step_s: float | None) -> int:
-    """Steps of `epochs`, or those that fit into `minutes` beside start and evaluations; 1 at least."""
+    """Steps of `epochs`, or those that fit into `minutes` beside start and evaluations; 1 at least.
+    """
     if step_s is None:
         return max(1, math.ceil(train.epochs * data.train_images / train.batch_size))
     validation_s = EVALUATIONS * (SCORING_S + 0.6 * step_s * math.ceil(data.validation_images / train.batch_size))
@@ -93,7 +98,8 @@ def _speed_key(entry: ZooEntry, settings) -> dict:
 
 
 def _seconds_per_step(root: Path, entry: ZooEntry, settings, data: DataFacts) -> float:
-    """The measured speed; an earlier measure of the same step is kept, so that steps stay the same."""
+    """The measured speed; an earlier measure of the same step is kept, so that steps stay the same.
+    """
     known = read_configured(root)
     if known.get("speed_key") == _speed_key(entry, settings) and known.get("step_s"):
         return known["step_s"]
@@ -103,7 +109,8 @@ def _seconds_per_step(root: Path, entry: ZooEntry, settings, data: DataFacts) ->
 
 
 def read_configured(root: Path) -> dict:
-    """What `configure` remembers beside the experiment: hash as written and measured speed; {} at first."""
+    """What `configure` remembers beside the experiment: hash as written and measured speed; {} at
+    first."""
     path = root / CONFIGURED
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

@@ -33,7 +33,8 @@ from scripts.data.openimages.fetch import (
 )
 
 _SPARE = 100
-"""Images a class and split, beyond the limit, whose authors are noted as well: for those that take a place later."""
+"""Images a class and split, beyond the limit, whose authors are noted as well: for those that take
+a place later."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Downloaded:
 
 @dataclass
 class Offer:
-    """What the metadata offers: `labels` MID -> name, `owner` as `hierarchy.owners`, slices and candidates by split."""
+    """What the metadata offers: `labels` MID -> name, `owner` as `hierarchy.owners`, slices and
+    candidates by split."""
 
     labels: dict[str, str]
     owner: dict[str, str]
@@ -76,7 +78,8 @@ class Offer:
 
 
 def find_offer(catalog: Catalog, labels: Sequence[str], settings) -> Offer:
-    """Resolve `labels` and filter the boxes of all splits. Unknown names are refused before any box is read."""
+    """Resolve `labels` and filter the boxes of all splits. Unknown names are refused before any box
+    is read."""
     if not labels:
         raise DetectorError('source.labels is empty: detector.toml: name the classes to download, such as labels = '
                             '["Apple", "Orange"]; `invoke download --list WORD` shows their names')
@@ -110,7 +113,8 @@ def _union(chosen: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, set[s
 
 
 def _fetch_chosen(root: Path, offer: Offer, settings, patience: Patience) -> tuple[Fetched, Memory, int]:
-    """Fetch what is chosen and not there, until nothing that the server lacks could be replaced any more."""
+    """Fetch what is chosen and not there, until nothing that the server lacks could be replaced any
+    more."""
     memory, total, aside = Memory(root, settings.images_url), Fetched(), 0
     while True:
         wanted = _union(choose_all(offer, settings, memory.missing))
@@ -136,8 +140,8 @@ def _fetch_chosen(root: Path, offer: Offer, settings, patience: Patience) -> tup
 def download(root: Path, labels: Sequence[str], settings, patience: Patience | None = None) -> Downloaded:
     """Fetch the images that [openimages] asks for, and write boxes, names and authors beside them.
 
-    Raises DetectorError for unknown names, unreadable metadata, and images that exist and could not be fetched;
-    all that was fetched stays and is not fetched again.
+    Raises DetectorError for unknown names, unreadable metadata, and images that exist and could not
+    be fetched; all that was fetched stays and is not fetched again.
     """
     patience = patience or Patience()
     try:
@@ -168,7 +172,8 @@ def _refuse_failures(fetched: Fetched) -> None:
 
 
 def _say_shortfalls(offer: Offer, chosen: Mapping[str, Mapping[str, Sequence[str]]], limit: int) -> None:
-    """Print a line for each split that has fewer images of a class than the limit allows, or none at all."""
+    """Print a line for each split that has fewer images of a class than the limit allows, or none
+    at all."""
     what = f"fewer images than openimages.limit = {limit:,} exist" if limit else "no image exists"
     for split, by_class in chosen.items():
         few = [f"{offer.labels[mid]} {len(ids):,}" for mid, ids in by_class.items() if len(ids) < (limit or 1)]
@@ -198,10 +203,11 @@ def _table(rows: Sequence[Sequence[object]], texts: int) -> str:
 
 
 def list_classes(root: Path, word: str, labels: Sequence[str], settings, patience: Patience | None = None) -> str:
-    """A table of the classes with `word` in their name ("": all) and their boxes in each split, before any filter.
+    """A table of the classes with `word` in their name ("": all) and their boxes in each split,
+    before any filter.
 
-    The numbers come from reading all boxes once; the boxes of `labels` are kept on the way, so that `download` need
-    not read them again. DetectorError when no name fits.
+    The numbers come from reading all boxes once; the boxes of `labels` are kept on the way, so that
+    `download` need not read them again. DetectorError when no name fits.
     """
     lock.acquire(root / _LOCK)
     catalog = open_catalog(root, settings, patience)
@@ -226,7 +232,8 @@ def list_classes(root: Path, word: str, labels: Sequence[str], settings, patienc
 
 
 def show_stats(root: Path, labels: Sequence[str], settings, patience: Patience | None = None) -> str:
-    """A table of images and boxes that pass the filters, by class and split, and how many would be fetched."""
+    """A table of images and boxes that pass the filters, by class and split, and how many would be
+    fetched."""
     lock.acquire(root / _LOCK)
     offer = find_offer(open_catalog(root, settings, patience), labels, settings)
     chosen = choose_all(offer, settings, Memory(root, settings.images_url).missing)

@@ -23,7 +23,8 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class EvaluateCounts:
-    """What was scored; AP and AP50 are fractions 0..1 or None where undefined. `table` is for people."""
+    """What was scored; AP and AP50 are fractions 0..1 or None where undefined. `table` is for
+    people."""
 
     images: int
     boxes: int
@@ -38,10 +39,12 @@ class EvaluateCounts:
 
 def evaluate(root: Path, which: str, score_threshold: float, max_detections: int,
              miss_cost: float) -> EvaluateCounts:
-    """Scores checkpoint `which` on the test split and writes `eval/`; prints the table of classes and what to know.
+    """Scores checkpoint `which` on the test split and writes `eval/`; prints the table of classes
+    and what to know.
 
-    The arguments are `export.checkpoint` and those of `[evaluate]`. The validation images are looked at once, to
-    choose score thresholds. Raises DetectorError if there is no such checkpoint or no test image.
+    The arguments are `export.checkpoint` and those of `[evaluate]`. The validation images are
+    looked at once, to choose score thresholds. Raises DetectorError if there is no such checkpoint
+    or no test image.
     """
     from scripts.evaluation.detector import checkpoint_path, load_model
     from scripts.evaluation.runs import keep_run
@@ -92,7 +95,8 @@ def checkpoint_detections(root: Path, model, score_threshold: float, max_detecti
 
 
 def detector_detections(root: Path, detect: Callable, max_detections: int, progress: Callable = iter) -> list[dict]:
-    """Detections of any reader (`detect(rgb) -> Detections`) on the test split in COCO form, one image at a time."""
+    """Detections of any reader (`detect(rgb) -> Detections`) on the test split in COCO form, one
+    image at a time."""
     rows = []
     for image in progress(record_images(root, "test")):
         found = detect(decode_rgb(image.encoded))

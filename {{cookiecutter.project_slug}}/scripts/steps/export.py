@@ -27,9 +27,10 @@ class ExportCounts:
 def export(root: Path, which: str, score_threshold: float) -> ExportCounts:
     """Writes `inference/saved_model` and `inference/labels.txt`.
 
-    `serving_default`: `images` uint8 [1, height, width, 3] (RGB) -> `detection_boxes` [1, 100, 4] (ymin, xmin, ymax,
-    xmax in 0..1), `detection_classes` [1, 100] from 0, `detection_scores` [1, 100], `num_detections` [1], all float32;
-    slots past `num_detections` are zero. Raises DetectorError if there is no such checkpoint.
+    `serving_default`: `images` uint8 [1, height, width, 3] (RGB) -> `detection_boxes` [1, 100, 4]
+    (ymin, xmin, ymax, xmax in 0..1), `detection_classes` [1, 100] from 0, `detection_scores` [1,
+    100], `num_detections` [1], all float32; slots past `num_detections` are zero. Raises
+    DetectorError if there is no such checkpoint.
     """
     import tensorflow as tf
 
@@ -47,7 +48,8 @@ def export(root: Path, which: str, score_threshold: float) -> ExportCounts:
 
 
 def detection_module(model, score_threshold: float):
-    """A tf.Module around a `TrainedModel` whose `serve` has the signature that `export` describes."""
+    """A tf.Module around a `TrainedModel` whose `serve` has the signature that `export` describes.
+    """
     import tensorflow as tf
 
     from scripts.evaluation.detector import stretch

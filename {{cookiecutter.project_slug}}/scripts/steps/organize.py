@@ -27,9 +27,11 @@ from scripts.data.split import assign_splits, read_split, remember, wanted_split
 
 @dataclass(frozen=True)
 class OrganizeCounts:
-    """What lies in `images/` now (images by split, boxes), what happened to it, and the readers' findings.
+    """What lies in `images/` now (images by split, boxes), what happened to it, and the readers'
+    findings.
 
-    `formats` counts the labeled images of the source by the format that their labels were taken for.
+    `formats` counts the labeled images of the source by the format that their labels were taken
+    for.
     """
 
     splits: dict[str, int]
@@ -90,12 +92,14 @@ def _open_source(root: Path, source, demo) -> SourceFiles:
 
 
 def _reading_of(source):
-    """The table [source] as it applies to reading: boxes of Open Images fit the stored pixels, EXIF or not."""
+    """The table [source] as it applies to reading: boxes of Open Images fit the stored pixels, EXIF
+    or not."""
     return replace(source, format="csv", exif="stored") if source.kind == "openimages" else source
 
 
 def _link_findings(findings: list[Finding], items: list[Item]) -> list[Finding]:
-    """Name the file in `images/` that each finding is about, so that `check` can drop it once that file was edited."""
+    """Name the file in `images/` that each finding is about, so that `check` can drop it once that
+    file was edited."""
     labels = Counter(item.label_shown for item in items)
     names = {item.shown: item.file_name for item in items}
     # A file that labels many images says nothing about which of them was edited.
@@ -105,10 +109,11 @@ def _link_findings(findings: list[Finding], items: list[Item]) -> list[Finding]:
 
 
 def organize(root: Path, source, demo, split) -> OrganizeCounts:
-    """Bring the images of a source into `images/` and write `annotations/organize.json` and `split.csv`.
+    """Bring the images of a source into `images/` and write `annotations/organize.json` and
+    `split.csv`.
 
-    `source`, `demo` and `split` are the tables of detector.toml. Defects become findings for `check`;
-    DetectorError only when there is no usable source, or `images/` holds another one.
+    `source`, `demo` and `split` are the tables of detector.toml. Defects become findings for
+    `check`; DetectorError only when there is no usable source, or `images/` holds another one.
     """
     manifest = read_manifest(root)
     change = SourceChange(root, manifest, source)

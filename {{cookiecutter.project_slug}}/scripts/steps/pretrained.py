@@ -1,4 +1,5 @@
-"""The `pretrained` step: weights of the zoo, or those of model.weights, become a checkpoint that `train` reads."""
+"""The `pretrained` step: weights of the zoo, or those of model.weights, become a checkpoint that
+`train` reads."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +38,11 @@ class PretrainedCounts:
 
 
 def prepare_weights(entry: ZooEntry, root: Path, own: str = "") -> PretrainedCounts:
-    """Writes `pre_trained_model/<model id>/weights.{index,data-...}` and `weights.json` below the project `root`.
+    """Writes `pre_trained_model/<model id>/weights.{index,data-...}` and `weights.json` below the
+    project `root`.
 
-    `own` is the setting model.weights: empty for the weights of the zoo. Raises DetectorError if the weights cannot be
-    had, are damaged, or do not fit.
+    `own` is the setting model.weights: empty for the weights of the zoo. Raises DetectorError if
+    the weights cannot be had, are damaged, or do not fit.
     """
     source = find_source(entry, root, own)
     with silence_libraries():

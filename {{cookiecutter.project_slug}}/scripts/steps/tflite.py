@@ -1,4 +1,5 @@
-"""The `tflite` step: converts, adds metadata, scores and times each variant, and gates the one that ships."""
+"""The `tflite` step: converts, adds metadata, scores and times each variant, and gates the one that
+ships."""
 
 import json
 from dataclasses import dataclass
@@ -50,8 +51,8 @@ class TfliteCounts:
 def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
     """Writes every variant of `settings.tflite.variants` (a `Settings`) and `tflite/metrics.json`.
 
-    Raises DetectorError if the shipped variant does not pass the gate (`passes`); its file is then in
-    `tflite/rejected/`.
+    Raises DetectorError if the shipped variant does not pass the gate (`passes`); its file is then
+    in `tflite/rejected/`.
     """
     from scripts.evaluation.detector import load_model
 
@@ -77,7 +78,8 @@ def make_tflite(root: Path, name: str, settings) -> TfliteCounts:
 
 
 def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoint_ap: float | None, settings) -> dict:
-    """Scores and times a variant as LiteRT runs it; the file goes where it belongs by its result."""
+    """Scores and times a variant as LiteRT runs it; the file goes where it belongs by its result.
+    """
     path = root / f"tflite/detector_{variant}.tflite"
     rejected = root / "tflite/rejected" / path.name
     write_bytes(rejected, data)  # Until it is measured it is not in the place of files that may be used.
@@ -107,8 +109,8 @@ def _measure(root: Path, variant: str, data: bytes, groundtruth: dict, checkpoin
 def passes(drop: float | None, interval: tuple[float, float] | None, allowed: float) -> bool:
     """The gate, all in fractions of AP.
 
-    A loss over `allowed` fails when its 95 % interval lies above zero, that is when chance does not explain it; a loss
-    over twice `allowed` always fails, and so does one that cannot be computed.
+    A loss over `allowed` fails when its 95 % interval lies above zero, that is when chance does not
+    explain it; a loss over twice `allowed` always fails, and so does one that cannot be computed.
     """
     if drop is None or interval is None:
         return False
@@ -121,7 +123,8 @@ def _row_text(variant: str, row: dict) -> str:
 
 
 def _forget_others(root: Path, rows: dict) -> None:
-    """Removes files of ours that an earlier run made and this one did not, so that no stale file is shipped."""
+    """Removes files of ours that an earlier run made and this one did not, so that no stale file is
+    shipped."""
     made = {row["file"] for row in rows.values()}
     for path in [*(root / "tflite").glob("detector_*.tflite"), *(root / "tflite/rejected").glob("detector_*.tflite")]:
         if path.relative_to(root).as_posix() not in made:
@@ -144,7 +147,8 @@ def _gate(row: dict, settings, images: int) -> TfliteCounts:
 
 
 def what_to_try(settings) -> str:
-    """The setting that most likely helps a shipped file that lost too much; `settings` is `[tflite]`."""
+    """The setting that most likely helps a shipped file that lost too much; `settings` is
+    `[tflite]`."""
     if settings.ship in ("int8", "int8_raw") and settings.calibration_images < ENOUGH_IMAGES:
         return f"calibration_images = {ENOUGH_IMAGES}"
     if settings.ship in ("int8", "dynamic"):

@@ -1,4 +1,5 @@
-"""The `train` step: runs `training/experiment.yaml` with Model Garden's runner, so that it may stop and go on."""
+"""The `train` step: runs `training/experiment.yaml` with Model Garden's runner, so that it may stop
+and go on."""
 
 import signal
 import time
@@ -12,13 +13,15 @@ from scripts.steps.configure import read_configured
 from scripts.training.run_file import may_continue, new_run, read_run, set_aside, write_run
 from scripts.training.runner import run_experiment
 
-# Of the planned time of a step: a training whose steps took less could have been a good deal longer.
+# Of the planned time of a step: a training whose steps took less could have been a good deal
+# longer.
 QUICK_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class TrainCounts:
-    """Steps made in all, the best AP on validation (0..1, None: not yet measured) and why training ended."""
+    """Steps made in all, the best AP on validation (0..1, None: not yet measured) and why training
+    ended."""
 
     steps: int
     best_ap: float | None
@@ -37,10 +40,10 @@ class TrainCounts:
 def train(root: Path, model_id: str, runtime, patience: int = 0, finish: bool = False) -> TrainCounts:
     """Trains, or continues, until the steps of the experiment are made.
 
-    `runtime`: `[runtime]` of the settings. `patience`: stop after so many evaluations without a better AP, 0 for never.
-    `finish`: accept the best checkpoint so far as the result. Raises DetectorError for a run that does not fit the
-    settings, a loss that explodes or a batch too large for the memory, KeyboardInterrupt after Ctrl-C with everything
-    saved.
+    `runtime`: `[runtime]` of the settings. `patience`: stop after so many evaluations without a
+    better AP, 0 for never. `finish`: accept the best checkpoint so far as the result. Raises
+    DetectorError for a run that does not fit the settings, a loss that explodes or a batch too
+    large for the memory, KeyboardInterrupt after Ctrl-C with everything saved.
     """
     if runtime.worker_hosts and runtime.task_index:
         raise DetectorError(f"runtime.task_index = {runtime.task_index}: detector.toml: the machine with index 0 types "
@@ -67,7 +70,8 @@ def train(root: Path, model_id: str, runtime, patience: int = 0, finish: bool = 
 
 
 def spare_time(step_s: float, planned_step_s: float | None) -> str:
-    """What to do when steps took far less than `invoke configure` measured, on a busier machine: "" if they did not.
+    """What to do when steps took far less than `invoke configure` measured, on a busier machine: ""
+    if they did not.
 
     `train.minutes` then bought fewer steps than it could.
     """
@@ -104,7 +108,8 @@ def _finish(root: Path, run: dict | None) -> TrainCounts:
 
 
 def _run(root: Path, runtime, run: dict, patience: int):
-    """Trains and keeps `run` and `run.json` up to date; the `Session`. See `train` for what it raises."""
+    """Trains and keeps `run` and `run.json` up to date; the `Session`. See `train` for what it
+    raises."""
     started_s, seconds_before = time.monotonic(), run["seconds"]
 
     def keep(steps: int, best: tuple[str | None, float | None], evaluations: list[dict],
@@ -123,7 +128,8 @@ def _run(root: Path, runtime, run: dict, patience: int):
 
 
 class _stop_on_signal:
-    """Turns the first Ctrl-C or SIGTERM into a wish that training asks for; a second one interrupts at once."""
+    """Turns the first Ctrl-C or SIGTERM into a wish that training asks for; a second one interrupts
+    at once."""
 
     def __enter__(self):
         self.asked = False

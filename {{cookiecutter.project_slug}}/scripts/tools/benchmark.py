@@ -27,7 +27,8 @@ UNSTEADY = 1.5
 
 
 def benchmark_table(report: dict[str, Any]) -> str:
-    """A line for each file, then what has to be known about it. `report` is the content of benchmark.json."""
+    """A line for each file, then what has to be known about it. `report` is the content of
+    benchmark.json."""
     threads = [str(count) for count in report["threads"]]
     rows = [(_variant_name(name, row, report["ship"]), row) for name, row in report["variants"].items()]
     rows += [(row["file"], row) for row in report["against"]]
@@ -101,7 +102,8 @@ def _wrapped(text: str, indent: int = 2) -> list[str]:
     return textwrap.wrap(text, COLUMNS, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2))
 
 
-# `invoke benchmark`: size, time, memory and AP of every variant, and of detectors of others beside them.
+# `invoke benchmark`: size, time, memory and AP of every variant, and of detectors of others beside
+# them.
 
 BENCHMARK = "tflite/benchmark.json"
 THREADS = (1, 2, 4)
@@ -130,10 +132,12 @@ class ThirdParty:
 
 
 def benchmark(root: Path, settings, third_party: ThirdParty, rounds: int) -> Benchmark:
-    """Measures the variants of `tflite/metrics.json` and the third-party files, and writes `tflite/benchmark.json`.
+    """Measures the variants of `tflite/metrics.json` and the third-party files, and writes
+    `tflite/benchmark.json`.
 
-    Latency is of LiteRT alone, on as many test images as there are rounds, in processes of their own. DetectorError
-    when there is nothing to measure, or a third-party file is no detector that can be scored.
+    Latency is of LiteRT alone, on as many test images as there are rounds, in processes of their
+    own. DetectorError when there is nothing to measure, or a third-party file is no detector that
+    can be scored.
     """
     if rounds < 1:
         raise DetectorError(f"--rounds {rounds} measures nothing: arguments: give 1 or more, such as 5")
@@ -166,7 +170,8 @@ def _read_metrics(root: Path) -> dict:
 
 
 def _variants(root: Path, metrics: dict, notes: list[str]) -> dict[str, Contestant]:
-    """The variants whose files are there; of one that is not what was scored, AP is left out. `notes` names both."""
+    """The variants whose files are there; of one that is not what was scored, AP is left out.
+    `notes` names both."""
     found = {}
     for name, row in metrics["variants"].items():
         path = root / row["file"]
@@ -206,7 +211,8 @@ def _images(root: Path, count: int) -> list:
 
 
 def _figures(one: Contestant) -> dict:
-    """The part of a file in the report, with `latency_ms` by threads and the most `memory` of all its processes."""
+    """The part of a file in the report, with `latency_ms` by threads and the most `memory` of all
+    its processes."""
     times, flat = {}, [each for parts in one.measured.values() for each in parts]
     for count, parts in one.measured.items():
         medians = [latency(part.times_ms)["median"] for part in parts]

@@ -1,4 +1,5 @@
-"""`invoke compare A B`: whether run B is better than run A, by a paired bootstrap over the images of both."""
+"""`invoke compare A B`: whether run B is better than run A, by a paired bootstrap over the images
+of both."""
 
 import difflib
 import json
@@ -26,7 +27,8 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What can be said of B: `better`, `worse`, `not distinguishable`, or `too few images` with boxes to tell."""
+        """What can be said of B: `better`, `worse`, `not distinguishable`, or `too few images` with
+        boxes to tell."""
         if self.interval is None:
             return "too few images"
         low, high = self.interval
@@ -35,7 +37,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the images that both have with equal labels; the first two differences are AP and AP50."""
+    """Two runs on the images that both have with equal labels; the first two differences are AP and
+    AP50."""
 
     a: str
     b: str
@@ -80,7 +83,8 @@ def _signed(fraction: float) -> str:
 def compare(root: Path, first: str, second: str) -> Comparison:
     """Compare two runs, each named by its id, the beginning of it, `last` or `previous`.
 
-    DetectorError for names that are none or several runs', for one run only, and for runs that share no image.
+    DetectorError for names that are none or several runs', for one run only, and for runs that
+    share no image.
     """
     runs = read_runs(root)
     if len(runs) < 2:
@@ -109,7 +113,8 @@ def find_run(runs: list[dict], name: str) -> dict:
 
 @dataclass(frozen=True)
 class _Scored:
-    """A run with what was scored: detections and ground truth by the name of the image, classes by name."""
+    """A run with what was scored: detections and ground truth by the name of the image, classes by
+    name."""
 
     run: dict
     labels: dict

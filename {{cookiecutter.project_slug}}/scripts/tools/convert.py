@@ -1,4 +1,5 @@
-"""`invoke convert`: the images of `images/` with their labels in another format, for other tools."""
+"""`invoke convert`: the images of `images/` with their labels in another format, for other tools.
+"""
 
 import json
 import shutil
@@ -52,7 +53,8 @@ def write_coco(folder: Path, images: list[Image], ids: dict[str, int]) -> dict[P
 
 
 def write_yolo(folder: Path, images: list[Image], ids: dict[str, int]) -> dict[Path, str]:
-    """`SPLIT/labels/NAME.txt`, `data.yaml`, and `flags.tsv` if there are flags; returns the places as above."""
+    """`SPLIT/labels/NAME.txt`, `data.yaml`, and `flags.tsv` if there are flags; returns the places
+    as above."""
     names = sorted(ids, key=ids.__getitem__)
     numbers = {name: number for number, name in enumerate(names)}
     labeled = [(f"{image.split}/labels/{image.path.stem}.txt", image) for image in images]
@@ -96,7 +98,8 @@ def _problem(stored: Stored) -> tuple[str, str, int]:
 
 
 def _images(root: Path) -> list[Image]:
-    """All images of `images/` with their boxes. DetectorError when there are none or one cannot be converted."""
+    """All images of `images/` with their boxes. DetectorError when there are none or one cannot be
+    converted."""
     stored = read_stored(root, "convert")
     if not stored:
         raise DetectorError("there are no images: images: run `invoke organize`")
@@ -147,8 +150,9 @@ def _copy(task: tuple[str, str]) -> None:
 def convert(root: Path, to: str, out: Path | None, label_map: dict[int, str]) -> ConvertCounts:
     """Write the images of `images/` with labels in the format `to` (coco, yolo, voc) into `out`.
 
-    `out` None: `images/converted/FORMAT`; it is replaced as a whole and has to be empty or from an earlier run.
-    `label_map` are class names by id, {} if there is no map yet. DetectorError when an image cannot be converted.
+    `out` None: `images/converted/FORMAT`; it is replaced as a whole and has to be empty or from an
+    earlier run. `label_map` are class names by id, {} if there is no map yet. DetectorError when an
+    image cannot be converted.
     """
     if to not in WRITERS:
         raise DetectorError(f"--to '{to}' is none of {', '.join(WRITERS)}: invoke convert: choose one of them")

@@ -1,4 +1,5 @@
-"""`invoke doctor`: is this machine ready? Versions, memory, disk, write access, and the chosen model run once."""
+"""`invoke doctor`: is this machine ready? Versions, memory, disk, write access, and the chosen
+model run once."""
 
 import importlib.metadata
 import os
@@ -23,14 +24,16 @@ from scripts.modeling.zoo import zoo_entry
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 DATA_FOLDERS = ("annotations", "eval", "images", "inference", "pre_trained_model", "tflite", "training")
 GB = 1e9
-# Training at 256 px takes 1.5 to 2 GB; a project with its checkpoints and files 0.5 GB and its images.
+# Training at 256 px takes 1.5 to 2 GB; a project with its checkpoints and files 0.5 GB and its
+# images.
 MEMORY_GB, DISK_GB = 3, 3
 TRIAL_CLASSES = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: `state` is `ok`, `warn` or `FAIL`; `advice` says what to type when it is not ok."""
+    """One line of the report: `state` is `ok`, `warn` or `FAIL`; `advice` says what to type when it
+    is not ok."""
 
     state: str
     what: str
@@ -39,7 +42,8 @@ class Finding:
 
 
 def doctor(root: Path, settings, lock: Path) -> str:
-    """The report, a line a check. DetectorError when a check failed; the report is printed before it.
+    """The report, a line a check. DetectorError when a check failed; the report is printed before
+    it.
 
     `lock` is the hash-locked requirements file, whose wishes stand beside it in requirements.in.
     """
@@ -93,7 +97,8 @@ def _system() -> Finding:
 
 
 def locked_versions(lock: Path) -> dict[str, str]:
-    """Package -> version of the lines of a lock that hold on this machine, names in lower case with dashes."""
+    """Package -> version of the lines of a lock that hold on this machine, names in lower case with
+    dashes."""
     versions = {}
     for line in lock.read_text("utf-8").splitlines():
         if not re.match(r"[A-Za-z0-9]", line):
@@ -120,7 +125,8 @@ def _name(name: str) -> str:
 
 
 def _packages(lock: Path) -> list[Finding]:
-    """A line for each direct need that is missing or has another version than the lock; one line if all are right."""
+    """A line for each direct need that is missing or has another version than the lock; one line if
+    all are right."""
     advice = f"pip install --no-deps -r {lock.name}"
     try:
         locked = locked_versions(lock)
@@ -195,7 +201,8 @@ def _processors() -> Finding:
 
 
 def _model(model_id: str) -> Finding:
-    """Builds the chosen model with random weights and runs it twice on a gray image: the second run is timed."""
+    """Builds the chosen model with random weights and runs it twice on a gray image: the second run
+    is timed."""
     import tensorflow as tf
 
     entry = zoo_entry(model_id)

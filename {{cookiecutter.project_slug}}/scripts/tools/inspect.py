@@ -161,7 +161,8 @@ def _flat(value: Any) -> str:
 
 
 def _wrapped(line: str, indent: int = 2, hanging: int = 6) -> Iterable[str]:
-    """The line in pieces of at most COLUMNS; control characters, which could write over the terminal, are spelt out."""
+    """The line in pieces of at most COLUMNS; control characters, which could write over the
+    terminal, are spelt out."""
     safe = "".join(c if c.isprintable() else " " if c in "\n\r\t" else c.encode("unicode_escape").decode()
                    for c in line)
     return textwrap.wrap(safe, COLUMNS, initial_indent=" " * indent, subsequent_indent=" " * hanging,
@@ -172,11 +173,13 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.2f} MB" if size >= 1e4 else f"{size:,} bytes"
 
 
-# `invoke inspect`: what is in a `.tflite`, anybody's: as a dict for programs, which `inspection_text.py` prints.
+# `invoke inspect`: what is in a `.tflite`, anybody's: as a dict for programs, which
+# `inspection_text.py` prints.
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "CAST")
 NO_ARITHMETIC = ("bool", "int32", "int64", "uint32", "uint64", "string", "resource", "variant")
-"""Results whose type does not say in which numbers an operation computes, such as those of ARG_MAX or SHAPE."""
+"""Results whose type does not say in which numbers an operation computes, such as those of ARG_MAX
+or SHAPE."""
 ENUMS = {
     ("ImagePropertiesT", "colorSpace"): "ColorSpaceType", ("ContentT", "contentPropertiesType"): "ContentProperties",
     ("BoundingBoxPropertiesT", "type"): "BoundingBoxType", ("AssociatedFileT", "type"): "AssociatedFileType",
@@ -187,7 +190,8 @@ ENUMS = {
 
 
 def inspect(path: Path, as_json: bool = False) -> str:
-    """What `inspection` finds, on 100 columns or as JSON. DetectorError for a file that is no whole `.tflite`."""
+    """What `inspection` finds, on 100 columns or as JSON. DetectorError for a file that is no whole
+    `.tflite`."""
     found = inspection(path)
     return json.dumps(found, indent=1, ensure_ascii=False) if as_json else inspection_text(found)
 
@@ -195,9 +199,10 @@ def inspect(path: Path, as_json: bool = False) -> str:
 def inspection(path: Path) -> dict[str, Any]:
     """Everything about a `.tflite` as plain values; what a file does not have is None or empty.
 
-    `subgraphs` (inputs, outputs, operations), `signatures`, `weights`, `metadata` (every field that is set, or None and
-    `metadata_note`), `files` packed into it, their texts under `labels` and `provenance`, and further `entries`.
-    DetectorError when the file is missing, is no `.tflite`, or is cut off.
+    `subgraphs` (inputs, outputs, operations), `signatures`, `weights`, `metadata` (every field that
+    is set, or None and `metadata_note`), `files` packed into it, their texts under `labels` and
+    `provenance`, and further `entries`. DetectorError when the file is missing, is no `.tflite`, or
+    is cut off.
     """
     file = read_tflite(path)
     with whole(path):
@@ -232,7 +237,8 @@ def _tensor(graph, index: int) -> dict:
 
 
 def _quantization(values) -> dict | None:
-    """Scales, zero points and the axis that they run along; a real number is scale x (number - zero point)."""
+    """Scales, zero points and the axis that they run along; a real number is scale x (number - zero
+    point)."""
     if values is None or values.scale is None or len(values.scale) == 0:
         return None
     scale = [float(f"{one:.7g}") for one in values.scale]  # A float32 has no more digits.
@@ -252,7 +258,8 @@ def _operations(network, graph) -> list[dict]:
 
 
 def _numbers(network, graph, operator, kind: str) -> str:
-    """In which numbers an operation computes, by its result; where that is an index or a shape, by what it reads."""
+    """In which numbers an operation computes, by its result; where that is an index or a shape, by
+    what it reads."""
     read = [graph.tensors[index] for index in _listed(operator.inputs) if index >= 0]
     results = [dtype_name(graph.tensors[index].type) for index in _listed(operator.outputs) if index >= 0]
     result = results[0] if results else "none"
@@ -296,7 +303,8 @@ def _signature(network, signature) -> dict:
 
 
 def _plain(value: Any) -> Any:
-    """An object of the metadata schema as dicts, lists, numbers and texts, without fields that are not set."""
+    """An object of the metadata schema as dicts, lists, numbers and texts, without fields that are
+    not set."""
     if isinstance(value, bytes):
         return decoded(value)
     if hasattr(value, "tolist"):

@@ -29,10 +29,11 @@ def is_video(path: Path) -> bool:
 
 
 def find_files(paths: list[Path], out: Path) -> dict[Path, Path]:
-    """Images and videos in order, each with its place below the path it came from; nothing in `out` is one.
+    """Images and videos in order, each with its place below the path it came from; nothing in `out`
+    is one.
 
-    A file that is named is taken whatever its ending, as an image unless it is that of a video; in a folder the
-    endings of IMAGE_SUFFIXES and VIDEO_SUFFIXES count, in any case.
+    A file that is named is taken whatever its ending, as an image unless it is that of a video; in
+    a folder the endings of IMAGE_SUFFIXES and VIDEO_SUFFIXES count, in any case.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -55,7 +56,8 @@ def _is_wanted(path: Path, out: Path) -> bool:
 
 
 def copy_targets(files: dict[Path, Path], out: Path) -> dict[Path, Path]:
-    """Where the drawn copy of each file goes: `NAME.jpg` or `NAME.mp4`, or `NAME.png.jpg` where two have one name."""
+    """Where the drawn copy of each file goes: `NAME.jpg` or `NAME.mp4`, or `NAME.png.jpg` where two
+    have one name."""
     plain = {path: place.with_suffix(_copy_suffix(path)) for path, place in files.items()}
     names = Counter(str(place).casefold() for place in plain.values())
     originals, targets = {path.resolve() for path in files}, {}
@@ -72,7 +74,8 @@ def _copy_suffix(path: Path) -> str:
 
 
 def find_model(root: Path, name: str, ship: str) -> Path:
-    """The model that `name` means: a path, or a variant such as `float16`; "" is the variant `ship` of the project.
+    """The model that `name` means: a path, or a variant such as `float16`; "" is the variant `ship`
+    of the project.
 
     DetectorError for a word that is neither, with the variants there are.
     """
@@ -87,16 +90,19 @@ def find_model(root: Path, name: str, ship: str) -> Path:
     return variant
 
 
-# `invoke predict`: a detector on any images and videos; what it found as JSON, as a table and drawn on copies.
+# `invoke predict`: a detector on any images and videos; what it found as JSON, as a table and drawn
+# on copies.
 
 BOX_DECIMALS = 2
 
 
 @dataclass(frozen=True)
 class PredictCounts:
-    """What was read and found, where the result is, and a line for each file that could not be read, or not wholly.
+    """What was read and found, where the result is, and a line for each file that could not be
+    read, or not wholly.
 
-    `frames` are those of `videos`; `threshold` is a score 0..1 and `reason` says where it comes from.
+    `frames` are those of `videos`; `threshold` is a score 0..1 and `reason` says where it comes
+    from.
     """
 
     images: int
@@ -122,14 +128,15 @@ class PredictCounts:
 
 
 def predict(paths: list[Path], model: Path, out: Path, threshold: str = "", every: str = "1") -> PredictCounts:
-    """Detect in `paths` (images, videos, or folders with all below them); write `out/predictions.json` and `.csv`
-    and drawn copies.
+    """Detect in `paths` (images, videos, or folders with all below them); write
+    `out/predictions.json` and `.csv` and drawn copies.
 
-    `model` is a `.tflite` or the folder of a SavedModel. `threshold` is the lowest score 0..1 that is kept, as typed;
-    "" is what the file advises, or USUAL_SCORE. Of a video each `every`th frame is looked at. Images and frames
-    are turned upright first, as viewers and phones do; boxes, `width` and `height` refer to the upright image.
-    `class_id` is the line of `labels.txt` counted from 0. DetectorError for a missing path, a folder without images,
-    copies that would replace originals, or when nothing can be read.
+    `model` is a `.tflite` or the folder of a SavedModel. `threshold` is the lowest score 0..1 that
+    is kept, as typed; "" is what the file advises, or USUAL_SCORE. Of a video each `every`th frame
+    is looked at. Images and frames are turned upright first, as viewers and phones do; boxes,
+    `width` and `height` refer to the upright image. `class_id` is the line of `labels.txt` counted
+    from 0. DetectorError for a missing path, a folder without images, copies that would replace
+    originals, or when nothing can be read.
     """
     lowest, reason = _lowest_score(threshold, model)
     step = parse_count(every, "every", "5")
@@ -164,7 +171,8 @@ def _lowest_score(threshold: str, model: Path) -> tuple[float, str]:
 
 
 def _looker(detector, threshold: float) -> Callable:
-    """A function from an upright RGB image to its detections as they stand in `predictions.json`."""
+    """A function from an upright RGB image to its detections as they stand in `predictions.json`.
+    """
     labels = detector.labels
 
     def look(image) -> list[dict]:
@@ -174,7 +182,8 @@ def _looker(detector, threshold: float) -> Callable:
 
 
 def _predict_image(path: Path, look: Callable, target: Path) -> dict:
-    """The row of one image; its copy is drawn on the way. ValueError says why an image cannot be read."""
+    """The row of one image; its copy is drawn on the way. ValueError says why an image cannot be
+    read."""
     try:
         image = open_upright(path.read_bytes())
     except OSError as error:
@@ -186,7 +195,8 @@ def _predict_image(path: Path, look: Callable, target: Path) -> dict:
 
 
 def detection_rows(found, size_px: tuple[int, int], labels: list[str], threshold: float) -> list[dict]:
-    """The `Detections` of an image as they stand in `predictions.json`, best first, none under the threshold."""
+    """The `Detections` of an image as they stand in `predictions.json`, best first, none under the
+    threshold."""
     rows = []
     boxes = clipped_xyxy_px(found.yxyx_norm, *size_px)
     for box, class_id, score in zip(boxes, found.class_ids, found.scores, strict=True):

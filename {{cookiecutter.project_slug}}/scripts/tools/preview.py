@@ -45,11 +45,13 @@ class PreviewCounts:
 def preview(
     root: Path, out: Path, count: int, flagged: str | bool, split: str, seed: int, ids: dict[str, int]
 ) -> PreviewCounts:
-    """Draw `count` images of `images/` with their boxes, as they are stored, on one sheet, and write it to `out`.
+    """Draw `count` images of `images/` with their boxes, as they are stored, on one sheet, and
+    write it to `out`.
 
-    `flagged` True: those that findings of `annotations/check.json` are about, errors first; a code: its findings only.
-    `split` "" means all. `ids` are colors by class name, from 0; other classes follow as they are met.
-    DetectorError for arguments that mean nothing, and when there is no image to show.
+    `flagged` True: those that findings of `annotations/check.json` are about, errors first; a code:
+    its findings only. `split` "" means all. `ids` are colors by class name, from 0; other classes
+    follow as they are met. DetectorError for arguments that mean nothing, and when there is no
+    image to show.
     """
     _refuse(root, out, count, flagged, split)
     stored = {key: path for key, path in stored_images(root).items() if not split or path.parent.name == split}
@@ -95,7 +97,8 @@ def _nothing(flagged: str | bool, split: str) -> DetectorError:
 
 
 def _choose(keys: list[str], rows: dict[str, list[dict]], count: int, seed: int) -> list[str]:
-    """Random keys in their order; of flagged ones those with errors before warnings before repairs."""
+    """Random keys in their order; of flagged ones those with errors before warnings before repairs.
+    """
     mixed = random.Random(seed).sample(keys, len(keys))
     mixed.sort(key=lambda key: min(("EWR".index(row["code"][0]) for row in rows.get(key, [])), default=0))
     chosen = set(mixed[:count])
@@ -115,7 +118,8 @@ class _Sheet:
         self.entries = {entry["name"]: entry for entry in read_manifest(root)["images"]}
 
     def tile(self, key: str, path: Path | None, rows: list[dict]) -> tuple[Image.Image, str]:
-        """One image with its boxes and its caption; a gray tile with the reason when it cannot be shown."""
+        """One image with its boxes and its caption; a gray tile with the reason when it cannot be
+        shown."""
         codes = Counter(row["code"] for row in rows)
         caption = " ".join([*(f"{code} x{n}" if n > 1 else code for code, n in sorted(codes.items())), key])
         if path is None:
@@ -146,7 +150,8 @@ class _Sheet:
 
 
 def _few_names(rows: list[dict]) -> list[dict]:
-    """Boxes of a crowded image with the name on the first of each class only, and on those with a note."""
+    """Boxes of a crowded image with the name on the first of each class only, and on those with a
+    note."""
     seen = set()
     return [
         row if row["note"] or not (row["class"] in seen or seen.add(row["class"])) else {**row, "class": ""}
@@ -155,7 +160,8 @@ def _few_names(rows: list[dict]) -> list[dict]:
 
 
 def _label_of(path: Path) -> tuple[Labels | None, str]:
-    """The label file beside an image, and what to say in the caption when there is nothing to draw."""
+    """The label file beside an image, and what to say in the caption when there is nothing to draw.
+    """
     if not path.with_suffix(".xml").exists():
         return None, " (no label file)"
     try:
@@ -166,9 +172,11 @@ def _label_of(path: Path) -> tuple[Labels | None, str]:
 
 
 def visible_edges_px(box: Box, size_px: tuple[int, int]) -> tuple[tuple[float, float, float, float], str]:
-    """Edges of a box in the right order, none of them missing, and what was wrong with them ("": nothing).
+    """Edges of a box in the right order, none of them missing, and what was wrong with them ("":
+    nothing).
 
-    A missing edge becomes that of the image. What lies far outside is drawn nearer, so that it is seen at all.
+    A missing edge becomes that of the image. What lies far outside is drawn nearer, so that it is
+    seen at all.
     """
     whole = (0.0, 0.0, float(size_px[0]), float(size_px[1]))
     missing = [f"{name}?" for name, value in zip(_CORNERS, box.xyxy_px, strict=True) if not math.isfinite(value)]
@@ -190,7 +198,8 @@ def visible_edges_px(box: Box, size_px: tuple[int, int]) -> tuple[tuple[float, f
 
 
 def drawn_tile(image: Image.Image, size_px: tuple[int, int], boxes: list[dict]) -> Image.Image:
-    """An image, perhaps shrunk, in a tile with boxes in pixels of `size_px`; a gray margin where they leave it."""
+    """An image, perhaps shrunk, in a tile with boxes in pixels of `size_px`; a gray margin where
+    they leave it."""
     edges = [box["box_xyxy_px"] for box in boxes]
     left, top = (-min([0, *(edge[at] for edge in edges)]) for at in (0, 1))
     right, bottom = (max([0, *(edge[at + 2] - size_px[at] for edge in edges)]) for at in (0, 1))
@@ -247,7 +256,8 @@ class _Places:
                 self.by_line[_identity(row)].add(self.by_stem.get(Path(row["image"]).stem, ""))
 
     def of(self, row: dict) -> str:
-        """The image of a finding, "" when it is about none of `images/` or not about a single one."""
+        """The image of a finding, "" when it is about none of `images/` or not about a single one.
+        """
         folder, _, name = row["file"].rpartition("/")
         if folder in ("images/train", "images/validation", "images/test"):
             return self.by_stem.get(Path(name).stem, "")
@@ -270,7 +280,8 @@ def _identity(row: dict) -> tuple:
 
 
 def findings_by_image(root: Path, rows: list[dict]) -> dict[str, list[dict]]:
-    """Findings by image of `images/` (`SPLIT/NAME.jpg`); those about none of them under the file they name."""
+    """Findings by image of `images/` (`SPLIT/NAME.jpg`); those about none of them under the file
+    they name."""
     places, found = _Places(root), defaultdict(list)
     for row in rows:
         found[places.of(row) or row["file"]].append(row)

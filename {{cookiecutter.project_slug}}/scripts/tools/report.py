@@ -1,7 +1,8 @@
-"""`invoke report`: one page `eval/report.html` that shows what was learned, and the model card beside the model.
+"""`invoke report`: one page `eval/report.html` that shows what was learned, and the model card
+beside the model.
 
-The page holds everything that it shows and names no server; its policy forbids the browser to ask one. A section whose
-file is not there says what to type.
+The page holds everything that it shows and names no server; its policy forbids the browser to ask
+one. A section whose file is not there says what to type.
 """
 
 import base64
@@ -41,7 +42,8 @@ PAGE = Path(__file__).resolve().parents[1] / "report/templates"
 
 @dataclass(frozen=True)
 class ReportCounts:
-    """Where the page lies and how large it is, what it shows of how much, and which of its files are not there."""
+    """Where the page lies and how large it is, what it shows of how much, and which of its files
+    are not there."""
 
     megabytes: float
     examples: int
@@ -60,7 +62,8 @@ class ReportCounts:
 def make_report(root: Path, unfinished: list[tuple[str, str]] = ()) -> ReportCounts:
     """Write the page and the card of the project `root`.
 
-    `unfinished` are steps that would run again, as (name, reason): the page says so. DetectorError for a damaged file.
+    `unfinished` are steps that would run again, as (name, reason): the page says so. DetectorError
+    for a damaged file.
     """
     material, curves = read_material(root), read_curves(root)
     counts = count(material.groundtruth, material.detections) if material.scored else None
@@ -95,7 +98,8 @@ def make_report(root: Path, unfinished: list[tuple[str, str]] = ()) -> ReportCou
 
 
 def _page(title: str, body: list[Html], data: Html) -> str:
-    """The template with its parts in place. The policy names the script by its hash: no other one runs."""
+    """The template with its parts in place. The policy names the script by its hash: no other one
+    runs."""
     script = (PAGE / "report.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     parts = {"title": escaped(title), "style": (PAGE / "report.css").read_text("utf-8"), "script": script,

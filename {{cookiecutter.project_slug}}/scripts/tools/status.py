@@ -39,7 +39,8 @@ def show_status(steps: Sequence[Step], as_json: bool = False) -> str:
 
 
 def show_why(steps: Sequence[Step], name: str) -> str:
-    """Return why a step would run: all reasons, a line each. Raises DetectorError for an unknown name."""
+    """Return why a step would run: all reasons, a line each. Raises DetectorError for an unknown
+    name."""
     step, project = find(steps, name), current()
     reasons = _own_reasons(step, project)
     first = [f"{other.name} would run first" for other in _upstream(step) if _own_reasons(other, project)]
@@ -50,7 +51,8 @@ def show_why(steps: Sequence[Step], name: str) -> str:
 
 
 def forget(steps: Sequence[Step], name: str) -> str:
-    """Drop the state of a step, so that it runs next time; files stay. Raises DetectorError for an unknown name."""
+    """Drop the state of a step, so that it runs next time; files stay. Raises DetectorError for an
+    unknown name."""
     step, project = find(steps, name), current()
     lock.acquire(project.root / STATE / "lock")
     path = step.record_path(project)

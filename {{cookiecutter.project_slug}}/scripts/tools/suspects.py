@@ -1,6 +1,8 @@
-"""`eval/suspects.csv`: the list that a person works through, and the marks that the person leaves in it.
+"""`eval/suspects.csv`: the list that a person works through, and the marks that the person leaves
+in it.
 
-Whatever stands in the column `looked` takes a row off the list for as long as the label stays as it is.
+Whatever stands in the column `looked` takes a row off the list for as long as the label stays as it
+is.
 """
 
 import csv
@@ -30,11 +32,13 @@ COLUMNS = ("rank", "looked", "kind", "suspicion", "file", "class", "suggested_cl
            "xmax", "ymax", "suggested_xmin", "suggested_ymin", "suggested_xmax", "suggested_ymax")  # fmt: skip
 EDGES, SUGGESTED = COLUMNS[9:13], COLUMNS[13:]
 SAME_LABEL_IOU, SAME_FOUND_IOU = 0.98, 0.7
-"""A label's box does not move by itself; what is missing is drawn a little differently by another checkpoint."""
+"""A label's box does not move by itself; what is missing is drawn a little differently by another
+checkpoint."""
 
 
 def read_looked(root: Path) -> list[dict]:
-    """The rows of the table that a person marked. DetectorError when a table is there and cannot be read.
+    """The rows of the table that a person marked. DetectorError when a table is there and cannot be
+    read.
 
     Spreadsheets write semicolons, tabs and decimal commas in some countries.
     """
@@ -94,11 +98,13 @@ def _cells(row: dict) -> dict:
 SHEET = "eval/suspects.png"
 TILES = 24
 SMALL = 0.35
-"""A box with a longer side under this share of the image's is shown enlarged, with what is around it."""
+"""A box with a longer side under this share of the image's is shown enlarged, with what is around
+it."""
 
 
 def draw_sheet(root: Path, rows: list[dict]) -> None:
-    """Draw the first rows of `suspects.json`: labels with a plain frame, what is suggested with a dashed one."""
+    """Draw the first rows of `suspects.json`: labels with a plain frame, what is suggested with a
+    dashed one."""
     ids = class_numbers(root)
     tiles = [_tile(root, row, ids) for row in rows[:TILES]] or [text_tile("nothing is suspicious", TILE_PX)]
     captions = [f"{row['rank']} {row['kind']} {row['file'].removeprefix('images/')}" for row in rows[:TILES]] or [""]
@@ -123,7 +129,8 @@ def _tile(root: Path, row: dict, ids: dict[str, int]) -> Image.Image:
 
 
 def _frames(row: dict, ids: dict[str, int]) -> list[dict]:
-    """Frames as `draw_detections` takes them: the label's, and dashed what would be there instead."""
+    """Frames as `draw_detections` takes them: the label's, and dashed what would be there instead.
+    """
     frames = []
     label, suggested = row["class"], row["suggested_class"]
     if row["box_xyxy_px"]:
@@ -138,7 +145,8 @@ def _frames(row: dict, ids: dict[str, int]) -> list[dict]:
 
 
 def _part(boxes: list, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The part of the image to show: all of it, or when the boxes are small, them with as much again around."""
+    """The part of the image to show: all of it, or when the boxes are small, them with as much
+    again around."""
     left, top = (min(box[at] for box in boxes) for at in (0, 1))
     right, bottom = (max(box[at] for box in boxes) for at in (2, 3))
     long_px = max(right - left, bottom - top, 1.0)
@@ -150,7 +158,8 @@ def _part(boxes: list, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
     return (*near, *far)
 
 
-# `invoke suspects`: labels that look wrong to the trained detector, as a list to work through. It edits nothing.
+# `invoke suspects`: labels that look wrong to the trained detector, as a list to work through. It
+# edits nothing.
 
 LIST = "eval/suspects.json"
 FIRST = 5
@@ -160,7 +169,8 @@ FEWEST = 24
 
 @dataclass(frozen=True)
 class SuspectCounts:
-    """The list: `kinds` is kind -> entries, `first` the first entries, `looked` those a person has marked as right."""
+    """The list: `kinds` is kind -> entries, `first` the first entries, `looked` those a person has
+    marked as right."""
 
     images: int
     boxes: int
@@ -181,10 +191,12 @@ class SuspectCounts:
 
 
 def find_suspects(root: Path, which: str, split: str = "", count: int = 0) -> SuspectCounts:
-    """Let checkpoint `which` look at all images and write the list (of `split`), its table and a sheet.
+    """Let checkpoint `which` look at all images and write the list (of `split`), its table and a
+    sheet.
 
-    `count` entries (0: a tenth of the boxes). What a person marked in the table is left out and stays marked.
-    DetectorError without such a checkpoint or records, for a split that does not exist, and for an unreadable table.
+    `count` entries (0: a tenth of the boxes). What a person marked in the table is left out and
+    stays marked. DetectorError without such a checkpoint or records, for a split that does not
+    exist, and for an unreadable table.
     """
     if split and split not in SPLITS:
         near = difflib.get_close_matches(split, SPLITS, n=1, cutoff=0.0)[0]
@@ -215,7 +227,8 @@ def write_suspects(root: Path, images: Iterable, checkpoint: str, split: str = "
 
 
 def _noted(views, seen: dict) -> Iterator:
-    """Passes the views on; `seen` gets size and number of boxes of each image, by split and file name."""
+    """Passes the views on; `seen` gets size and number of boxes of each image, by split and file
+    name."""
     for view in views:
         seen[view.split, view.file_name] = {"file_name": view.file_name, "width": view.width_px,
                                             "height": view.height_px, "boxes": len(view.labels)}  # fmt: skip
@@ -247,7 +260,8 @@ def _rows(root: Path, found: list[Suspect], images: dict, count: int, marks: lis
 
 
 def why(one: Suspect, label: str | None, suggested: str | None) -> str:
-    """A sentence for people: what was seen, beside what is usually seen at a label of that split."""
+    """A sentence for people: what was seen, beside what is usually seen at a label of that split.
+    """
     usual = f"labels of {one.split} usually {one.usual:.2f}"
     if one.kind == "missing":
         return f"{suggested} is seen here (score {one.seen:.2f}, {usual}), and there is no label"

@@ -12,12 +12,12 @@ from scripts.core.text import DetectorError
 HOST = "localhost"
 PORTS_TRIED = 100
 STARTING_S = 60
-# Names in the browser and folders relative to the project: TensorBoard splits this at commas and colons, which an
-# absolute path may hold.
+# Names in the browser and folders relative to the project: TensorBoard splits this at commas and
+# colons, which an absolute path may hold.
 FOLDERS = {"training": "training", "evaluation": "eval/tensorboard"}
 
-# TensorBoard 2.20 looks for plugins of other packages with pkg_resources, which setuptools has left out since 82.
-# Without it the server does not start; with this stand-in it has its own plugins.
+# TensorBoard 2.20 looks for plugins of other packages with pkg_resources, which setuptools has left
+# out since 82. Without it the server does not start; with this stand-in it has its own plugins.
 SERVER = """
 import sys, types
 try:
@@ -32,9 +32,11 @@ run_main()
 
 
 def open_tensorboard(root: Path, port: int = 6006) -> None:
-    """Serve `training/` and `eval/tensorboard/` to this machine only, until Ctrl-C, and print the address.
+    """Serve `training/` and `eval/tensorboard/` to this machine only, until Ctrl-C, and print the
+    address.
 
-    `port` is tried first, then the next ones. DetectorError when none is free or TensorBoard does not start.
+    `port` is tried first, then the next ones. DetectorError when none is free or TensorBoard does
+    not start.
     """
     port = free_port(port)
     if not any(True for folder in FOLDERS.values() for _ in (root / folder).rglob("events.out.tfevents.*")):
@@ -53,7 +55,8 @@ def open_tensorboard(root: Path, port: int = 6006) -> None:
 
 
 def free_port(port: int) -> int:
-    """`port`, or the next one that nothing on this machine listens at. DetectorError when there is none."""
+    """`port`, or the next one that nothing on this machine listens at. DetectorError when there is
+    none."""
     if not 1 <= port <= 65535:
         raise DetectorError(f"port {port} does not exist: --port: give a number from 1024 to 65535, such as 6006")
     last = min(port + PORTS_TRIED, 65536)
@@ -64,7 +67,8 @@ def free_port(port: int) -> int:
 
 
 def _is_free(port: int) -> bool:
-    """Binding alone is not asked: a server that listens on all addresses does not hinder it on some systems."""
+    """Binding alone is not asked: a server that listens on all addresses does not hinder it on some
+    systems."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             return False
@@ -84,7 +88,8 @@ def _command(port: int) -> list[str]:
 
 
 def _wait_for(server: subprocess.Popen, port: int, log) -> None:
-    """Return when the server answers. DetectorError with its last line when it ends or stays silent."""
+    """Return when the server answers. DetectorError with its last line when it ends or stays
+    silent."""
     deadline_s = time.monotonic() + STARTING_S
     while time.monotonic() < deadline_s and server.poll() is None:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

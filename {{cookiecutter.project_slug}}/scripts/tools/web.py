@@ -1,8 +1,9 @@
-"""`invoke web`: a folder with a page that runs a `.tflite` in any browser, by MediaPipe's tasks-vision.
+"""`invoke web`: a folder with a page that runs a `.tflite` in any browser, by MediaPipe's
+tasks-vision.
 
-The package comes from the user, unpacked, because a project downloads nothing. What the page itself consists of lies in
-`clients/web/`; nothing in it names another server, and it forbids the browser to ask one: tasks-vision 1.x would send
-figures about its use to its makers.
+The package comes from the user, unpacked, because a project downloads nothing. What the page itself
+consists of lies in `clients/web/`; nothing in it names another server, and it forbids the browser
+to ask one: tasks-vision 1.x would send figures about its use to its makers.
 """
 
 import json
@@ -24,12 +25,14 @@ OLD_BROWSERS = ("wasm/vision_wasm_nosimd_internal.js", "wasm/vision_wasm_nosimd_
 
 GET_IT = f"`npm pack {PACKAGE}`, unpack the .tgz, then name its folder `package`"
 ABOUT, MODEL = "about.json", "detector.tflite"
-"""The model has one name in every folder, so that no older one is left beside it; ABOUT says what it was called."""
+"""The model has one name in every folder, so that no older one is left beside it; ABOUT says what
+it was called."""
 
 
 @dataclass(frozen=True)
 class WebCounts:
-    """What was written: the model, the version of the package, number and size of the files, and the folder."""
+    """What was written: the model, the version of the package, number and size of the files, and
+    the folder."""
 
     model: str
     version: str
@@ -44,10 +47,12 @@ class WebCounts:
 
 
 def make_web(model: Path, bundle: Path | None, out: Path) -> WebCounts:
-    """Write the page with `model` (a `.tflite`) and what it needs of `bundle` (the unpacked package) to `out`.
+    """Write the page with `model` (a `.tflite`) and what it needs of `bundle` (the unpacked
+    package) to `out`.
 
-    Files of these names in `out` are replaced, others are left alone. DetectorError for a model that is missing, has no
-    metadata, is no detector or is `int8_raw`, for a folder that is not the package, and when `out` is a file.
+    Files of these names in `out` are replaced, others are left alone. DetectorError for a model
+    that is missing, has no metadata, is no detector or is `int8_raw`, for a folder that is not the
+    package, and when `out` is a file.
     """
     version = _package_version(bundle)
     about = {**_about(model), "tasks_vision": version}
@@ -77,7 +82,8 @@ def _about(model: Path) -> dict:
 
 
 def _package_version(bundle: Path | None) -> str:
-    """The version of the unpacked package. DetectorError when it is not that package, or not all of it."""
+    """The version of the unpacked package. DetectorError when it is not that package, or not all of
+    it."""
     if bundle is None:
         raise DetectorError(f"no folder of {PACKAGE} is named: --bundle: {GET_IT}")
     if not bundle.is_dir():

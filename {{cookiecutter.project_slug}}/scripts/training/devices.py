@@ -1,6 +1,8 @@
-"""Devices and machines of a training: TensorFlow's strategy for `[runtime]`, and how several machines stay one.
+"""Devices and machines of a training: TensorFlow's strategy for `[runtime]`, and how several
+machines stay one.
 
-Task 0 decides and writes; the others compute the same and write nothing. All see one project folder.
+Task 0 decides and writes; the others compute the same and write nothing. All see one project
+folder.
 """
 
 import math
@@ -18,7 +20,8 @@ from scripts.core.text import DetectorError
 
 @dataclass(frozen=True)
 class Machines:
-    """TensorFlow's strategy over all devices; `is_first` says whether this machine decides and writes."""
+    """TensorFlow's strategy over all devices; `is_first` says whether this machine decides and
+    writes."""
 
     strategy: tf.distribute.Strategy
     count: int
@@ -30,7 +33,8 @@ class Machines:
         return self.strategy.num_replicas_in_sync
 
     def agreed(self, values: list[float]) -> list[float]:
-        """What the first machine passes here, on every machine; each has to call it at the same point."""
+        """What the first machine passes here, on every machine; each has to call it at the same
+        point."""
         return self._added(values, only_first=True)
 
     def any(self, wish: bool) -> bool:
@@ -55,10 +59,11 @@ class Machines:
 
 
 def open_machines(runtime, batch_size: int) -> Machines:
-    """The devices of `[runtime]` (a Model Garden `RuntimeConfig`); waits until all machines are there.
+    """The devices of `[runtime]` (a Model Garden `RuntimeConfig`); waits until all machines are
+    there.
 
-    Raises DetectorError if devices are missing or a batch cannot be shared evenly among them. With several machines
-    it has to come before anything else of TensorFlow in the process.
+    Raises DetectorError if devices are missing or a batch cannot be shared evenly among them. With
+    several machines it has to come before anything else of TensorFlow in the process.
     """
     os.environ.pop("TF_CONFIG", None)  # Of an earlier run in this process, or of the user's: settings alone count.
     hosts = [host for host in (runtime.worker_hosts or "").split(",") if host]
@@ -79,14 +84,16 @@ def open_machines(runtime, batch_size: int) -> Machines:
 
 
 def require_even_batch(batch_size: int, devices: int) -> None:
-    """Raises DetectorError, with the next batch size that does, if a batch cannot be shared evenly."""
+    """Raises DetectorError, with the next batch size that does, if a batch cannot be shared evenly.
+    """
     if batch_size % devices:
         raise DetectorError(f"train.batch_size = {batch_size} cannot be shared among {devices} devices: detector.toml: "
                             f"make it a multiple, such as {-(-batch_size // devices) * devices}")
 
 
 def _gpus(runtime) -> int:
-    """GPUs to use: those of `[overrides]`, else all there are, or one where the strategy takes no more."""
+    """GPUs to use: those of `[overrides]`, else all there are, or one where the strategy takes no
+    more."""
     found = len(tf.config.list_physical_devices("GPU"))
     if runtime.num_gpus > found:
         raise DetectorError(f'"runtime.num_gpus" = {runtime.num_gpus}, but TensorFlow finds {found}: [overrides] in '
@@ -95,16 +102,18 @@ def _gpus(runtime) -> int:
     return min(wanted, 1) if runtime.distribution_strategy in ("one_device", "off") else wanted
 
 
-# Whether a training step fits into memory, asked before it is tried: an operating system that ends a process does not
-# say why.
+# Whether a training step fits into memory, asked before it is tried: an operating system that ends
+# a process does not say why.
 
-# Measured as peak of the process (lite0-256, lite2-448, mnv2-320, mnv2-256-coco; 4 to 64 images; 2 CPU cores): a step
-# keeps 0.70 to 0.73 of what the trained part of the network computes, and 0.2 to 0.5 GB whatever the batch.
+# Measured as peak of the process (lite0-256, lite2-448, mnv2-320, mnv2-256-coco; 4 to 64 images; 2
+# CPU cores): a step keeps 0.70 to 0.73 of what the trained part of the network computes, and 0.2 to
+# 0.5 GB whatever the batch.
 KEPT_SHARE = 0.75
 FIXED_BYTES = 5e8
 # Weights, gradients, two moments of Adam, the moving average and its copy while an evaluation runs.
 COPIES_OF_WEIGHTS = 6
-# Limit, use, and the file cache that is given back when asked for: of control groups version 2 and 1.
+# Limit, use, and the file cache that is given back when asked for: of control groups version 2 and
+# 1.
 CGROUP_FILES = (
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
@@ -112,7 +121,8 @@ CGROUP_FILES = (
 
 
 def check_batch_fits(model, images: int) -> None:
-    """Raises DetectorError, with the most that fit, if `images` a step and device exceed the free memory.
+    """Raises DetectorError, with the most that fit, if `images` a step and device exceed the free
+    memory.
 
     Of a GPU nothing is asked: there TensorFlow's own error is explained when it comes.
     """

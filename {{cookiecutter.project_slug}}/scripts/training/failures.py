@@ -21,14 +21,16 @@ MOST_NAMES = 8
 
 
 def check_loss(loss, image_numbers) -> None:
-    """Inside a training step: ends training if `loss` is not a number or beyond reason, naming the batch."""
+    """Inside a training step: ends training if `loss` is not a number or beyond reason, naming the
+    batch."""
     tf.debugging.Assert(loss < EXPLODED, [EXPLODED_MARK, image_numbers, "loss", loss], summarize=-1)
 
 
 
 @contextmanager
 def explained(root: Path, experiment, steps) -> Iterator[None]:
-    """Turns TensorFlow's errors of a training into DetectorError; `steps()` is how many were made."""
+    """Turns TensorFlow's errors of a training into DetectorError; `steps()` is how many were made.
+    """
     batch_size = experiment.task.train_data.global_batch_size
     try:
         yield
@@ -51,7 +53,8 @@ def explained(root: Path, experiment, steps) -> Iterator[None]:
 
 
 def cause(error: Exception) -> str:
-    """The line of TensorFlow's long text that says what happened: the last one that is no place in code."""
+    """The line of TensorFlow's long text that says what happened: the last one that is no place in
+    code."""
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith(("[[", "File ", "Detected at", "Additional GRPC"))]
     return said[-1][:160] if said else type(error).__name__

@@ -1,4 +1,5 @@
-"""Which image a training sees when: a pure function of seed and position, so that a training resumes exactly."""
+"""Which image a training sees when: a pure function of seed and position, so that a training
+resumes exactly."""
 
 import os
 from collections.abc import Callable
@@ -27,13 +28,14 @@ def random_key(position, seed: int):
     return tf.stack([tf.constant(seed, tf.int64), position])
 
 
-# From the bytes of an image file to pixels, the same in training, evaluation and other people's programs.
+# From the bytes of an image file to pixels, the same in training, evaluation and other people's
+# programs.
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """The pixels of a JPEG or PNG file as stored (EXIF is not applied): uint8 [height, width, 3].
 
-    JPEG as Pillow, browsers and phones decode it: TensorFlow's default is a faster transform that is off by one of 255
-    on the mean, which moved AP by up to 1.4 points on the same file.
+    JPEG as Pillow, browsers and phones decode it: TensorFlow's default is a faster transform that
+    is off by one of 255 on the mean, which moved AP by up to 1.4 points on the same file.
     """
     pixels = tf.cond(
         tf.io.is_jpeg(encoded),
@@ -42,7 +44,8 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(pixels, [None, None, 3])
 
 
-# The training images by number: all of them small and decoded in memory, or one by one from the records.
+# The training images by number: all of them small and decoded in memory, or one by one from the
+# records.
 
 # Share of the free memory that small images may take.
 MEMORY_SHARE = 0.25
@@ -51,8 +54,8 @@ HEADER_BYTES, FOOTER_BYTES = 12, 4
 
 @dataclass(frozen=True)
 class Store:
-    """`images` is their number; `image(index)` gives RGB uint8 [height, width, 3], boxes float32 [boxes, 4] (yxyx,
-    0..1) and classes int32 [boxes] from 1, inside a tf.data function too."""
+    """`images` is their number; `image(index)` gives RGB uint8 [height, width, 3], boxes float32
+    [boxes, 4] (yxyx, 0..1) and classes int32 [boxes] from 1, inside a tf.data function too."""
 
     images: int
     image: Callable
@@ -61,8 +64,8 @@ class Store:
 def open_store(files: list[str], decode: Callable, side_px: int, in_memory: bool) -> Store:
     """The images of TFRecord files, in their order.
 
-    `decode(serialized)` gives what `Store.image` gives at the stored size. With `in_memory` every image is kept
-    stretched to `side_px`, if that fits.
+    `decode(serialized)` gives what `Store.image` gives at the stored size. With `in_memory` every
+    image is kept stretched to `side_px`, if that fits.
     """
     places = record_places(files)
     if in_memory and len(places) * side_px * side_px * 3 < MEMORY_SHARE * free_memory_bytes():
@@ -130,8 +133,9 @@ GREY = 127.5
 
 
 class Strength(NamedTuple):
-    """How far an image may change. `scale_min`, `scale_max`: size of what is shown, 1.0 is the whole image;
-    `aspect`: largest ratio of widening, 1.0 is none; `color`: 0 none .. 1 strong; `flip`: half are mirrored."""
+    """How far an image may change. `scale_min`, `scale_max`: size of what is shown, 1.0 is the
+    whole image; `aspect`: largest ratio of widening, 1.0 is none; `color`: 0 none .. 1 strong;
+    `flip`: half are mirrored."""
 
     flip: bool
     scale_min: float
@@ -141,7 +145,8 @@ class Strength(NamedTuple):
 
 
 def augment(image, boxes, classes, key, side_px: int, strength: Strength):
-    """A random view: RGB float32 [side, side, 3] in 0..255, boxes yxyx in its pixels, classes of the boxes left.
+    """A random view: RGB float32 [side, side, 3] in 0..255, boxes yxyx in its pixels, classes of
+    the boxes left.
 
     `image` uint8 [height, width, 3], `boxes` [boxes, 4] yxyx 0..1, `key` int64 [2].
     """
@@ -156,7 +161,8 @@ def augment(image, boxes, classes, key, side_px: int, strength: Strength):
 
 
 def mosaic(views):
-    """Four views (RGB [side, side, 3], boxes in pixels, classes) as the quarters of one of twice the side.
+    """Four views (RGB [side, side, 3], boxes in pixels, classes) as the quarters of one of twice
+    the side.
 
     Source: Bochkovskiy et al. 2020, YOLOv4, https://arxiv.org/abs/2004.10934, section 3.3.
     """
@@ -178,13 +184,15 @@ def _window(chance, strength: Strength):
 
 
 def _cut(image, window, mirrored, side_px: int):
-    """Bilinear samples at the pixel centers of the view; one operation cuts, resizes and mirrors."""
+    """Bilinear samples at the pixel centers of the view; one operation cuts, resizes and mirrors.
+    """
     # With its edge doubled an image can be sampled half a pixel outside, as resizing it does.
     image = tf.concat([image[:1], image, image[-1:]], 0)  # tf.pad's "SYMMETRIC" takes longer than all that follows.
     image = tf.concat([image[:, :1], image, image[:, -1:]], 1)
     padded = tf.cast(tf.shape(image)[:2], tf.float32)
     start, sides = window[:2], window[2:] - window[:2]
-    # crop_and_resize puts its first and last sample on the corners it is given, in units of (size - 1).
+    # crop_and_resize puts its first and last sample on the corners it is given, in units of (size -
+    # 1).
     first = ((start + sides * 0.5 / side_px) * (padded - 2.0) + 0.5) / (padded - 1.0)
     last = ((start + sides * (1.0 - 0.5 / side_px)) * (padded - 2.0) + 0.5) / (padded - 1.0)
     left, right = tf.where(mirrored, last[1], first[1]), tf.where(mirrored, first[1], last[1])
@@ -220,8 +228,8 @@ def _see(boxes, window, mirrored, side_px: int):
 
 # From TFRecords to what the network trains and is validated on.
 
-# Every model takes RGB scaled as (x - 127.5) / 127.5: what the Lite weights expect, and what makes the uint8 input of
-# the shipped file the raw pixel.
+# Every model takes RGB scaled as (x - 127.5) / 127.5: what the Lite weights expect, and what makes
+# the uint8 input of the shipped file the raw pixel.
 PIXEL_CENTRE = 127.5
 
 
@@ -243,7 +251,8 @@ class DetectorDecoder(tf_example_decoder.TfExampleDecoder):
         return decode_image(parsed_tensors["image/encoded"])
 
     def decode(self, serialized_example):
-        """Dict of one image; `groundtruth_is_crowd` marks crowds, groups and, in evaluation, difficult boxes."""
+        """Dict of one image; `groundtruth_is_crowd` marks crowds, groups and, in evaluation,
+        difficult boxes."""
         data = super().decode(serialized_example)
         flags = tf.io.parse_single_example(
             serialized_example, {key: tf.io.VarLenFeature(tf.int64) for key in self._crowd_keys}
@@ -255,7 +264,8 @@ class DetectorDecoder(tf_example_decoder.TfExampleDecoder):
 
 
 def training_store(params, side_px: int) -> Store:
-    """The training images of `task.train_data`; groups and crowds are no examples and are left out."""
+    """The training images of `task.train_data`; groups and crowds are no examples and are left out.
+    """
     decoder = DetectorDecoder(difficult_is_crowd=False)
 
     def decode(serialized):
@@ -272,12 +282,14 @@ def training_store(params, side_px: int) -> Store:
 
 
 def training_dataset(params, side_px: int, first_step: int, input_context=None):
-    """Batches from step `first_step` on, without end: (float32 [batch, side, side, 3] in -1..1, labels).
+    """Batches from step `first_step` on, without end: (float32 [batch, side, side, 3] in -1..1,
+    labels).
 
     With several devices these are the shares of a machine's devices, one after another.
 
-    Labels: `boxes_px` [batch, boxes, 4] (yxyx in pixels of the input), `classes` int32 [batch, boxes] (0: padding) and
-    `image` int64 [batch] (its number in the records). Step, seed and batch size alone decide what a batch holds.
+    Labels: `boxes_px` [batch, boxes, 4] (yxyx in pixels of the input), `classes` int32 [batch,
+    boxes] (0: padding) and `image` int64 [batch] (its number in the records). Step, seed and batch
+    size alone decide what a batch holds.
     """
     store, parser = training_store(params, side_px), params.parser
     strength = Strength(parser.aug_rand_hflip, parser.aug_scale_min, parser.aug_scale_max, parser.aug_aspect,
@@ -311,7 +323,8 @@ def training_dataset(params, side_px: int, first_step: int, input_context=None):
 
 
 class DetectorParser(retinanet_input.Parser):
-    """Model Garden's parser for validation, with our normalization and the boxes that our loss needs."""
+    """Model Garden's parser for validation, with our normalization and the boxes that our loss
+    needs."""
 
     def _parse_eval_data(self, data, anchor_labeler=None, input_anchor=None):
         image, labels = super()._parse_eval_data(data, anchor_labeler, input_anchor)
@@ -325,7 +338,8 @@ class DetectorParser(retinanet_input.Parser):
 
 
 def _from_imagenet_normalization(image):
-    """((x / 255 - mean) / deviation) to x / 127.5 - 1; the library's evaluation half hard-codes the former."""
+    """((x / 255 - mean) / deviation) to x / 127.5 - 1; the library's evaluation half hard-codes the
+    former."""
     mean = tf.constant(preprocess_ops.MEAN_RGB, image.dtype) / 255.0
     deviation = tf.constant(preprocess_ops.STDDEV_RGB, image.dtype) / 255.0
     return (image * deviation + mean) * 2.0 - 1.0

@@ -1,4 +1,5 @@
-"""Checkpoints in `training/` that survive a kill at any moment: which of them can be read, which is the best."""
+"""Checkpoints in `training/` that survive a kill at any moment: which of them can be read, which is
+the best."""
 
 import json
 import math
@@ -25,10 +26,12 @@ BEST_FACTS = "info.json"
 
 
 def readable_step(training: Path) -> tuple[int, list[str]]:
-    """The step of the newest checkpoint of which every tensor can be read (0: there is none), and what was removed.
+    """The step of the newest checkpoint of which every tensor can be read (0: there is none), and
+    what was removed.
 
-    A power cut may leave files that are there and not whole, a kill files that nothing names: they are removed, and
-    training goes on at the one before. TensorFlow's own list (`training/checkpoint`) is set to those that stay.
+    A power cut may leave files that are there and not whole, a kill files that nothing names: they
+    are removed, and training goes on at the one before. TensorFlow's own list
+    (`training/checkpoint`) is set to those that stay.
     """
     for unfinished in training.glob("ckpt-*_temp"):
         shutil.rmtree(unfinished)
@@ -39,7 +42,8 @@ def readable_step(training: Path) -> tuple[int, list[str]]:
             path.unlink()
     if steps:
         names = [f"ckpt-{step}" for step in steps]
-        # Times of writing, and none to be preserved: without them the old ones would never be deleted.
+        # Times of writing, and none to be preserved: without them the old ones would never be
+        # deleted.
         times_s = [(training / f"{name}.index").stat().st_mtime for name in names]
         tf.compat.v1.train.update_checkpoint_state(str(training), names[-1], names, None, times_s, 0.0)
     else:
@@ -70,7 +74,8 @@ def averaged_checkpoints(training: Path) -> dict[int, Path]:
 
 
 def best_checkpoint(training: Path) -> tuple[str | None, float | None]:
-    """Name and AP (0..1, None if pycocotools called it undefined) of the best checkpoint; (None, None) without one."""
+    """Name and AP (0..1, None if pycocotools called it undefined) of the best checkpoint; (None,
+    None) without one."""
     path = training / "best" / BEST_FACTS
     if not path.is_file():
         return None, None
@@ -79,7 +84,8 @@ def best_checkpoint(training: Path) -> tuple[str | None, float | None]:
 
 
 class BestExporter(train_utils.BestCheckpointExporter):
-    """Model Garden's keeper of the best checkpoint, which a kill at any moment leaves with a whole one.
+    """Model Garden's keeper of the best checkpoint, which a kill at any moment leaves with a whole
+    one.
 
     A checkpoint is announced after it is on disk, and the one before stays until the next.
     """
@@ -106,10 +112,12 @@ class BestExporter(train_utils.BestCheckpointExporter):
         write_json(Path(self._export_dir) / BEST_FACTS, facts | {"best_ckpt_global_step": float(global_step)})
 
 
-# `training/run.json`: what a training was asked for, how far it came, and whether it may be continued.
+# `training/run.json`: what a training was asked for, how far it came, and whether it may be
+# continued.
 
 RUN = "training/run.json"
-# What a training leaves behind; everything else in training/ is the user's or belongs to `configure`.
+# What a training leaves behind; everything else in training/ is the user's or belongs to
+# `configure`.
 LEFT_BEHIND = ("run.json", "train.log", "train", "validation", "best", "ema_checkpoints", "checkpoint")
 PACKAGES = ("tensorflow", "tensorflow-cpu", "tf-models-official", "tf-keras", "numpy", "pycocotools")
 
@@ -154,7 +162,8 @@ def data_sha256(root: Path) -> dict:
 
 
 def read_run(root: Path) -> dict | None:
-    """The run in `training/`, None if there is none. Raises DetectorError if its file is damaged."""
+    """The run in `training/`, None if there is none. Raises DetectorError if its file is damaged.
+    """
     path = root / RUN
     if not path.is_file():
         return None
@@ -175,7 +184,8 @@ def may_continue(old: dict, new: dict) -> tuple[bool, str]:
     Raises DetectorError when the model itself is another one: its checkpoints would not fit.
     """
     if old["classes"] != new["classes"] and set(old["classes"]) <= set(CLASSES):
-        # No refusal: whoever goes from the demo to own images has said what is wanted in detector.toml.
+        # No refusal: whoever goes from the demo to own images has said what is wanted in
+        # detector.toml.
         return False, f"the classes were {_shown(old['classes'])}"
     for key, what in (("model", "model"), ("input_px", "input size"), ("classes", "classes")):
         if old[key] != new[key]:
@@ -201,9 +211,11 @@ def _shown(value) -> str:
 
 
 def set_aside(root: Path) -> str:
-    """Moves the run in `training/` to `training/previous`, replacing an older one there; says so, or "".
+    """Moves the run in `training/` to `training/previous`, replacing an older one there; says so,
+    or "".
 
-    A run without a checkpoint has nothing to keep: it is removed, and what is in `training/previous` stays.
+    A run without a checkpoint has nothing to keep: it is removed, and what is in
+    `training/previous` stays.
     """
     training = root / "training"
     found = [path for name in LEFT_BEHIND for path in training.glob(name)] + list(training.glob("ckpt-*"))

@@ -43,10 +43,12 @@ class StopTraining(Exception):
 
 
 class Watch:
-    """Progress line, plain lines without a terminal, what TensorBoard shows, patience and the wish to stop.
+    """Progress line, plain lines without a terminal, what TensorBoard shows, patience and the wish
+    to stop.
 
-    `evaluations` are those that were made before: `{"step", "AP"}` each, AP 0..1 or None. `keep(steps, best,
-    evaluations)` is called after each evaluation; `asked_to_stop()` is asked every few steps.
+    `evaluations` are those that were made before: `{"step", "AP"}` each, AP 0..1 or None.
+    `keep(steps, best, evaluations)` is called after each evaluation; `asked_to_stop()` is asked
+    every few steps.
     """
 
     def __init__(self, experiment, training: Path, events: EvaluationEvents, patience: int, evaluations: list[dict],
@@ -57,7 +59,8 @@ class Watch:
         self.loss = math.nan
 
     def start(self, runner) -> None:
-        """Opens the progress line where the restored checkpoint stands; forgets evaluations after it."""
+        """Opens the progress line where the restored checkpoint stands; forgets evaluations after
+        it."""
         self.runner = runner
         self.evaluations = [each for each in self.evaluations if each["step"] <= self.steps]
         self.bar = tqdm(total=self.experiment.trainer.train_steps, initial=self.steps, unit="step", desc="train",
@@ -100,7 +103,8 @@ class Watch:
 
     @property
     def step_s(self) -> float:
-        """Seconds of a training step in this session, evaluations not counted; 0 before the first loops are made."""
+        """Seconds of a training step in this session, evaluations not counted; 0 before the first
+        loops are made."""
         steps = self.steps - self.first_step
         return self.training_s / steps if steps and self.training_s else 0.0
 
@@ -109,7 +113,8 @@ class Watch:
         return self.experiment.task.train_data.global_batch_size
 
     def after_evaluation(self, output) -> None:
-        """Called after every evaluation on the validation split, when its best checkpoint is on disk."""
+        """Called after every evaluation on the validation split, when its best checkpoint is on
+        disk."""
         average_precision = float(output["AP"])
         defined = average_precision >= 0
         is_best = self._is_best(average_precision)
@@ -158,11 +163,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-# Model Garden's runner, so driven that a training may be ended at any moment and goes on as if it had not been.
+# Model Garden's runner, so driven that a training may be ended at any moment and goes on as if it
+# had not been.
 
 class Session(NamedTuple):
-    """One run of `invoke train`: step at which it began, steps made in all, `budget`, `patience` or `user`, and the
-    seconds of a step (0: too few to tell)."""
+    """One run of `invoke train`: step at which it began, steps made in all, `budget`, `patience` or
+    `user`, and the seconds of a step (0: too few to tell)."""
 
     started_at: int
     steps: int
@@ -171,7 +177,8 @@ class Session(NamedTuple):
 
 
 class Runner(train_lib.OrbitExperimentRunner):
-    """`OrbitExperimentRunner` that evaluates at the same steps however often it was stopped, and saves before."""
+    """`OrbitExperimentRunner` that evaluates at the same steps however often it was stopped, and
+    saves before."""
 
     def __init__(self, machines: Machines, task, experiment, training: Path, watch: Watch):
         self.machines, self.task, self.watch = machines, task, watch
@@ -192,7 +199,8 @@ class Runner(train_lib.OrbitExperimentRunner):
                             trainer.best_checkpoint_eval_metric, trainer.best_checkpoint_metric_comp)
 
     def save(self) -> None:
-        """Saves a checkpoint of the step, unless it is there: one that is written twice could be lost."""
+        """Saves a checkpoint of the step, unless it is there: one that is written twice could be
+        lost."""
         step = int(self.trainer.global_step.numpy())
         if (self.checkpoint_manager.latest_checkpoint or "").endswith(f"ckpt-{step}"):
             return
@@ -220,7 +228,8 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
                    asked_to_stop: Callable[[], bool]) -> Session:
     """Trains and evaluates `training/experiment.yaml`.
 
-    `runtime` is `[runtime]` of the settings; see `Watch` for the rest. Raises DetectorError for what a person can mend.
+    `runtime` is `[runtime]` of the settings; see `Watch` for the rest. Raises DetectorError for
+    what a person can mend.
     """
     training = root / "training"
     experiment = with_runtime(read_experiment(root / EXPERIMENT), runtime)
@@ -264,7 +273,8 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
 
 
 def with_runtime(experiment, runtime):
-    """The experiment with the machines of `[runtime]`, which may differ from one session, and machine, to the next."""
+    """The experiment with the machines of `[runtime]`, which may differ from one session, and
+    machine, to the next."""
     experiment.runtime.override({"distribution_strategy": runtime.distribution_strategy,
                                  "worker_hosts": runtime.worker_hosts or None, "task_index": runtime.task_index})
     several = runtime.distribution_strategy not in ("one_device", "off")
@@ -276,14 +286,16 @@ def with_runtime(experiment, runtime):
 def make_repeatable(seed: int) -> None:
     """The same weights from the same images, on a CPU, in every process.
 
-    TensorFlow's arithmetic optimization joins additions of gradients in an order that differs from run to run.
+    TensorFlow's arithmetic optimization joins additions of gradients in an order that differs from
+    run to run.
     """
     tf_keras.utils.set_random_seed(seed)
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
 
 def _agreed_start(machines: Machines, experiment, first_step: int) -> int:
-    """The first machine's step to start at. Raises DetectorError if this one was told to train something else."""
+    """The first machine's step to start at. Raises DetectorError if this one was told to train
+    something else."""
     mine = float(zlib.crc32(repr((experiment.task.as_dict(), experiment.trainer.as_dict())).encode()) % 2**23)
     theirs, step = machines.agreed([mine, float(first_step)])
     if mine != theirs:
@@ -308,7 +320,8 @@ def check_experiment_fits(experiment) -> None:
 
 
 def measure_step_s(experiment, root: Path) -> float:
-    """Seconds a step: the median of a few real steps on the real records, with fresh weights that are thrown away.
+    """Seconds a step: the median of a few real steps on the real records, with fresh weights that
+    are thrown away.
 
     Raises DetectorError for a batch that does not fit into memory.
     """

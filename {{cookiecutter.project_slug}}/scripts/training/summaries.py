@@ -1,4 +1,5 @@
-"""Figures of single classes out of an evaluation by pycocotools that has run: nothing is matched a second time."""
+"""Figures of single classes out of an evaluation by pycocotools that has run: nothing is matched a
+second time."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -22,9 +23,11 @@ _ALL_AREAS, _IOU_50, _MOST_DETECTIONS = 0, 0, -1
 
 @dataclass(frozen=True)
 class PrCounts:
-    """Detections of a class at IoU 0.5 that are right, those that are not, and boxes not found, by score threshold.
+    """Detections of a class at IoU 0.5 that are right, those that are not, and boxes not found, by
+    score threshold.
 
-    Each is int64 [101], for detections with a score of at least `THRESHOLDS`; crowds count neither way.
+    Each is int64 [101], for detections with a score of at least `THRESHOLDS`; crowds count neither
+    way.
     """
 
     right: Any
@@ -43,7 +46,8 @@ class PrCounts:
 
 
 def average_precisions(evaluation) -> dict[int, float]:
-    """Category id -> AP 0..1 of a `COCOeval` that has accumulated; classes without a box to find are left out."""
+    """Category id -> AP 0..1 of a `COCOeval` that has accumulated; classes without a box to find
+    are left out."""
     # `precision` is [IoU, recall, class, area, limit of detections].
     found = evaluation.eval["precision"][:, :, :, _ALL_AREAS, _MOST_DETECTIONS]
     by_class = ((number, found[:, :, index]) for index, number in enumerate(evaluation.params.catIds))
@@ -51,7 +55,8 @@ def average_precisions(evaluation) -> dict[int, float]:
 
 
 def pr_counts(evaluation) -> dict[int, PrCounts]:
-    """Category id -> counts of a `COCOeval` that has evaluated; classes without a box to find are left out."""
+    """Category id -> counts of a `COCOeval` that has evaluated; classes without a box to find are
+    left out."""
     images, areas = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
     counts = {}
     for index, number in enumerate(evaluation.params.catIds):
@@ -73,7 +78,8 @@ def _counts(matches: list[dict], boxes: int) -> PrCounts:
     return PrCounts(right_from, wrong_from, boxes - right_from)
 
 
-# A few images of a split, the same at every evaluation: what is labeled in them beside what was found.
+# A few images of a split, the same at every evaluation: what is labeled in them beside what was
+# found.
 
 MOST_IMAGES = 8
 SHOWN_SCORE = 0.3
@@ -81,9 +87,11 @@ PANEL_PX, LETTERS_PX = 320, 16
 
 
 def choose(shown: Iterable[tuple[int, set[int]]], count: int) -> list[int]:
-    """At most `count` ids of images that hold labels: each class in turn gives the first one that shows it.
+    """At most `count` ids of images that hold labels: each class in turn gives the first one that
+    shows it.
 
-    `shown`: id of an image and the classes labeled in it. The class that the chosen ones show least comes first.
+    `shown`: id of an image and the classes labeled in it. The class that the chosen ones show least
+    comes first.
     """
     waiting = {number: classes for number, classes in shown if classes}
     chosen, seen = [], Counter()
@@ -96,10 +104,12 @@ def choose(shown: Iterable[tuple[int, set[int]]], count: int) -> list[int]:
 
 
 def side_by_side(image: Image.Image, labeled: list[dict], found: list[dict]) -> Image.Image:
-    """Two panels, each with a caption: `image` with the boxes `labeled`, and with those `found`, counted.
+    """Two panels, each with a caption: `image` with the boxes `labeled`, and with those `found`,
+    counted.
 
-    The longer side of `image` should be that of a panel, 320 px, or it is resized after it was drawn on. Boxes are
-    those of `draw_detections`, in pixels of `image`; of those found only scores from 0.3 are drawn.
+    The longer side of `image` should be that of a panel, 320 px, or it is resized after it was
+    drawn on. Boxes are those of `draw_detections`, in pixels of `image`; of those found only scores
+    from 0.3 are drawn.
     """
     sure = [one for one in found if one["score"] >= SHOWN_SCORE]
     drawn = [draw_detections(image, boxes, LETTERS_PX) for boxes in (labeled, sure)]
@@ -108,7 +118,8 @@ def side_by_side(image: Image.Image, labeled: list[dict], found: list[dict]) -> 
 
 
 class Gallery:
-    """The chosen images of a split; `files` are its records, `names` class names by label map id."""
+    """The chosen images of a split; `files` are its records, `names` class names by label map id.
+    """
 
     def __init__(self, files: list[Path], names: dict[int, str]):
         self.files, self.names, self.images = files, names, None
@@ -135,7 +146,8 @@ class Gallery:
 
 
 class Shown(NamedTuple):
-    """File name of an image, the image as large as a panel, and its scale: pixels of it / stored pixels."""
+    """File name of an image, the image as large as a panel, and its scale: pixels of it / stored
+    pixels."""
 
     name: str
     image: Image.Image
@@ -184,7 +196,8 @@ class EvaluationEvents:
         self.split, self.names, self.gallery = split, names, Gallery(files, names)
 
     def write(self, writer, step: int, evaluation) -> None:
-        """AP and precision-recall curve of each class with boxes, and images, of a `COCOeval` that has run."""
+        """AP and precision-recall curve of each class with boxes, and images, of a `COCOeval` that
+        has run."""
         with writer.as_default(step=step):
             for number, average_precision in average_precisions(evaluation).items():
                 tf.summary.scalar(f"{self.split} AP by class/{self._name(number)}", average_precision)
@@ -215,7 +228,8 @@ SCALARS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
 
 def write_events(root: Path, metrics: dict, groundtruth: dict, detections: list[dict]) -> None:
-    """The figures of `eval/metrics.json`, and by class and in images, at the step of the checkpoint."""
+    """The figures of `eval/metrics.json`, and by class and in images, at the step of the
+    checkpoint."""
     import tensorflow as tf
 
     step = int(metrics["checkpoint"].rsplit("-", 1)[1])

@@ -28,8 +28,9 @@ TINY = 1e-9
 
 
 class Matches(NamedTuple):
-    """For each anchor: `boxes_px` [batch, anchors, 4] (yxyx), `scores` [batch, anchors, classes] that the anchor should
-    give (0..1), `weights` [batch, anchors] of its box loss (0: background)."""
+    """For each anchor: `boxes_px` [batch, anchors, 4] (yxyx), `scores` [batch, anchors, classes]
+    that the anchor should give (0..1), `weights` [batch, anchors] of its box loss (0: background).
+    """
 
     boxes_px: tf.Tensor
     scores: tf.Tensor
@@ -38,12 +39,13 @@ class Matches(NamedTuple):
 
 def task_aligned(scores, boxes_px, anchors_px, truth_px, classes, candidates: int, score_power: float,
                  iou_power: float) -> Matches:
-    """Task-aligned matching: each box takes the anchors inside it that already do best at class and place together.
+    """Task-aligned matching: each box takes the anchors inside it that already do best at class and
+    place together.
 
-    `scores` [batch, anchors, classes] 0..1 and `boxes_px` [batch, anchors, 4] are predictions, `anchors_px`
-    [anchors, 4]; `truth_px` [batch, boxes, 4]; `classes` int [batch, boxes] from 1, 0 is padding; all boxes yxyx in
-    pixels of the input. An anchor wanted by two boxes goes to the one it overlaps more. Source: Feng et al. 2021, TOOD,
-    https://arxiv.org/abs/2108.07755, section 3.2.
+    `scores` [batch, anchors, classes] 0..1 and `boxes_px` [batch, anchors, 4] are predictions,
+    `anchors_px` [anchors, 4]; `truth_px` [batch, boxes, 4]; `classes` int [batch, boxes] from 1, 0
+    is padding; all boxes yxyx in pixels of the input. An anchor wanted by two boxes goes to the one
+    it overlaps more. Source: Feng et al. 2021, TOOD, https://arxiv.org/abs/2108.07755, section 3.2.
     """
     # One more box of padding: a batch may have no box at all.
     truth_px, classes = tf.pad(truth_px, [[0, 0], [0, 1], [0, 0]]), tf.pad(classes, [[0, 0], [0, 1]])
@@ -63,7 +65,8 @@ def task_aligned(scores, boxes_px, anchors_px, truth_px, classes, candidates: in
 
 
 def allowed_anchors(anchors_px, truth_px, classes):
-    """Whether an anchor's center lies in a box: bool [batch, boxes, anchors]; of a box without any, the nearest."""
+    """Whether an anchor's center lies in a box: bool [batch, boxes, anchors]; of a box without any,
+    the nearest."""
     centers = (anchors_px[:, :2] + anchors_px[:, 2:]) / 2.0
     low, high = truth_px[:, :, tf.newaxis, :2], truth_px[:, :, tf.newaxis, 2:]
     inside = tf.reduce_all((centers > low) & (centers < high), -1)
@@ -96,7 +99,8 @@ MAX_LOG_SIZE = math.log(64.0)
 
 
 def decode_boxes(encoded, anchors_px):
-    """Boxes yxyx in pixels of [.., anchors, 4] (ty, tx, th, tw): the code of TFLite_Detection_PostProcess, scale 1."""
+    """Boxes yxyx in pixels of [.., anchors, 4] (ty, tx, th, tw): the code of
+    TFLite_Detection_PostProcess, scale 1."""
     sizes = anchors_px[:, 2:] - anchors_px[:, :2]
     centers = anchors_px[:, :2] + sizes / 2.0 + encoded[..., :2] * sizes
     halves = tf.exp(tf.minimum(encoded[..., 2:], MAX_LOG_SIZE)) * sizes / 2.0
@@ -104,7 +108,8 @@ def decode_boxes(encoded, anchors_px):
 
 
 def quality_focal_loss(logits, wanted, gamma: float):
-    """Sum of the cross entropy with targets 0..1, each weighted by its distance to the target to the power of `gamma`.
+    """Sum of the cross entropy with targets 0..1, each weighted by its distance to the target to
+    the power of `gamma`.
 
     Source: Li et al. 2020, Generalized Focal Loss, https://arxiv.org/abs/2006.04388, equation 2.
     """
@@ -152,8 +157,9 @@ class DetectorModel(retinanet_cfg.RetinaNet):
 class DetectorLosses(retinanet_cfg.Losses):
     """`task.losses`: task-aligned matching (`match_*`), quality focal loss and complete IoU loss.
 
-    `match_candidates`: most anchors that learn one box; a candidate's rank is score ** match_score_power * IoU **
-    match_iou_power. `box_loss_weight` stands against a class loss of weight 1.
+    `match_candidates`: most anchors that learn one box; a candidate's rank is score **
+    match_score_power * IoU ** match_iou_power. `box_loss_weight` stands against a class loss of
+    weight 1.
     """
 
     match_candidates: int = 10
@@ -196,7 +202,8 @@ def detector_experiment() -> config_definitions.ExperimentConfig:
 
 
 def anchors_yxyx_px(model: DetectorModel):
-    """Anchors of all levels, float32 [anchors, 4], yxyx in pixels of the input, in the order of the head's outputs."""
+    """Anchors of all levels, float32 [anchors, 4], yxyx in pixels of the input, in the order of the
+    head's outputs."""
     generator = anchor.build_anchor_generator(model.min_level, model.max_level, model.anchor.num_scales,
                                               model.anchor.aspect_ratios, model.anchor.anchor_size)
     levels = generator(tuple(model.input_size[:2]))
@@ -207,8 +214,9 @@ def anchors_yxyx_px(model: DetectorModel):
 class DetectorTask(retinanet.RetinaNetTask):
     """Training and validation steps of a detector; metrics are Model Garden's.
 
-    `first_step` is the step from which training goes on: its batches are the same whenever it starts there. `agreed`
-    gives the first machine's figures to all. `coco_metric.evaluation` is, after a validation, pycocotools' `COCOeval`.
+    `first_step` is the step from which training goes on: its batches are the same whenever it
+    starts there. `agreed` gives the first machine's figures to all. `coco_metric.evaluation` is,
+    after a validation, pycocotools' `COCOeval`.
     """
 
     def __init__(self, params, logging_dir=None, name=None, first_step: int = 0,
@@ -225,12 +233,14 @@ class DetectorTask(retinanet.RetinaNetTask):
         return optimizer
 
     def initialize(self, model):
-        """Sets what the pre-trained weights hold: the backbone, of COCO weights also decoder and most of the head."""
+        """Sets what the pre-trained weights hold: the backbone, of COCO weights also decoder and
+        most of the head."""
         if self.task_config.init_checkpoint:
             restore(model, self.task_config.init_checkpoint, self.task_config.init_checkpoint_modules)
 
     def build_inputs(self, params, input_context=None):
-        """Batches of (float32 [batch, side, side, 3] in -1..1, labels); images are stretched to the input size."""
+        """Batches of (float32 [batch, side, side, 3] in -1..1, labels); images are stretched to the
+        input size."""
         if params.is_training:
             return training_dataset(params, self.task_config.model.input_size[0], self.first_step, input_context)
         reader = input_reader_factory.input_reader_generator(
@@ -244,7 +254,8 @@ class DetectorTask(retinanet.RetinaNetTask):
         return reader.read(input_context=None)
 
     def build_metrics(self, training=True):
-        """Model Garden's metrics; of training also the norm of the gradient, as it is before it is clipped."""
+        """Model Garden's metrics; of training also the norm of the gradient, as it is before it is
+        clipped."""
         metrics = super().build_metrics(training)
         if training:
             return [*metrics, tf_keras.metrics.Mean(GRADIENT_NORM)]
@@ -267,7 +278,8 @@ class DetectorTask(retinanet.RetinaNetTask):
         return dict(zip(logs, self.agreed([float(value) for value in logs.values()]), strict=True))
 
     def build_losses(self, outputs, labels, aux_losses=None):
-        """(total, class, box, model) loss of a batch, each divided by how much its anchors are to learn."""
+        """(total, class, box, model) loss of a batch, each divided by how much its anchors are to
+        learn."""
         params = self.task_config.losses
         logits = self._flat(outputs["cls_outputs"], self.task_config.model.num_classes)[..., 1:]
         anchors = anchors_yxyx_px(self.task_config.model)

@@ -1,6 +1,7 @@
 """The fruit of the demo: apple, banana, orange and strawberry, each drawn on a `Stamp`.
 
-Each function draws one fruit of about 1.0 object units radius and returns nothing; `FRUIT` names them all.
+Each function draws one fruit of about 1.0 object units radius and returns nothing; `FRUIT` names
+them all.
 """
 
 import math
@@ -21,7 +22,8 @@ def _leaf_green(rng: np.random.Generator) -> tuple:
 
 
 def draw_apple(stamp: Stamp) -> None:
-    """An apple from the side: a dip with a stem on top, streaks, often a leaf; red, red on yellow or green."""
+    """An apple from the side: a dip with a stem on top, streaks, often a leaf; red, red on yellow
+    or green."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
     top = np.arctan2(x, -y)  # 0 at the stem, +-pi at the bottom
     dip, waist = rng.uniform(0.18, 0.26), rng.uniform(0.02, 0.07)
@@ -58,7 +60,8 @@ def _apple_skin(stamp: Stamp, normal: tuple) -> np.ndarray:
 
 
 def draw_orange(stamp: Stamp) -> None:
-    """An orange: whole with dimpled skin and a navel, at times with a leaf; one in five is a cut half."""
+    """An orange: whole with dimpled skin and a navel, at times with a leaf; one in five is a cut
+    half."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
     peel = (rng.uniform(0.93, 1.0), rng.uniform(0.48, 0.58), rng.uniform(0.03, 0.10))
     angle = np.arctan2(y, x)
@@ -104,7 +107,8 @@ def _cut_face(stamp: Stamp, angle: np.ndarray) -> None:
 
 
 def draw_banana(stamp: Stamp) -> None:
-    """One banana, more or less bent, with ridges, a stem, a dark tip and now and then brown spots."""
+    """One banana, more or less bent, with ridges, a stem, a dark tip and now and then brown spots.
+    """
     rng = stamp.rng
     bow = rng.uniform(0.55, 1.0)  # half of the angle that the arc spans
     arc = 0.92 / math.sin(bow)
@@ -183,7 +187,8 @@ FRUIT = {
 }
 
 
-# What lies among the fruit of the demo and is none: balls, mugs, boxes, plates, leaves, pens and spoons.
+# What lies among the fruit of the demo and is none: balls, mugs, boxes, plates, leaves, pens and
+# spoons.
 
 COLORS = (
     (0.80, 0.10, 0.10),

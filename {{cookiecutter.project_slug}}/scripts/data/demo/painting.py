@@ -1,7 +1,8 @@
-"""One drawn object: a small surface with its own coordinates, painted from distances and lit by one light.
+"""One drawn object: a small surface with its own coordinates, painted from distances and lit by one
+light.
 
-A shape is a signed distance in object units (negative inside), so that every edge is smooth at any size and angle
-without drawing large and shrinking. Colors are RGB floats 0..1.
+A shape is a signed distance in object units (negative inside), so that every edge is smooth at any
+size and angle without drawing large and shrinking. Colors are RGB floats 0..1.
 """
 
 import math
@@ -15,13 +16,14 @@ Color = tuple[float, float, float]
 class Stamp:
     """A square, transparent surface around one object.
 
-    `x` and `y` are the object's own coordinates at each pixel (float32 [N, N], y down), 1.0 being `radius_px` pixels,
-    turned by `angle_rad`; `rgb` is premultiplied by `alpha`; `light` is a unit vector in the object's coordinates
-    that points to the light (z towards the viewer).
+    `x` and `y` are the object's own coordinates at each pixel (float32 [N, N], y down), 1.0 being
+    `radius_px` pixels, turned by `angle_rad`; `rgb` is premultiplied by `alpha`; `light` is a unit
+    vector in the object's coordinates that points to the light (z towards the viewer).
     """
 
     def __init__(self, radius_px: float, extent: float, angle_rad: float, light: Color, rng: np.random.Generator):
-        """Makes an empty surface that holds shapes up to `extent` object units away from the center."""
+        """Makes an empty surface that holds shapes up to `extent` object units away from the
+        center."""
         side_px = 2 * math.ceil(radius_px * extent) + 4
         row, column = np.mgrid[0:side_px, 0:side_px].astype(np.float32) - (side_px - 1) / 2
         cos, sin = math.cos(angle_rad), math.sin(angle_rad)
@@ -34,7 +36,8 @@ class Stamp:
         self.rng = rng
 
     def paint(self, distance: np.ndarray, color, opacity: float = 1.0) -> None:
-        """Lays `color` ([3] or [N, N, 3]) over what is there, wherever `distance` (object units) is negative."""
+        """Lays `color` ([3] or [N, N, 3]) over what is there, wherever `distance` (object units) is
+        negative."""
         cover = (np.clip(0.5 - distance * self.radius_px, 0, 1) * opacity).astype(np.float32)
         rows, columns = np.flatnonzero(cover.any(axis=1)), np.flatnonzero(cover.any(axis=0))
         if not rows.size:
@@ -45,22 +48,26 @@ class Stamp:
         self.alpha[part] += (1 - self.alpha[part]) * cover
 
     def stain(self, strength: np.ndarray, color) -> None:
-        """Mixes `color` into what is painted already (`strength` [N, N] in 0..1); the outline stays."""
+        """Mixes `color` into what is painted already (`strength` [N, N] in 0..1); the outline
+        stays."""
         amount = np.clip(strength, 0, 1)[..., None]
         self.rgb += (np.asarray(color, np.float32) * self.alpha[..., None] - self.rgb) * amount
 
     def crop(self) -> None:
-        """Cuts off the empty border, when the drawing is done; the coordinates are gone after this."""
+        """Cuts off the empty border, when the drawing is done; the coordinates are gone after this.
+        """
         rows, columns = np.flatnonzero(self.alpha.any(axis=1)), np.flatnonzero(self.alpha.any(axis=0))
         part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         self.alpha, self.rgb, self.x, self.y = self.alpha[part], self.rgb[part], None, None
 
     def noise(self, cells: int, stretch: float = 1.0) -> np.ndarray:
-        """Smooth noise in -1..1 with about `cells` bumps across the surface (`stretch` times as many downwards)."""
+        """Smooth noise in -1..1 with about `cells` bumps across the surface (`stretch` times as
+        many downwards)."""
         return smooth_noise(self.rng, self.alpha.shape, cells, max(2, round(cells * stretch)))
 
     def lit(self, color, normal: tuple, gloss: float = 0.4, sharpness: float = 24) -> np.ndarray:
-        """`color` on a surface with `normal` (nx, ny, nz arrays): daylight, one lamp and its highlight; [N, N, 3]."""
+        """`color` on a surface with `normal` (nx, ny, nz arrays): daylight, one lamp and its
+        highlight; [N, N, 3]."""
         lx, ly, lz = self.light
         half = math.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
         nx, ny, nz = normal
@@ -73,7 +80,8 @@ class Stamp:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], across: int, down: int) -> np.ndarray:
-    """Float32 noise of `shape` (height, width) in -1..1, interpolated from `down` x `across` random values."""
+    """Float32 noise of `shape` (height, width) in -1..1, interpolated from `down` x `across` random
+    values."""
     grid = Image.fromarray(rng.uniform(-1, 1, (down, across)).astype(np.float32))
     return np.asarray(grid.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
 
@@ -93,7 +101,8 @@ def capsule(x: np.ndarray, y: np.ndarray, a: tuple, b: tuple, width_a: float, wi
 
 
 def blade(x: np.ndarray, y: np.ndarray, a: tuple, b: tuple, width: float) -> tuple:
-    """A leaf from `a` to `b`: (distance, place along it 0..1, signed place across in half widths)."""
+    """A leaf from `a` to `b`: (distance, place along it 0..1, signed place across in half widths).
+    """
     bx, by = b[0] - a[0], b[1] - a[1]
     length = math.hypot(bx, by)
     along = ((x - a[0]) * bx + (y - a[1]) * by) / length**2

@@ -32,7 +32,8 @@ TRIES = 25
 class Scene:
     """A drawn image with its boxes.
 
-    `masks` (bool [height, width], one a box) are the outlines of the fruit inside the image, hidden parts included.
+    `masks` (bool [height, width], one a box) are the outlines of the fruit inside the image, hidden
+    parts included.
     """
 
     image: Image.Image
@@ -64,7 +65,8 @@ class _Table:
         self.fruit: list[_Placed] = []
 
     def stamp(self, kind: tuple, radius_px: float) -> Stamp:
-        """Draws one object of a kind (how to draw it, its reach): two of three nearly upright, others at any angle."""
+        """Draws one object of a kind (how to draw it, its reach): two of three nearly upright,
+        others at any angle."""
         turn = self.rng.uniform(-0.7, 0.7) if self.rng.random() < 0.65 else self.rng.uniform(-math.pi, math.pi)
         stamp = Stamp(radius_px, kind[1], turn, self.light, self.rng)
         kind[0](stamp)
@@ -79,7 +81,8 @@ class _Table:
         return mask
 
     def lay(self, stamp: Stamp, x_px: int, y_px: int, mask: np.ndarray) -> None:
-        """Puts the object down with its corner at x, y: its shadow on what is below, then itself."""
+        """Puts the object down with its corner at x, y: its shadow on what is below, then itself.
+        """
         reach = stamp.radius_px * 0.22
         margin = math.ceil(2 * reach) + 4
         soft = Image.fromarray((np.pad(stamp.alpha, margin) * 255).astype(np.uint8))
@@ -94,11 +97,13 @@ class _Table:
             other.seen &= ~mask
 
     def hides_too_much(self, mask: np.ndarray) -> bool:
-        """Whether an object of this outline would leave too little of a fruit that lies there already."""
+        """Whether an object of this outline would leave too little of a fruit that lies there
+        already."""
         return any(np.count_nonzero(f.seen & ~mask) < MIN_VISIBLE * f.whole_px for f in self.fruit)
 
     def place(self, stamp: Stamp) -> tuple | None:
-        """A place where the object may lie: (x, y of its corner, mask), or None after some tries."""
+        """A place where the object may lie: (x, y of its corner, mask), or None after some tries.
+        """
         (high, wide), rng = stamp.alpha.shape, self.rng
         for _ in range(TRIES):
             x, y = rng.uniform(0, self.shape[1]), rng.uniform(0, self.shape[0])
@@ -120,7 +125,8 @@ class _Table:
             self.lay(stamp, *place)
 
     def add_fruit(self, class_name: str, radius_px: float) -> None:
-        """Lays a fruit, if there is room for one that is seen well and whose box is not another's."""
+        """Lays a fruit, if there is room for one that is seen well and whose box is not another's.
+        """
         stamp = self.stamp(FRUIT[class_name], radius_px)
         whole_px = int(np.count_nonzero(stamp.alpha >= 0.5))
         for _ in range(TRIES):
@@ -150,7 +156,8 @@ def _overlap_share(a: tuple, b: tuple) -> float:
 
 
 def _overlap(shape: tuple[int, int], piece: tuple[int, int], x_px: int, y_px: int) -> tuple:
-    """Where a piece (height, width) with its corner at x, y meets an image: (slices of the image, of the piece)."""
+    """Where a piece (height, width) with its corner at x, y meets an image: (slices of the image,
+    of the piece)."""
     inside, of_piece = [], []
     for size, length, start in zip(shape, piece, (y_px, x_px), strict=True):
         first, last = max(0, start), max(0, start, min(size, start + length))
@@ -221,9 +228,10 @@ SMALLEST_POOL = 24  # images; below this the workers take longer to start than t
 def draw_demo(folder: Path, images: int, size_px: int, seed: int) -> int:
     """Draws `images` images `fruit_NNNNN.jpg` with Pascal VOC labels beside them into `folder`.
 
-    Returns how many were drawn: 0 when `folder` holds exactly these already. The longer side of each is `size_px`
-    (at least 64). Image N depends on `seed`, `size_px` and N alone. What an earlier call with other values left
-    over is removed; files of other names are not touched. Raises DetectorError for values that cannot be drawn.
+    Returns how many were drawn: 0 when `folder` holds exactly these already. The longer side of
+    each is `size_px` (at least 64). Image N depends on `seed`, `size_px` and N alone. What an
+    earlier call with other values left over is removed; files of other names are not touched.
+    Raises DetectorError for values that cannot be drawn.
     """
     _check(images, size_px)
     folder.mkdir(parents=True, exist_ok=True)
@@ -255,7 +263,8 @@ def drawn_sha256(folder: Path) -> set[str]:
 
 
 def draw_image(index: int, size_px: int, seed: int) -> tuple[str, bytes, bytes]:
-    """Image `index`: its name without ending, the bytes of its JPEG and of its Pascal VOC label file."""
+    """Image `index`: its name without ending, the bytes of its JPEG and of its Pascal VOC label
+    file."""
     scene = draw_scene(seed, index, size_px)
     name = f"fruit_{index:05d}"
     jpeg = io.BytesIO()

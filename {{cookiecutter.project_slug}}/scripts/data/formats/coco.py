@@ -1,7 +1,7 @@
 """COCO detection files: `images`, `annotations` and `categories` in one JSON object.
 
-Category ids are looked up, never counted: they may begin with 0, have holes or be text. A category without boxes,
-such as the super-category that Roboflow writes as id 0, does not matter.
+Category ids are looked up, never counted: they may begin with 0, have holes or be text. A category
+without boxes, such as the super-category that Roboflow writes as id 0, does not matter.
 """
 
 import math
@@ -38,7 +38,8 @@ _FLAG_NAMES = {
     "group_of": ("group_of", "is_group_of"),
     "is_crowd": ("is_crowd", "iscrowd"),
 }
-# Files give two decimals of x and of width: their sum may pass the side of the image by a hundredth.
+# Files give two decimals of x and of width: their sum may pass the side of the image by a
+# hundredth.
 _ROUNDING_PX = 0.01 + 1e-6
 _FLOAT_ERROR_PX = 1e-6  # below this it is not worth a note
 _TRUE = ("1", "true", "yes")
@@ -72,7 +73,8 @@ def _flags(value: dict) -> dict[str, bool]:
 
 
 def _polygon_box(segmentation: Any) -> Corners | None:
-    """The box around polygons `[[x, y, x, y, ...], ...]`; None when there is none (a run-length mask, say)."""
+    """The box around polygons `[[x, y, x, y, ...], ...]`; None when there is none (a run-length
+    mask, say)."""
     if not isinstance(segmentation, list) or not segmentation:
         return None
     rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
@@ -83,7 +85,8 @@ def _polygon_box(segmentation: Any) -> Corners | None:
 
 
 def _shape(value: dict) -> tuple[Corners | None, str]:
-    """The corners of an annotation (None: it has no box) and the words of a note, if there is one to make."""
+    """The corners of an annotation (None: it has no box) and the words of a note, if there is one
+    to make."""
     name = f"annotation {_key(value.get('id'))}".rstrip()
     bbox = value.get("bbox")
     if bbox:
@@ -181,9 +184,11 @@ class _Content:
 
 @without_collector()
 def read(path: Path) -> LabelFile:
-    """All images of a COCO file with their boxes, in the order of `images`; one without annotations has no boxes.
+    """All images of a COCO file with their boxes, in the order of `images`; one without annotations
+    has no boxes.
 
-    NotALabelError when it is other JSON, LabelError when it is broken or its ids contradict each other.
+    NotALabelError when it is other JSON, LabelError when it is broken or its ids contradict each
+    other.
     """
     text = read_text(path)
     if first_character(text) != "{":

@@ -1,4 +1,5 @@
-"""Which column of a table of boxes means what: by its name, in any order, with the usual other names."""
+"""Which column of a table of boxes means what: by its name, in any order, with the usual other
+names."""
 
 import csv
 import io
@@ -15,7 +16,8 @@ from scripts.data.dataset import Box, LabelError, LabelFile, Labels, NotALabelEr
 from scripts.data.formats.text import read_text, require_readable, without_collector
 from scripts.data.formats.voc import FLAGS, parse_number
 
-# Where a table has several of one row, the first counts. Compared in lower case without spaces, `_`, `-` and `.`.
+# Where a table has several of one row, the first counts. Compared in lower case without spaces,
+# `_`, `-` and `.`.
 _NAMES = {
     "image": "filename imagename image file filepath imagepath path imagefile img imgname imgpath imageid".split(),
     "class": "classname labelname categoryname class label category objectclass object name".split(),
@@ -33,7 +35,8 @@ _NAMES = {
     "split": "split subset".split(),
 }
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
-# x, y, width and height of a box, where the names leave no doubt that x and y are its upper left corner.
+# x, y, width and height of a box, where the names leave no doubt that x and y are its upper left
+# corner.
 _CORNER_AND_SIZE = (
     ("bboxx", "bboxy", "bboxwidth", "bboxheight"),
     ("bboxx", "bboxy", "bboxw", "bboxh"),
@@ -48,8 +51,9 @@ _DOUBTFUL = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("xcenter", "y
 class Columns:
     """The place of each column that was found, by its meaning.
 
-    `xmin`, `ymin`, `xmax`, `ymax` are always there; with `sizes` the latter two are width and height of the box.
-    `open_images` tells the box tables of Open Images, whose coordinates are shares of the image.
+    `xmin`, `ymin`, `xmax`, `ymax` are always there; with `sizes` the latter two are width and
+    height of the box. `open_images` tells the box tables of Open Images, whose coordinates are
+    shares of the image.
     """
 
     places: dict[str, int]
@@ -58,7 +62,8 @@ class Columns:
     count: int
 
     def cell(self, row: list[str], meaning: str) -> str:
-        """The text of a cell without white space around it; "" when the table or the row does not have it."""
+        """The text of a cell without white space around it; "" when the table or the row does not
+        have it."""
         place = self.places.get(meaning, -1)
         return row[place].strip() if 0 <= place < len(row) else ""
 
@@ -70,7 +75,8 @@ def _plain(name: str) -> str:
 def find_columns(header: list[str]) -> Columns:
     """Find the columns of a header.
 
-    NotALabelError when there are no boxes in the table, LabelError when its columns leave open what they mean.
+    NotALabelError when there are no boxes in the table, LabelError when its columns leave open what
+    they mean.
     """
     where: dict[str, int] = {}
     for place, name in enumerate(header):
@@ -103,7 +109,8 @@ _IMAGE = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?)$", re.IGNORECASE)
 
 
 def headerless_columns(row: list[str]) -> Columns | None:
-    """The columns of a table whose first row is no header but a box, as two well-known tools write it; else None."""
+    """The columns of a table whose first row is no header but a box, as two well-known tools write
+    it; else None."""
     names = _HEADERLESS.get(len(row), "").split()
     if not names or not _IMAGE.search(row[0].strip()):
         return None
@@ -126,7 +133,8 @@ def _refuse(header: list[str], where: dict[str, int], names_images: bool) -> Non
     raise NotALabelError(f"not a table of boxes: no columns xmin, ymin, xmax, ymax in '{_shown(header)}'", 1)
 
 
-# Names of Open Images' class codes, from the `class-descriptions` files that people keep beside the boxes.
+# Names of Open Images' class codes, from the `class-descriptions` files that people keep beside the
+# boxes.
 
 # Beside the table, above it, and where FiftyOne and OIDv4_ToolKit put it.
 _PATTERNS = (
@@ -141,13 +149,15 @@ _LEVELS = 4
 
 @lru_cache(maxsize=16)
 def _read(path: Path) -> dict[str, str]:
-    """Names by code; lines that do not begin with a code (the header of newer versions) are passed over."""
+    """Names by code; lines that do not begin with a code (the header of newer versions) are passed
+    over."""
     rows = csv.reader(io.StringIO(read_text(path), newline=""))
     return {row[0].strip(): row[1].strip() for row in rows if len(row) >= 2 and row[0].strip().startswith("/")}
 
 
 def names_beside(table: Path) -> dict[str, str]:
-    """Names by code (`/m/011k07`) of the files in the folder of `table` and the three above it; the nearest counts."""
+    """Names by code (`/m/011k07`) of the files in the folder of `table` and the three above it; the
+    nearest counts."""
     names: dict[str, str] = {}
     for folder in table.resolve().parents[:_LEVELS]:
         for pattern in _PATTERNS:
@@ -156,7 +166,8 @@ def names_beside(table: Path) -> dict[str, str]:
     return names
 
 
-# Tables of boxes: the tutorial's CSV, ours with five flags more, that of Open Images, and what is like them.
+# Tables of boxes: the tutorial's CSV, ours with five flags more, that of Open Images, and what is
+# like them.
 
 _EDGES_table = ("xmin", "ymin", "xmax", "ymax")
 _TRUE = {"1", "1.0", "true", "yes"}  # of Open Images also 0, and -1 for unknown
@@ -169,7 +180,8 @@ Row = tuple[int, list[str]]
 
 
 def _rows(text: str) -> Iterator[Row]:
-    """Line and cells of each row that is not empty; the cells are separated by what separates those of the header."""
+    """Line and cells of each row that is not empty; the cells are separated by what separates those
+    of the header."""
     start = 0
     first = text[: text.find("\n") + 1] or text
     if first.strip().casefold() in ("sep=;", "sep=,", "sep=\t"):  # for Excel
@@ -226,7 +238,8 @@ class _Table:
         return Box(name, (xmin, ymin, xmax, ymax), line=line, **flags)
 
     def between_0_and_1(self) -> bool:
-        """Whether no coordinate is outside 0..1 while some are strictly inside: a box of pixels cannot be so."""
+        """Whether no coordinate is outside 0..1 while some are strictly inside: a box of pixels
+        cannot be so."""
         values = [value for boxes in self.boxes.values() for box in boxes for value in box.xyxy_px if value == value]
         return all(0 <= value <= 1 for value in values) and any(0 < value < 1 for value in values)
 
@@ -249,7 +262,8 @@ class _Table:
 
 
 def _codes_without_names(table: _Table, names: dict[str, str]) -> list[Note]:
-    """A note for each class code of Open Images (`/m/0abc1`) that no class-descriptions file names."""
+    """A note for each class code of Open Images (`/m/0abc1`) that no class-descriptions file names.
+    """
     boxes = [box for found in table.boxes.values() for box in found if box.class_name.startswith("/")]
     count = Counter(box.class_name for box in boxes)
     first = {box.class_name: box.line for box in reversed(boxes)}
@@ -264,7 +278,8 @@ def _codes_without_names(table: _Table, names: dict[str, str]) -> list[Note]:
 def read(path: Path) -> LabelFile:
     """All images of a table with their boxes, in the order in which they first occur.
 
-    NotALabelError when its header has no columns of boxes, LabelError when a row has more cells than the header.
+    NotALabelError when its header has no columns of boxes, LabelError when a row has more cells
+    than the header.
     """
     if path.stat().st_size > LARGEST_BYTES:
         megabytes = path.stat().st_size // 1_000_000

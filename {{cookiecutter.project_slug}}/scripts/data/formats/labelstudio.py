@@ -1,7 +1,7 @@
 """JSON exports of Label Studio: the full one (a list of tasks) and JSON-MIN.
 
-Places are percent of the image. Of several annotations of one task the last updated counts; a task without one is
-an unlabeled image and has no entry, one whose annotation is empty shows no object.
+Places are percent of the image. Of several annotations of one task the last updated counts; a task
+without one is an unlabeled image and has no entry, one whose annotation is empty shows no object.
 """
 
 import re
@@ -54,7 +54,8 @@ def _image_of(data: Any) -> str:
 
 @dataclass(frozen=True)
 class _Annotation:
-    """One person's labels of one task: the regions as they stand, when they were last changed, and their line."""
+    """One person's labels of one task: the regions as they stand, when they were last changed, and
+    their line."""
 
     key: str
     updated: str
@@ -130,7 +131,8 @@ class _Reading:
 
     @staticmethod
     def _shared_names(regions: list[dict]) -> dict[str, list[str]]:
-        """The classes of each region by id: with separate tags, shape and class are two results of one id."""
+        """The classes of each region by id: with separate tags, shape and class are two results of
+        one id."""
         names = defaultdict(list)
         for region in regions:
             names[_key(region)] += _names(_value(region))
@@ -218,7 +220,8 @@ def _tasks(text: str) -> Iterator[tuple[str, str, list[_Annotation]]]:
 
 
 def read(path: Path) -> LabelFile:
-    """All tasks that have an annotation, in their order. `image` is the decoded reference, prefix and all.
+    """All tasks that have an annotation, in their order. `image` is the decoded reference, prefix
+    and all.
 
     NotALabelError when it is other JSON, LabelError when it is broken or a task has no image.
     """

@@ -1,4 +1,5 @@
-"""Label files of OIDv4_ToolKit: `Bell pepper 5.12 56.94 1023.36 681.36`, in a folder `Label` below the images.
+"""Label files of OIDv4_ToolKit: `Bell pepper 5.12 56.94 1023.36 681.36`, in a folder `Label` below
+the images.
 
 The class name may have spaces, so a line is read from the right. The edges are pixels.
 """
@@ -11,7 +12,8 @@ from scripts.data.formats.voc import parse_number
 
 
 def _parts(line: str) -> tuple[str, tuple[float, ...], bool]:
-    """Class name, four numbers (`nan` for what is missing or none) and whether one had a decimal comma."""
+    """Class name, four numbers (`nan` for what is missing or none) and whether one had a decimal
+    comma."""
     words = line.rsplit(maxsplit=4)
     name = words[0] if len(words) == 5 else line
     pairs = [parse_number(word) for word in words[1:]] if len(words) == 5 else [parse_number("")] * 4
@@ -38,7 +40,8 @@ def _refuse_other(lines: list[tuple[int, str]], in_its_folder: bool) -> None:
 
 
 def read(path: Path) -> LabelFile:
-    """The boxes of one image, which lies in the folder above `Label`. NotALabelError when it is another text file.
+    """The boxes of one image, which lies in the folder above `Label`. NotALabelError when it is
+    another text file.
 
     An empty file gets a note: the ToolKit leaves one for each image that it could not read.
     """

@@ -1,4 +1,5 @@
-"""Text of label files as other people's tools leave it: any line ends, byte order marks, rounded numbers."""
+"""Text of label files as other people's tools leave it: any line ends, byte order marks, rounded
+numbers."""
 
 import gc
 import json
@@ -15,7 +16,8 @@ UNREADABLE = "\ufffd"
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file (UTF-16 if it begins with that mark); each bad byte is `UNREADABLE`."""
+    """The text of a UTF-8 file (UTF-16 if it begins with that mark); each bad byte is `UNREADABLE`.
+    """
     data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", "replace")
@@ -38,7 +40,8 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Python's search for cycles, off for the block: a million boxes have none, and it takes a third of the time."""
+    """Python's search for cycles, off for the block: a million boxes have none, and it takes a
+    third of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -55,7 +58,8 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def first_character(text: str) -> str:
-    """The first character that is not white space ("" if there is none): `{` for an object, `[` for an array."""
+    """The first character that is not white space ("" if there is none): `{` for an object, `[` for
+    an array."""
     at = _skip_space(text).end()
     return text[at : at + 1]
 
@@ -122,7 +126,8 @@ def _broken(error: Exception) -> LabelError:
 
 
 def scan_array(text: str) -> Iterator[tuple[int, Any]]:
-    """The line and the value of each element of a JSON array. LabelError when it is not well-formed."""
+    """The line and the value of each element of a JSON array. LabelError when it is not
+    well-formed."""
     try:
         cursor = _Cursor(text)
         yield from cursor.elements()
@@ -132,7 +137,8 @@ def scan_array(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def scan_object(text: str, takers: dict[str, Callable[[int, Any], None]]) -> set[str]:
-    """Give each element of the arrays in `takers` to the function there, as (line, value); return the arrays seen.
+    """Give each element of the arrays in `takers` to the function there, as (line, value); return
+    the arrays seen.
 
     All other members of the object are passed over. LabelError when it is not well-formed.
     """

@@ -1,7 +1,7 @@
 """Pascal VOC label files: read by tag name, written in one canonical form.
 
-What real files get wrong is passed on, not corrected: boxes as they stand (`nan` where there is no number),
-and notes on everything else. Who reads them decides.
+What real files get wrong is passed on, not corrected: boxes as they stand (`nan` where there is no
+number), and notes on everything else. Who reads them decides.
 """
 
 import html
@@ -43,7 +43,8 @@ def _text(element, tag: str) -> str:
 
 
 def parse_number(text: str) -> tuple[float, bool]:
-    """A coordinate and whether it was written with a decimal comma; `nan` when it is not a number."""
+    """A coordinate and whether it was written with a decimal comma; `nan` when it is not a number.
+    """
     comma = text.count(",") == 1 and "." not in text
     try:
         value = float(text.replace(",", ".") if comma else text)
@@ -75,7 +76,8 @@ def _box(element) -> tuple[Box, bool]:
 
 
 def read_voc(path: Path) -> Labels:
-    """Read a label file by tag name: any order, extra children, decimal values. `image` is its `<filename>`.
+    """Read a label file by tag name: any order, extra children, decimal values. `image` is its
+    `<filename>`.
 
     LabelError when it is no well-formed xml, NotALabelError when its root is not `<annotation>`.
     """
@@ -106,7 +108,8 @@ def read(path: Path) -> LabelFile:
 
 
 def read_written(data: bytes) -> Labels | None:
-    """`read_voc` of bytes that `voc_xml` made, several times as fast; None where they look different after all."""
+    """`read_voc` of bytes that `voc_xml` made, several times as fast; None where they look
+    different after all."""
     text = data.decode("utf-8")
     head = _WRITTEN_HEAD.search(text)
     found = list(_WRITTEN_BOX.finditer(text))

@@ -1,7 +1,9 @@
-"""Writers of COCO and YOLO. What they write reads back as the same boxes, and a box inside its image stays inside.
+"""Writers of COCO and YOLO. What they write reads back as the same boxes, and a box inside its
+image stays inside.
 
-That needs no care but all digits: an edge on the border is a whole number (0, 1 or the side), and the two roundings of
-`xmin + (xmax - xmin)`, or of center and length, err by less than what separates it from the next number above.
+That needs no care but all digits: an edge on the border is a whole number (0, 1 or the side), and
+the two roundings of `xmin + (xmax - xmin)`, or of center and length, err by less than what
+separates it from the next number above.
 """
 
 import csv
@@ -25,7 +27,8 @@ _as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def coco_annotation(box: Box, number: int, image: int, category: int) -> dict:
-    """One element of `annotations`; our flags but `is_crowd` stand in `attributes`, as CVAT writes them."""
+    """One element of `annotations`; our flags but `is_crowd` stand in `attributes`, as CVAT writes
+    them."""
     xmin, ymin, xmax, ymax = box.xyxy_px
     width, height = xmax - xmin, ymax - ymin
     return {
@@ -41,7 +44,8 @@ def coco_annotation(box: Box, number: int, image: int, category: int) -> dict:
 
 
 def coco_text(images: Sequence[Image], ids: dict[str, int]) -> str:
-    """A COCO detection file of `images`, in their order; `ids` are the numbers of all classes by name."""
+    """A COCO detection file of `images`, in their order; `ids` are the numbers of all classes by
+    name."""
     rows, annotations = [], []
     for number, image in enumerate(images, start=1):
         sides = {"width": image.width_px, "height": image.height_px}
@@ -61,19 +65,22 @@ def _center_and_length(low_px: float, high_px: float, side_px: int) -> tuple[flo
 
 
 def yolo_text(image: Image, numbers: dict[str, int]) -> str:
-    """The label file of an image: a line a box, in order; `numbers` are those of the classes, from 0."""
+    """The label file of an image: a line a box, in order; `numbers` are those of the classes, from
+    0."""
     lines = []
     for box in image.boxes:
         xmin, ymin, xmax, ymax = box.xyxy_px
         x, width = _center_and_length(xmin, xmax, image.width_px)
         y, height = _center_and_length(ymin, ymax, image.height_px)
-        # repr is the shortest text that reads back as the same number; six decimals would move large images' boxes.
+        # repr is the shortest text that reads back as the same number; six decimals would move
+        # large images' boxes.
         lines.append(f"{numbers[box.class_name]} " + " ".join(repr(float(value)) for value in (x, y, width, height)))
     return "".join(line + "\n" for line in lines)
 
 
 def yolo_yaml(splits: Sequence[str], names: Sequence[str]) -> str:
-    """`data.yaml`: where the images of each split are, and the class names in the order of their numbers."""
+    """`data.yaml`: where the images of each split are, and the class names in the order of their
+    numbers."""
     folders = {key: f"{name}/images" for key, name in (("train", "train"), ("val", "validation"), ("test", "test"))}
     content = {key: folder for key, folder in folders.items() if folder.split("/")[0] in splits}
     content |= {"nc": len(names), "names": list(names)}

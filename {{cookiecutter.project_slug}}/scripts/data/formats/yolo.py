@@ -1,7 +1,8 @@
-"""Names of YOLO's class numbers, and the flags that `invoke convert` keeps beside YOLO's label files.
+"""Names of YOLO's class numbers, and the flags that `invoke convert` keeps beside YOLO's label
+files.
 
-The names stand in `data.yaml`, `classes.txt`, `obj.names` and the like: the nearest one counts, from the label
-file's folder upwards, else the only one there is.
+The names stand in `data.yaml`, `classes.txt`, `obj.names` and the like: the nearest one counts,
+from the label file's folder upwards, else the only one there is.
 """
 
 import csv
@@ -31,7 +32,8 @@ from scripts.data.formats.voc import FLAGS, parse_number
 FLAGS_FILE = "flags.tsv"
 FLAGS_HEADER = ["label_file", "line", *FLAGS]
 _LISTS = {"classes.txt", "class_names.txt", "labels.txt", "names.txt", "predefined_classes.txt", "_darknet.labels"}
-# Of several in one folder the first of these that has names is the one that training would have used.
+# Of several in one folder the first of these that has names is the one that training would have
+# used.
 _FIRST = ("data.yaml", "dataset.yaml")
 
 Names = dict[int, str]
@@ -131,7 +133,8 @@ def _read_flags(paths: Iterable[Path]) -> tuple[dict[Path, dict[int, dict]], Not
 
 
 class _Naming:
-    """Puts names and flags in place, and remembers the numbers without a name with the places of their boxes."""
+    """Puts names and flags in place, and remembers the numbers without a name with the places of
+    their boxes."""
 
     def __init__(self, flags: dict[Path, dict[int, dict]]):
         self.flags = flags
@@ -164,11 +167,12 @@ class _Naming:
 def name_classes(
     label_files: list[LabelFile], other_files: list[Path], folder: Path
 ) -> tuple[list[LabelFile], list[tuple[Path, Note]]]:
-    """Put class names in place of the numbers of all YOLO files, and flags where `invoke convert` has kept some.
+    """Put class names in place of the numbers of all YOLO files, and flags where `invoke convert`
+    has kept some.
 
-    `other_files` are the files below `folder` that are neither images nor among the YOLO files: names files are
-    found there, also `classes.txt`. Files of other formats come back as they are. A number without a name is called
-    `class_5`, with one W116 for each number.
+    `other_files` are the files below `folder` that are neither images nor among the YOLO files:
+    names files are found there, also `classes.txt`. Files of other formats come back as they are. A
+    number without a name is called `class_5`, with one W116 for each number.
     """
     mine = {file.path for file in label_files if file.format == "yolo"}
     if not mine:
@@ -207,7 +211,8 @@ def _from_center(values: list[float]) -> Corners:
 
 
 def _corners(values: list[float]) -> tuple[Corners, str, str]:
-    """The box of the numbers behind the class number, and the code and the words of a note ("": none)."""
+    """The box of the numbers behind the class number, and the code and the words of a note ("":
+    none)."""
     count = len(values)
     if count == 4:
         return _from_center(values), "", ""

@@ -1,1 +1,2 @@
-"""Open Images by class: names to ids, metadata streamed and filtered, images chosen, fetched and verified."""
+"""Open Images by class: names to ids, metadata streamed and filtered, images chosen, fetched and
+verified."""

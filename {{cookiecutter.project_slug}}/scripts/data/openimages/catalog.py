@@ -30,7 +30,8 @@ _V4_BOXES = "2018_04/{split}/{split}-annotations-bbox.csv"
 _V5_BOXES = "v5/{split}-annotations-bbox.csv"
 _V6_TRAIN = "v6/oidv6-train-annotations-bbox.csv"
 _V5_CLASSES = "v5/class-descriptions-boxable.csv"
-# Classes, boxes of train, boxes of validation and test. Later versions took over what they did not change.
+# Classes, boxes of train, boxes of validation and test. Later versions took over what they did not
+# change.
 _FILES = {
     "v4": ("2018_04/class-descriptions-boxable.csv", _V4_BOXES, _V4_BOXES),
     "v5": (_V5_CLASSES, _V4_BOXES, _V5_BOXES),
@@ -50,14 +51,16 @@ def boxes_path(version: str, split: str) -> str:
 
 
 def images_path(split: str) -> str:
-    """Path of authors, licenses and addresses of a split below `metadata_url`; the same for all versions."""
+    """Path of authors, licenses and addresses of a split below `metadata_url`; the same for all
+    versions."""
     # The list of all training images, boxes or not, is four times as long.
     boxable = "-boxable" if split == "train" else ""
     return f"2018_04/{split}/{split}-images{boxable}-with-rotation.csv"
 
 
 def metadata_folder(root: Path, version: str, metadata_url: str) -> Path:
-    """Folder of the filtered metadata. Another version or another server has another folder: slices never mix."""
+    """Folder of the filtered metadata. Another version or another server has another folder: slices
+    never mix."""
     digest = hashlib.sha256(metadata_url.rstrip("/").encode()).hexdigest()[:8]
     return root / FOLDER / METADATA / f"{version}-{digest}"
 
@@ -72,7 +75,8 @@ def join_url(base: str, path: str) -> str:
     return f"{base.rstrip('/')}/{path}"
 
 
-# Names of classes to their ids (MIDs), however they are written, and the nearest name when there is none.
+# Names of classes to their ids (MIDs), however they are written, and the nearest name when there is
+# none.
 
 # MID: name in version 4, name from version 5 on. The id is what stayed.
 RENAMED = {
@@ -98,7 +102,8 @@ _NO_PLURAL = {"glasses", "sunglasses"}
 
 
 def read_class_names(text: str) -> dict[str, str]:
-    """MID -> name of a list of classes, with a header (version 7) or without. ValueError when it is no such list."""
+    """MID -> name of a list of classes, with a header (version 7) or without. ValueError when it is
+    no such list."""
     rows = [row for row in csv.reader(io.StringIO(text.removeprefix("\ufeff"))) if len(row) >= 2]
     names = {row[0].strip(): row[1].strip() for row in rows if row[0].startswith("/")}
     if not names:
@@ -123,13 +128,15 @@ def _singular(name: str) -> str:
 
 
 def _all_names(names: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Name and MID of every class that this version has, old and new names as well; its own names first."""
+    """Name and MID of every class that this version has, old and new names as well; its own names
+    first."""
     others = [(name, mid) for mid, pair in RENAMED.items() if mid in names for name in pair]
     return [(name, mid) for mid, name in names.items()] + others
 
 
 def _lookups(names: Mapping[str, str]) -> list[dict[str, str]]:
-    """From exact to lenient: plain name -> MID, then singular -> MID. The first class of a name keeps it."""
+    """From exact to lenient: plain name -> MID, then singular -> MID. The first class of a name
+    keeps it."""
     tables: list[dict[str, str]] = [{}, {}]
     for name, mid in _all_names(names):
         tables[0].setdefault(_plain(name), mid)
@@ -153,8 +160,9 @@ def nearest(asked: str, names: Mapping[str, str], count: int = 1) -> list[str]:
 def resolve(labels: Sequence[str], names: Mapping[str, str]) -> dict[str, str]:
     """MID -> label as the user spells it, in the order of `labels`.
 
-    Upper case, underscores, hyphens, plural and the names of other versions do not matter. Raises DetectorError that
-    names all unknown labels with the nearest class, or two labels that mean one class.
+    Upper case, underscores, hyphens, plural and the names of other versions do not matter. Raises
+    DetectorError that names all unknown labels with the nearest class, or two labels that mean one
+    class.
     """
     tables, found, unknown = _lookups(names), {}, []
     for label in labels:
@@ -174,7 +182,8 @@ def resolve(labels: Sequence[str], names: Mapping[str, str]) -> dict[str, str]:
 
 
 def matching(word: str, names: Mapping[str, str]) -> dict[str, str]:
-    """MID -> name of the classes whose name, in any version, has `word` in it, sorted by name; "": all."""
+    """MID -> name of the classes whose name, in any version, has `word` in it, sorted by name; "":
+    all."""
     wanted = {_plain(word), _singular(word)}
     mids = {mid for name, mid in _all_names(names) if any(each in _plain(name) for each in wanted)}
     return {mid: names[mid] for mid in sorted(mids, key=lambda mid: names[mid].casefold())}
@@ -183,16 +192,19 @@ def matching(word: str, names: Mapping[str, str]) -> dict[str, str]:
 # The tree of classes: Open Images labels a limousine as Limousine and not as Car as well.
 
 def _links(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Pairs of parent and child. `Part` is left out: a human face is a part of a person, not a kind of one."""
+    """Pairs of parent and child. `Part` is left out: a human face is a part of a person, not a kind
+    of one."""
     for child in node.get("Subcategory", ()):
         yield node["LabelName"], child["LabelName"]
         yield from _links(child)
 
 
 def owners(asked: Sequence[str], tree: Mapping[str, Any]) -> dict[str, str]:
-    """MID of a class -> the asked MID under which its boxes are kept: its own, or that of the nearest asked ancestor.
+    """MID of a class -> the asked MID under which its boxes are kept: its own, or that of the
+    nearest asked ancestor.
 
-    With Car and Vehicle asked, a limousine is a Car. Two ancestors at the same distance: the one asked first.
+    With Car and Vehicle asked, a limousine is a Car. Two ancestors at the same distance: the one
+    asked first.
     """
     children: dict[str, list[str]] = {}
     for parent, child in _links(tree):
@@ -210,11 +222,13 @@ def owners(asked: Sequence[str], tree: Mapping[str, Any]) -> dict[str, str]:
     return owner
 
 
-# What Open Images has: names of classes, their tree, and the filtered boxes and authors of each split.
+# What Open Images has: names of classes, their tree, and the filtered boxes and authors of each
+# split.
 
 @dataclass
 class Catalog:
-    """The metadata of one version on one server; all of it is kept in `folder` and read from there the next time."""
+    """The metadata of one version on one server; all of it is kept in `folder` and read from there
+    the next time."""
 
     folder: Path
     version: str
@@ -231,7 +245,8 @@ class Catalog:
             raise self._unreadable("classes.csv", path, error) from error
 
     def owners(self, mids: list[str], descendants: bool) -> dict[str, str]:
-        """MID of each class that is wanted -> the asked MID that its boxes go to; see `hierarchy.owners`."""
+        """MID of each class that is wanted -> the asked MID that its boxes go to; see
+        `hierarchy.owners`."""
         if not descendants:
             return {mid: mid for mid in mids}
         data = self._small_file("hierarchy.json", HIERARCHY)
@@ -278,7 +293,8 @@ def open_catalog(root: Path, settings, patience: Patience | None = None) -> Cata
     return Catalog(folder, settings.version, settings.metadata_url, patience or Patience())
 
 
-# Which images are wanted: the filters are asked of each box, the choice is made by a seed and grows with the limit.
+# Which images are wanted: the filters are asked of each box, the choice is made by a seed and grows
+# with the limit.
 
 FILTERS = {"occluded": "IsOccluded", "truncated": "IsTruncated", "group_of": "IsGroupOf", "depiction": "IsDepiction",
            "inside": "IsInside"}
@@ -291,7 +307,8 @@ _CHUNK_ROWS = 100_000
 
 @dataclass
 class Candidates:
-    """What a split has to offer for one class: images with a box that passes, in no order, and counts of boxes."""
+    """What a split has to offer for one class: images with a box that passes, in no order, and
+    counts of boxes."""
 
     images: set[str] = field(default_factory=set)
     boxes: int = 0
@@ -301,7 +318,8 @@ class Candidates:
 def read_boxes(path: Path, owner: Mapping[str, str], columns: Collection[str] = COLUMNS) -> Iterator:
     """Chunks of a slice as pandas tables of text with `columns`, whatever their order in the file.
 
-    Only classes of `owner`, under the MID that it gives. ValueError when a needed column is missing.
+    Only classes of `owner`, under the MID that it gives. ValueError when a needed column is
+    missing.
     """
     import pandas
 
@@ -322,7 +340,8 @@ def read_boxes(path: Path, owner: Mapping[str, str], columns: Collection[str] = 
 def passes(table, settings):
     """For each box whether it passes all filters of [openimages], as a pandas series of booleans.
 
-    `only` wants 1, `exclude` wants 0; -1 (nobody looked) passes an active filter when `unknown` is "keep".
+    `only` wants 1, `exclude` wants 0; -1 (nobody looked) passes an active filter when `unknown` is
+    "keep".
     """
     import pandas
 
@@ -352,14 +371,16 @@ def find_candidates(path: Path, owner: Mapping[str, str], settings) -> dict[str,
 
 
 def seeded_order(image_ids: Collection[str], seed: int) -> list[str]:
-    """The same order for the same seed, on every machine; another image in the list moves no other."""
+    """The same order for the same seed, on every machine; another image in the list moves no other.
+    """
     return sorted(image_ids, key=lambda image_id: hashlib.sha256(f"{seed}:{image_id}".encode()).digest())
 
 
 def choose(
     candidates: Mapping[str, Candidates], limit: int, seed: int, absent: Collection[str]
 ) -> dict[str, list[str]]:
-    """MID -> images chosen for this class: the first `limit` (0: all) in the seeded order that are not `absent`.
+    """MID -> images chosen for this class: the first `limit` (0: all) in the seeded order that are
+    not `absent`.
 
     Images chosen for one class may show another one too, which can so come to more than `limit`.
     """

@@ -1,4 +1,5 @@
-"""Fetches images in threads: each is decoded fully before it gets its name, so what has a name is whole."""
+"""Fetches images in threads: each is decoded fully before it gets its name, so what has a name is
+whole."""
 
 import csv
 import hashlib
@@ -51,8 +52,8 @@ Task = tuple[str, str, Path]
 
 @dataclass
 class Fetched:
-    """How a round ended, by name of the image: texts say why. `spoilt` arrived whole, the same bytes again and
-    again, and are no JPEG: name -> SHA-256 of the bytes."""
+    """How a round ended, by name of the image: texts say why. `spoilt` arrived whole, the same
+    bytes again and again, and are no JPEG: name -> SHA-256 of the bytes."""
 
     done: int = 0
     absent: dict[str, str] = field(default_factory=dict)
@@ -115,8 +116,8 @@ def _worker(tasks: "queue.SimpleQueue", results: "queue.SimpleQueue", work: Call
 
 
 def _in_threads(work: Callable, items: Sequence[Task], stop: threading.Event) -> Iterator:
-    """Pairs of task and error (None: it went well) as they come. Threads do not outlive the process: after Ctrl-C
-    nobody waits for a server that fell silent."""
+    """Pairs of task and error (None: it went well) as they come. Threads do not outlive the
+    process: after Ctrl-C nobody waits for a server that fell silent."""
     tasks, results = queue.SimpleQueue(), queue.SimpleQueue()
     for item in items:
         tasks.put(item)
@@ -130,7 +131,8 @@ def _in_threads(work: Callable, items: Sequence[Task], stop: threading.Event) ->
 
 
 def fetch_images(items: Sequence[Task], patience: Patience | None = None) -> Fetched:
-    """Fetch all of `items`; an image that cannot be had does not stop the others, a full disk does (OSError)."""
+    """Fetch all of `items`; an image that cannot be had does not stop the others, a full disk does
+    (OSError)."""
     patience, stop, fetched, in_a_row = patience or Patience(), threading.Event(), Fetched(), 0
     bar = tqdm(total=len(items), desc="images", unit="", disable=None, leave=False)
     waiting = {item[0] for item in items}
@@ -146,7 +148,8 @@ def fetch_images(items: Sequence[Task], patience: Patience | None = None) -> Fet
 
 
 def _note(fetched: Fetched, name: str, error: BaseException | None) -> bool:
-    """Write down how an image ended; True when it failed in a way that may be the server's or the connection's."""
+    """Write down how an image ended; True when it failed in a way that may be the server's or the
+    connection's."""
     if error is None:
         fetched.done += 1
     elif isinstance(error, AbsentError):
@@ -196,8 +199,9 @@ class Memory:
     def learn(self, fetched: Fetched) -> dict[str, str]:
         """Take over how a round ended; return name -> reason of the images that count as failed.
 
-        Bytes that are no JPEG fail the first time. The same ones in a second run are what the server has: the image
-        is then missing like any other, or one file would stop the project for good.
+        Bytes that are no JPEG fail the first time. The same ones in a second run are what the
+        server has: the image is then missing like any other, or one file would stop the project for
+        good.
         """
         hopeless = {name for name, sha256 in fetched.spoilt.items() if self._spoilt.get(name) == sha256}
         self.missing |= fetched.absent
@@ -224,7 +228,8 @@ ATTRIBUTION_COLUMNS = ("ImageID", "Split", "Author", "AuthorProfileURL", "Title"
 
 def write_attribution(root: Path, catalog: Catalog, stored: Mapping[str, Collection[str]],
                       spare: Mapping[str, Collection[str]]) -> int:
-    """Write a line for each stored image, split -> ids; return how many of them have no author or no license.
+    """Write a line for each stored image, split -> ids; return how many of them have no author or
+    no license.
 
     `spare` are images that may be wanted next: the list of 600 MB is read once for them as well.
     A server without the list gives lines with empty fields.
@@ -259,7 +264,8 @@ def _rows_of(catalog: Catalog, split: str, image_ids: Collection[str], spare: Co
         return {row["ImageID"]: row for row in csv.DictReader(file) if row["ImageID"] in wanted}
 
 
-# What a download leaves in images/source/openimages: images by split, boxes.csv, the names of the classes.
+# What a download leaves in images/source/openimages: images by split, boxes.csv, the names of the
+# classes.
 
 MARK = "IsDifficult"
 """Column behind the official ones: 1 for a box that did not pass the filters; see `choose`."""
@@ -273,8 +279,9 @@ def stored_ids(root: Path, split: str) -> set[str]:
 
 
 def arrange(root: Path, chosen: Mapping[str, Collection[str]]) -> tuple[int, int]:
-    """Make the folders hold chosen images only (split -> ids): others move to `.unused`, from where they come back
-    when they are chosen again. Returns how many moved out and in. Nothing that was fetched is deleted."""
+    """Make the folders hold chosen images only (split -> ids): others move to `.unused`, from where
+    they come back when they are chosen again. Returns how many moved out and in. Nothing that was
+    fetched is deleted."""
     moved_out = moved_in = 0
     for split in SPLITS:
         there, wanted = stored_ids(root, split), set(chosen.get(split, ()))
@@ -305,7 +312,8 @@ def _move(source: Path, target: Path) -> bool:
 
 def write_boxes(root: Path, slices: Mapping[str, Path], owner: Mapping[str, str], stored: Mapping[str, Collection[str]],
                 settings) -> tuple[Counter, int]:
-    """Write the boxes of the stored images (split -> ids), sorted; return boxes by MID and how many are marked."""
+    """Write the boxes of the stored images (split -> ids), sorted; return boxes by MID and how many
+    are marked."""
     lines: list[str] = []
     counts: Counter[str] = Counter()
     marked = 0
@@ -323,7 +331,8 @@ def write_boxes(root: Path, slices: Mapping[str, Path], owner: Mapping[str, str]
 
 
 def write_class_names(root: Path, labels: Mapping[str, str]) -> None:
-    """Write MID and name of each wanted class; the name is the one in source.labels, which later steps compare with."""
+    """Write MID and name of each wanted class; the name is the one in source.labels, which later
+    steps compare with."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([("LabelName", "DisplayName"), *labels.items()])
     write_text(root / FOLDER / CLASSES_FILE, out.getvalue())

@@ -1,7 +1,9 @@
-"""Picks the rows of a large CSV file by one column, a block of bytes at a time, at a fixed cost of memory.
+"""Picks the rows of a large CSV file by one column, a block of bytes at a time, at a fixed cost of
+memory.
 
-Blocks without quotes are searched with numpy, without making a Python object of any row that is not kept; a block
-with quotes (titles of images) goes through the csv module, whose rows are written anew with the same values.
+Blocks without quotes are searched with numpy, without making a Python object of any row that is not
+kept; a block with quotes (titles of images) goes through the csv module, whose rows are written
+anew with the same values.
 """
 
 import csv
@@ -37,9 +39,11 @@ _MASKS = np.array([(1 << 8 * min(width, 8)) - 1 for width in range(9)], dtype="<
 
 
 def _field_numbers(data: bytes, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """A 64 bit number for each field `data[start:end]`: from its length, its first and its last 8 bytes.
+    """A 64 bit number for each field `data[start:end]`: from its length, its first and its last 8
+    bytes.
 
-    `data` needs 8 bytes before the first field and after the last one. Fields of up to 16 bytes are told apart fully.
+    `data` needs 8 bytes before the first field and after the last one. Fields of up to 16 bytes are
+    told apart fully.
     """
     words = np.ndarray((len(data) - 7,), "<u8", buffer=data, strides=(1,))
     widths = ends - starts
@@ -57,8 +61,9 @@ def _numbers_of(values: Iterable[str]) -> np.ndarray:
 
 @dataclass
 class Picked:
-    """What one block gave: the kept rows as they stand in the file, how many of its bytes were used up (the rest
-    belongs in front of the next block), how many rows it had, and how often each counted value came."""
+    """What one block gave: the kept rows as they stand in the file, how many of its bytes were used
+    up (the rest belongs in front of the next block), how many rows it had, and how often each
+    counted value came."""
 
     kept: bytes = b""
     used: int = 0
@@ -68,7 +73,8 @@ class Picked:
 
 
 class RowPicker:
-    """Keeps the rows whose `column` is one of `wanted`, and counts the values that are in `counted`.
+    """Keeps the rows whose `column` is one of `wanted`, and counts the values that are in
+    `counted`.
 
     `header` is the first line of the file. ValueError when it has no such column.
     """
@@ -96,7 +102,8 @@ class RowPicker:
         return plain and self._pick_plain(block, used) or self._pick_quoted(block, last)
 
     def _pick_plain(self, block: bytes, used: int) -> Picked | None:
-        """As `pick`, for rows that are lines; None when a line has more or fewer columns than the header."""
+        """As `pick`, for rows that are lines; None when a line has more or fewer columns than the
+        header."""
         data = b"".join((bytes(8), memoryview(block)[:used], bytes(8)))
         letters = np.frombuffer(data, np.uint8)
         ends = np.flatnonzero(letters == 10)
@@ -116,7 +123,8 @@ class RowPicker:
         return Picked(kept_bytes, used, len(ends), len(kept), self._tally(places))
 
     def _places(self, numbers: np.ndarray) -> np.ndarray:
-        """Index into `_names` of each field; one past its end for a value that is neither wanted nor counted."""
+        """Index into `_names` of each field; one past its end for a value that is neither wanted
+        nor counted."""
         if not self._names:
             return np.zeros(len(numbers), np.int64)
         places = np.searchsorted(self._numbers, numbers)
@@ -150,7 +158,8 @@ class RowPicker:
 
 
 def _rows(lines: list[str], last: bool) -> Iterator[tuple[list[str], int]]:
-    """The complete rows and the number of lines of each. A quote that never closes costs its own line only."""
+    """The complete rows and the number of lines of each. A quote that never closes costs its own
+    line only."""
     at = 0
     while at < len(lines):
         reader, first = csv.reader(_with_end(lines, at)), at
@@ -163,7 +172,8 @@ def _rows(lines: list[str], last: bool) -> Iterator[tuple[list[str], int]]:
                 yield row, count
         except csv.Error:
             pass
-        # The row that starts here does not end here: it goes on in the next block, or its quote is a slip.
+        # The row that starts here does not end here: it goes on in the next block, or its quote is
+        # a slip.
         if at >= len(lines) or not last and sum(map(len, lines[at:])) < _LONGEST_ROW_BYTES:
             return
         at += 1
@@ -176,7 +186,8 @@ def _with_end(lines: list[str], at: int) -> Iterator[str]:
     yield "end"  # becomes a part of the last row if that one is not complete
 
 
-# The filtered part of a huge CSV file on a server, kept beside the project: streamed once, resumed where it stopped.
+# The filtered part of a huge CSV file on a server, kept beside the project: streamed once, resumed
+# where it stopped.
 
 # Small enough for the processor's cache: twice as fast as 8 MB.
 _BLOCK_BYTES = 1 << 20
@@ -185,7 +196,8 @@ _SAVE_EVERY_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class _State:
-    """How far a file has been read. `offset` and `kept_bytes` are ends of rows, in the source and in what is kept."""
+    """How far a file has been read. `offset` and `kept_bytes` are ends of rows, in the source and
+    in what is kept."""
 
     wanted_sha256: str
     header: str = ""
@@ -211,7 +223,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 class Slice:
-    """Rows of `url` by the values of one `column`. `counted`: values of which every pass counts the rows.
+    """Rows of `url` by the values of one `column`. `counted`: values of which every pass counts the
+    rows.
 
     `once`: each value has one row, so that reading may stop when all are found.
     """
@@ -233,10 +246,11 @@ class Slice:
         return self.path.exists() and set(wanted) <= set(_read_json(self._about).get("wanted", ()))
 
     def ensure(self, wanted: Iterable[str]) -> None:
-        """Make all rows of the `wanted` values stand in `path`; values that are complete there are not read again.
+        """Make all rows of the `wanted` values stand in `path`; values that are complete there are
+        not read again.
 
-        Raises DetectorError when the file is absent, has another layout, or cannot be read to its end; what was read
-        stays. AbsentError is the cause in the first case.
+        Raises DetectorError when the file is absent, has another layout, or cannot be read to its
+        end; what was read stays. AbsentError is the cause in the first case.
         """
         about = _read_json(self._about) if self.path.exists() else {}
         missing = set(wanted) - set(about.get("wanted", ()))
@@ -265,7 +279,8 @@ class Slice:
             progress = _Progress(state)
             try:
                 with open_at(self.url, state.offset, state.validator, self._patience) as body:
-                    # The server's file is a new one: what is kept of the old one does not fit any more.
+                    # The server's file is a new one: what is kept of the old one does not fit any
+                    # more.
                     if about and body.validator != about.get("validator"):
                         missing |= set(about.get("wanted", ()))
                         about.clear()
@@ -339,7 +354,8 @@ class Slice:
         write_json(self._state_path, vars(state))
 
     def _merge(self, missing: set[str], about: dict[str, Any], state: _State) -> None:
-        """Put the new rows behind those that were complete before. `about` is empty when there are none to keep."""
+        """Put the new rows behind those that were complete before. `about` is empty when there are
+        none to keep."""
         if about:
             with replacing(self.path) as temporary, temporary.open("wb") as out, self._part.open("rb") as part:
                 with self.path.open("rb") as old:
@@ -357,7 +373,8 @@ class Slice:
 
 
 class _Progress:
-    """The last state in which the file of kept rows and the numbers agree; one assignment changes all of it."""
+    """The last state in which the file of kept rows and the numbers agree; one assignment changes
+    all of it."""
 
     def __init__(self, state: _State):
         self.state = state
