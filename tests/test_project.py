@@ -7,9 +7,11 @@ import pytest
 
 from tests.harness import Baked
 
-FAST_TESTS = ("-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider")
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m")
+FAST_TESTS = (*PYTEST, "not slow")
+SLOW_TESTS = (*PYTEST, "slow and not release")
 # The tests of a file share what it trained.
-SLOW_TESTS = ("-m", "pytest", "-q", "-m", "slow", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile")
+RELEASE_TESTS = (*PYTEST, "release", "-n", "2", "--dist", "loadfile")
 # Few and small images: these tests look at the wiring, not at the images.
 FEW = {"INVOKE_DEMO_IMAGES": "24", "INVOKE_DEMO_SIZE_PX": "96"}
 
@@ -41,6 +43,7 @@ def vision(bake, tmp_path) -> Baked:
     return Baked(other / "vision")
 
 
+@pytest.mark.release
 def test_its_own_fast_tests_pass(bake):
     done = bake().run(*FAST_TESTS, timeout_s=1800)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,6 +52,12 @@ def test_its_own_fast_tests_pass(bake):
 @pytest.mark.slow
 def test_its_own_slow_tests_pass(bake):
     done = bake().run(*SLOW_TESTS, timeout_s=5000)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.release
+def test_its_tests_before_a_release_pass(bake):
+    done = bake().run(*RELEASE_TESTS, timeout_s=5000)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

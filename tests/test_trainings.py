@@ -11,14 +11,16 @@ from benchmarks import kills, workers
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_with_the_same_weights(tmp_path):
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.release)])
+def test_a_killed_training_ends_with_the_same_weights(tmp_path, count):
     """Twenty kills are in benchmarks/kills.py; these few are what there is time for each time."""
-    result = kills.survive(tmp_path, kills=2, seed=3)
+    result = kills.survive(tmp_path, kills=count, seed=3)
     assert result.kills >= 1
     assert result.differences == []
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_two_workers_reach_the_loss_of_one_process(tmp_path):
     result = workers.compare(tmp_path, epochs=4)
     assert set(result.one) == set(result.two)
@@ -26,6 +28,7 @@ def test_two_workers_reach_the_loss_of_one_process(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_ctrl_c_on_one_of_two_machines_stops_both_with_everything_saved(tmp_path):
     project, machines = kills.tiny_project(tmp_path, "both"), workers.two_machines() | {"INVOKE_TRAIN_EPOCHS": "900"}
     kills.invoke(project, "configure", "pretrained", **machines)
