@@ -3,12 +3,14 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 from small_project import configure_small, settings_of, train_small
 
@@ -129,20 +131,31 @@ def clean(project: Project) -> Project:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A project that went through every step up to `train`; tests must leave it as it is."""
-    from scripts.data.box_table import write_tables
-    from scripts.data.examples import write_records
-    from scripts.data.label_map import build_label_map
-    from scripts.modeling.zoo import zoo_entry
-    from scripts.steps.pretrained import prepare_weights
+    own = tmp_path_factory.getbasetemp()
+    # Parallel processes of pytest-xdist share one trained project: the first of them makes it.
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    root = shared / "projet à moi"
+    with FileLock(shared / "trained.lock"):
+        if not (root / "training/run.json").is_file():
+            make_trained(root)
+    return root
 
-    root = tmp_path_factory.mktemp("projet à moi")
+
+def make_trained(root: Path) -> None:
+    """Run every step up to `train` on a few drawn images in the new folder `root`."""
+    from scripts.modeling.zoo import zoo_entry
+    from scripts.steps.labelmap import labelmap
+    from scripts.steps.pretrained import prepare_weights
+    from scripts.steps.records import records
+    from scripts.steps.tables import tables
+
+    (root / "training").mkdir(parents=True)
     shutil.copy(Path(__file__).resolve().parent.parent / "detector.toml", root)
-    (root / "training").mkdir()
     settings = settings_of(root)
     organize(root, settings.source, settings.demo, settings.split)
-    build_label_map(root, [], demo=True)
-    write_tables(root)
-    write_records(root)
+    labelmap(root, [])
+    tables(root)
+    records(root)
     prepare_weights(zoo_entry("lite0-256"), root)
     configure_small(root)
     train_small(root)
