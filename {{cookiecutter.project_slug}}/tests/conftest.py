@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from PIL import Image
-from small_project import configure_small, settings_of, train_small
+from small_project import configure_small, settings_of, settings_text, train_small
 
 from scripts.core.schema import Check, Demo, Source, Split
 from scripts.steps.check import check, fix
@@ -150,7 +150,7 @@ def make_trained(root: Path) -> None:
     from scripts.steps.tables import tables
 
     (root / "training").mkdir(parents=True)
-    shutil.copy(Path(__file__).resolve().parent.parent / "detector.toml", root)
+    (root / "detector.toml").write_text(settings_text(), "utf-8")
     settings = settings_of(root)
     organize(root, settings.source, settings.demo, settings.split)
     labelmap(root, [])

@@ -1,6 +1,8 @@
 """The settings of a project on 24 drawn images whose training takes two steps, and the steps that
 tests call."""
 
+from dataclasses import fields
+
 SMALL = {
     "INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_IMAGES": "24",
     "INVOKE_DEMO_SIZE_PX": "128", "INVOKE_MODEL_ID": "lite0-256", "INVOKE_TRAIN_EPOCHS": "1",
@@ -8,6 +10,23 @@ SMALL = {
     "INVOKE_TFLITE_CALIBRATION_IMAGES": "8", "INVOKE_TFLITE_VARIANTS": "float32,int8",
     "INVOKE_TFLITE_SHIP": "int8", "INVOKE_TFLITE_MAX_AP_DROP": "1.0",
 }  # fmt: skip
+
+
+def settings_text(**given) -> str:
+    """Return a detector.toml of example values: that of the project belongs to its user.
+
+    `given` are values by name, such as `source__kind="folder"`.
+    """
+    from scripts.core.schema import toml
+    from scripts.core.settings import TABLES
+
+    lines = []
+    for table, kind in TABLES.items():
+        lines.append(f"[{table}]")
+        for field in fields(kind):
+            value = given.get(f"{table}__{field.name}", field.metadata["rule"].example)
+            lines.append(f"{field.name} = {toml(value)}")
+    return "\n".join([*lines, "[overrides]", ""])
 
 
 def settings_of(root, **changes):

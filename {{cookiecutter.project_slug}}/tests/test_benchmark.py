@@ -104,10 +104,10 @@ def root(tmp_path, project):
     from tiny_tflite import CELLS, LABELS, image, tiny_tflite
 
     from scripts.core.files import sha256_file, write_json
-    from scripts.data.box_table import write_tables
-    from scripts.data.examples import write_records
-    from scripts.data.label_map import build_label_map
     from scripts.deploy.metadata import with_metadata
+    from scripts.steps.labelmap import labelmap
+    from scripts.steps.records import records
+    from scripts.steps.tables import tables
 
     step = 96 // CELLS
     for number, split in enumerate(("train", "validation", "test", "test", "test")):
@@ -117,9 +117,9 @@ def root(tmp_path, project):
         path = project.add(f"{split}/{split}{number}.png", boxes, size=(96, 96))
         Image.fromarray(image(cells, 96)).save(path)
     project.organize()
-    build_label_map(project.root, ["red", "green"])
-    write_tables(project.root)
-    write_records(project.root)
+    labelmap(project.root, ["red", "green"])
+    tables(project.root)
+    records(project.root)
     about = {"name": "n", "description": "d", "author": "a", "license": "l"}
     path = project.root / "tflite/detector_int8.tflite"
     path.parent.mkdir()
@@ -132,12 +132,12 @@ def root(tmp_path, project):
 
 
 @pytest.fixture
-def settings():
-    from pathlib import Path
+def settings(tmp_path):
+    from small_project import settings_of, settings_text
 
-    from small_project import settings_of
-
-    return settings_of(Path(__file__).resolve().parent.parent)
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings/detector.toml").write_text(settings_text(), "utf-8")
+    return settings_of(tmp_path / "settings")
 
 
 def shuffled(network):
