@@ -39,7 +39,7 @@ def test_the_models_to_choose_from_are_those_of_the_zoo(bake):
     code = "from scripts.modeling.zoo import ENTRIES; print(*(e.id for e in ENTRIES.values() if not e.experimental))"
     complete = project.run("-c", code).stdout.split()
     assert CHOSEN["model"] == complete
-    assert all(f"`{model_id}`" in project.read("README.md") for model_id in complete)
+    assert all(f"`{model_id}`" in project.read("docs/training.md") for model_id in complete)
 
 
 @pytest.mark.parametrize(("wishes", "lock"), LOCKS)
@@ -70,9 +70,9 @@ def test_the_templates_readme_names_every_question_and_choice():
         assert all(f"`{choice}`" in readme for choice in choices), key
 
 
-def test_the_projects_readme_names_every_setting(bake):
+def test_the_projects_docs_name_every_setting(bake):
     project = bake()
-    readme = project.read("README.md")
+    readme = project.read("docs/settings.md")
     for table, values in tomllib.loads(project.read("detector.toml")).items():
         assert table in readme
         for key in values:
@@ -88,7 +88,15 @@ def test_the_projects_readme_names_every_task(bake):
         assert re.search(rf"`(invoke )?{task}\b", readme), task
 
 
-def test_the_projects_readme_shows_the_reader_as_it_is(bake):
+def test_the_projects_docs_show_the_reader_as_it_is(bake):
     project = bake()
-    (shown,) = re.findall(r"```python\n(.*?)```", project.read("README.md"), flags=re.DOTALL)
+    (shown,) = re.findall(r"```python\n(.*?)```", project.read("docs/deploy.md"), flags=re.DOTALL)
     assert shown == project.read("clients/detect.py")
+
+
+@pytest.mark.parametrize("folder", [".", PROJECT])
+def test_links_between_texts_lead_somewhere(folder):
+    texts = [*(TEMPLATE / folder).glob("*.md"), *(TEMPLATE / folder / "docs").glob("*.md")]
+    for text in texts:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text.read_text(encoding="utf-8")):
+            assert "://" in link or (text.parent / link).exists(), f"{text.name}: {link}"
