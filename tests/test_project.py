@@ -9,9 +9,10 @@ from tests.harness import Baked
 
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m")
 FAST_TESTS = (*PYTEST, "not slow")
-SLOW_TESTS = (*PYTEST, "slow and not release")
 # The tests of a file share what it trained.
-RELEASE_TESTS = (*PYTEST, "release", "-n", "2", "--dist", "loadfile")
+BY_FILE = ("-n", "2", "--dist", "loadfile")
+SLOW_TESTS = (*PYTEST, "slow and not release", *BY_FILE)
+RELEASE_TESTS = (*PYTEST, "release", *BY_FILE)
 # Few and small images: these tests look at the wiring, not at the images.
 FEW = {"INVOKE_DEMO_IMAGES": "24", "INVOKE_DEMO_SIZE_PX": "96"}
 

@@ -221,6 +221,7 @@ def test_mediapipe_reads_the_raw_file_by_its_anchors(files, seen):
     assert inside > 3, "boxes were compared"
 
 
+@pytest.mark.release
 def test_int8_qat_trains_on_and_leaves_the_statistics(trained):
     from scripts.deploy.conversion import calibration_images
     from scripts.deploy.quantization import quantization_aware

@@ -80,6 +80,7 @@ def test_overrides_are_checked_against_the_schema(copy, override, message):
         configure_small(copy, INVOKE_OVERRIDES=override)
 
 
+@pytest.mark.release
 def test_a_raised_budget_goes_on_at_the_rate_of_the_new_schedule(copy):
     from scripts.modeling.experiment import read_experiment
     from scripts.steps.configure import CONFIGURED
@@ -123,6 +124,7 @@ def test_a_batch_too_large_for_the_memory_is_refused_with_the_largest_that_fits(
         small(5e8, 1)
 
 
+@pytest.mark.release
 def test_patience_counts_evaluations_over_restarts(copy, monkeypatch):
     """Three evaluations without a better AP, one in each of three sessions."""
     from scripts.training import runner
@@ -141,6 +143,7 @@ def test_patience_counts_evaluations_over_restarts(copy, monkeypatch):
     assert [each["AP"] for each in run["evaluations"]][-3:] == [0.4, 0.4, 0.4]
 
 
+@pytest.mark.release
 def test_a_damaged_checkpoint_is_removed_and_the_one_before_goes_on(copy, capfd):
     configure_small(copy, INVOKE_TRAIN_EPOCHS="3")
     train_small(copy)
