@@ -108,7 +108,7 @@ def _profiler():
 
 def _prepare(folder: Path) -> dict:
     from scripts.core.settings import load_settings
-    from scripts.data.label_map import build_label_map
+    from scripts.steps.labelmap import labelmap
     from scripts.steps.organize import organize
 
     root = folder / "project"
@@ -116,7 +116,7 @@ def _prepare(folder: Path) -> dict:
     started_s = time.perf_counter()
     organize(root, settings.source, settings.demo, settings.split)
     seconds = time.perf_counter() - started_s
-    build_label_map(root, list(CLASSES))
+    labelmap(root, list(CLASSES))
     (folder / "by_the_tutorial").mkdir()
     return {"seconds": seconds}
 
@@ -143,11 +143,11 @@ def _tutorial(folder: Path) -> dict:
 
 def _ours(folder: Path) -> dict:
     import tensorflow as tf  # noqa: F401
-    from scripts.data.box_table import write_tables
-    from scripts.data.examples import write_records
+    from scripts.steps.tables import tables
+    from scripts.steps.records import records
 
     root = folder / "project"
-    return {"csv": lambda: write_tables(root), "records": lambda: write_records(root)}
+    return {"csv": lambda: tables(root), "records": lambda: records(root)}
 
 
 if __name__ == "__main__":

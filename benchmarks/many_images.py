@@ -108,17 +108,17 @@ def _body(step: str, root: Path):
 
         return lambda: check(root, settings.source, settings.check, 256)
     if step == "labelmap":
-        from scripts.data.label_map import build_label_map
+        from scripts.steps.labelmap import labelmap
 
-        return lambda: build_label_map(root, [])
+        return lambda: labelmap(root, [])
     if step == "csv":
-        from scripts.data.box_table import write_tables
+        from scripts.steps.tables import tables
 
-        return lambda: write_tables(root)
+        return lambda: tables(root)
     import tensorflow as tf  # noqa: F401
-    from scripts.data.examples import write_records
+    from scripts.steps.records import records
 
-    return lambda: write_records(root)
+    return lambda: records(root)
 
 
 if __name__ == "__main__":

@@ -97,9 +97,9 @@ def check(c, fix=False, explain=""):
       outputs=["annotations/label_map.pbtxt"])
 def labelmap(c):
     """04 Number the classes in annotations/label_map.pbtxt."""
-    from scripts.data.label_map import build_label_map
+    from scripts.steps.labelmap import labelmap as run
 
-    return build_label_map(ROOT, SETTINGS.source.labels, demo=SETTINGS.source.kind == "demo")
+    return run(ROOT, SETTINGS.source.labels)
 
 
 @task(klass=Step, pre=[labelmap], room="data",
@@ -108,9 +108,9 @@ def labelmap(c):
       outputs=["annotations/*_labels.csv", "annotations/csv.json"])
 def csv(c):
     """05 Write annotations/{train,validation,test}_labels.csv."""
-    from scripts.data.box_table import write_tables
+    from scripts.steps.tables import tables
 
-    return write_tables(ROOT)
+    return tables(ROOT)
 
 
 @task(klass=Step, pre=[csv], room="data",
@@ -118,9 +118,9 @@ def csv(c):
       outputs=["annotations/*.record-*"])
 def records(c):
     """06 Write the TFRecords that training reads."""
-    from scripts.data.examples import write_records
+    from scripts.steps.records import records as run
 
-    return write_records(ROOT)
+    return run(ROOT)
 
 
 @task(klass=Step, settings=["model"], inputs=[weight_files], room_noted="training",
@@ -293,11 +293,12 @@ def web(c, bundle="", model="", out="inference/web"):
             "split": "train, validation or test", "seed": "another number shows others", "out": "the PNG to write"})
 def preview(c, count="24", flagged="", split="", seed="0", out="annotations/preview.png"):
     """Draw images of images/ with their boxes on one sheet."""
+    from scripts.core.layout import Layout
     from scripts.data.label_map import class_numbers
     from scripts.tools.preview import preview as run
 
     return run(ROOT, ROOT / out, parse_count(count, "count", "24"), flagged, split,
-               parse_count(seed, "seed", "7", least=0), class_numbers(ROOT))
+               parse_count(seed, "seed", "7", least=0), class_numbers(Layout(ROOT).label_map))
 
 
 @task(klass=Tool, pre=[records, pretrained],

@@ -146,12 +146,12 @@ def test_without_any_box_nothing_can_be_gained_and_nothing_found_costs_all():
 def labeled(project):
     """A project whose source labels two apples in one test image, on lines 8 and 17, organized and
     numbered."""
-    from scripts.data.label_map import build_label_map
+    from scripts.steps.labelmap import labelmap
 
     for split in ("train", "validation", "test"):
         project.add(f"{split}/{split}.jpg", [("apple", (5, 5, 25, 25)), ("apple", (30, 5, 50, 25))])
     project.organize()
-    build_label_map(project.root, [])
+    labelmap(project.root, [])
     return project
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from scripts.core.text import DetectorError
-from scripts.data.label_map import TextFormatError, build_label_map, read_label_map, write_label_map
+from scripts.data.label_map import TextFormatError, read_label_map, write_label_map
+from scripts.steps.labelmap import labelmap
 
 
 @pytest.fixture
@@ -76,11 +77,11 @@ def test_ids_begin_at_one_by_name_and_stay_when_classes_come(project):
     project.add("a.jpg", [("pear", (1, 1, 9, 9)), ("apple", (1, 1, 9, 9))])
     project.organize()
     path = project.root / "annotations/label_map.pbtxt"
-    build_label_map(project.root, [])
+    labelmap(project.root, [])
     assert read_label_map(path) == {1: "apple", 2: "pear"}
     project.add("b.jpg", [("banana", (1, 1, 9, 9))])
     project.organize()
-    assert "1 new" in str(build_label_map(project.root, []))
+    assert "1 new" in str(labelmap(project.root, []))
     assert read_label_map(path) == {1: "apple", 2: "pear", 3: "banana"}
 
 
@@ -90,18 +91,18 @@ def test_a_map_written_by_hand_is_kept_as_it_is(project):
     path = project.root / "annotations/label_map.pbtxt"
     text = "# mine\nitem {name: \"ghost\" id: 4}\nitem {id: 7 name: 'apple'}\n"
     path.write_text(text)
-    assert "1 without boxes, kept (ghost" in str(build_label_map(project.root, []))
+    assert "1 without boxes, kept (ghost" in str(labelmap(project.root, []))
     assert path.read_text() == text
     project.add("b.jpg", [("new", (1, 1, 9, 9))])
     project.organize()
-    build_label_map(project.root, [])
+    labelmap(project.root, [])
     assert read_label_map(path) == {4: "ghost", 7: "apple", 8: "new"}
 
 
 def test_labels_of_the_settings_give_the_order(project):
     project.add("a.jpg", [("apple", (1, 1, 9, 9)), ("pear", (1, 1, 9, 9))])
     project.organize()
-    build_label_map(project.root, ["pear", "apple"])
+    labelmap(project.root, ["pear", "apple"])
     assert read_label_map(project.root / "annotations/label_map.pbtxt") == {1: "pear", 2: "apple"}
 
 
@@ -109,7 +110,7 @@ def test_no_class_at_all_is_one_line(project):
     project.add("a.jpg", [])
     project.organize()
     with pytest.raises(DetectorError, match="invoke labelmap"):
-        build_label_map(project.root, [])
+        labelmap(project.root, [])
 
 
 def test_text_format_errors_know_their_line():

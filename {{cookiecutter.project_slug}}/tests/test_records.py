@@ -4,10 +4,11 @@ import hashlib
 
 import pytest
 
+from scripts.core.layout import Layout
 from scripts.core.text import DetectorError
-from scripts.data.box_table import write_tables
-from scripts.data.examples import record_files, write_records
-from scripts.data.label_map import build_label_map
+from scripts.steps.labelmap import labelmap
+from scripts.steps.records import records
+from scripts.steps.tables import tables
 
 pytestmark = pytest.mark.slow
 
@@ -18,8 +19,8 @@ def prepare(project):
     project.add("train/png.jpg", [("pear", (1.5, 2, 3, 4))], data=project.bytes_of("p", form="PNG"))
     project.add("train/none.jpg", [])
     project.organize()
-    build_label_map(project.root, [])
-    write_tables(project.root)
+    labelmap(project.root, [])
+    tables(project.root)
     return project
 
 
@@ -28,7 +29,7 @@ def read_back(project, split: str) -> dict[str, dict]:
     import tensorflow as tf
 
     found = {}
-    for path in record_files(project.root, split):
+    for path in Layout(project.root).records(split):
         for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             feature = tf.train.Example.FromString(data).features.feature
             values = {key: list(getattr(one, one.WhichOneof("kind")).value) for key, one in feature.items()}
@@ -38,7 +39,7 @@ def read_back(project, split: str) -> dict[str, dict]:
 
 def test_examples_hold_all_keys_with_normalized_boxes(project):
     prepare(project)
-    assert str(write_records(project.root)) == "5 images, 7 boxes in 3 files, read back"
+    assert str(records(project.root)) == "5 images, 7 boxes in 3 files, read back"
     train = read_back(project, "train")
     values = train["train.jpg"]
     data = project.find("train.jpg").read_bytes()
@@ -56,7 +57,7 @@ def test_examples_hold_all_keys_with_normalized_boxes(project):
 
 
 def test_source_ids_are_numbers_and_unique_over_all_splits(project):
-    write_records(prepare(project).root)
+    records(prepare(project).root)
     ids = [one["image/source_id"][0] for split in ("train", "validation", "test")
            for one in read_back(project, split).values()]  # fmt: skip
     assert sorted(map(int, ids)) == [1, 2, 3, 4, 5]
@@ -67,11 +68,11 @@ def test_bytes_are_the_same_again_and_with_several_processes(project):
 
     def digests():
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-                for split in ("train", "validation", "test") for path in record_files(project.root, split)}  # fmt: skip
+                for split in ("train", "validation", "test") for path in Layout(project.root).records(split)}  # fmt: skip
 
-    write_records(project.root)
+    records(project.root)
     first = digests()
-    write_records(project.root, processes=2)
+    records(project.root, processes=2)
     assert digests() == first and len(first) == 3
 
 
@@ -81,12 +82,12 @@ def test_only_images_that_organize_has_not_decoded_are_decoded_here(project, mon
     prepare(project)
     decoded, original = [], tf.io.decode_image
     monkeypatch.setattr(tf.io, "decode_image", lambda data, **rest: decoded.append(data) or original(data, **rest))
-    write_records(project.root)
+    records(project.root)
     assert decoded == []
     own = project.bytes_of("another of the same size")
     project.find("train.jpg").write_bytes(own)
-    write_tables(project.root)
-    write_records(project.root)
+    tables(project.root)
+    records(project.root)
     assert decoded == [own]
 
 
@@ -102,20 +103,20 @@ def test_a_damaged_image_that_only_pillow_reads_is_found_before_training(project
     project.find("damaged.jpg").write_bytes(data)  # somebody's copy, after organize
     with pytest.raises(DetectorError, match="E010"):
         project.check()
-    build_label_map(project.root, [])
-    write_tables(project.root)
+    labelmap(project.root, [])
+    tables(project.root)
     with pytest.raises(DetectorError, match="cannot decode the image: images/train/damaged.jpg"):
-        write_records(project.root)
+        records(project.root)
 
 
 def test_large_sets_are_sharded_and_older_shards_removed(project, monkeypatch):
     prepare(project)
     monkeypatch.setattr("scripts.data.examples.SHARD_BYTES", 600)
-    write_records(project.root)
-    assert len(record_files(project.root, "train")) > 1 and len(read_back(project, "train")) == 3
+    records(project.root)
+    assert len(Layout(project.root).records("train")) > 1 and len(read_back(project, "train")) == 3
     monkeypatch.undo()
-    write_records(project.root)
-    assert [path.name for path in record_files(project.root, "train")] == ["train.record-00000-of-00001"]
+    records(project.root)
+    assert [path.name for path in Layout(project.root).records("train")] == ["train.record-00000-of-00001"]
     assert not list((project.root / "annotations").glob(".partial-*"))
 
 
@@ -130,21 +131,21 @@ def test_large_sets_are_sharded_and_older_shards_removed(project, monkeypatch):
     ],
 )  # fmt: skip
 def test_what_changed_since_is_one_line_and_leaves_the_old_files(project, break_it, words):
-    write_records(prepare(project).root)
-    before = {path: path.read_bytes() for path in record_files(project.root, "train")}
+    records(prepare(project).root)
+    before = {path: path.read_bytes() for path in Layout(project.root).records("train")}
     break_it(project)
     with pytest.raises(DetectorError, match=words) as caught:
-        write_records(project.root)
+        records(project.root)
     assert "\n" not in str(caught.value)
-    assert {path: path.read_bytes() for path in record_files(project.root, "train")} == before
+    assert {path: path.read_bytes() for path in Layout(project.root).records("train")} == before
 
 
 def test_a_record_file_that_does_not_read_back_is_one_line_and_keeps_the_old_one(project, monkeypatch):
-    from scripts.data import examples as records
+    from scripts.data import examples
 
-    write_records(prepare(project).root)
-    before = {path: path.read_bytes() for path in record_files(project.root, "train")}
-    original = records._write_file
+    records(prepare(project).root)
+    before = {path: path.read_bytes() for path in Layout(project.root).records("train")}
+    original = examples._write_file
 
     def damaged(path, *rest):
         original(path, *rest)
@@ -152,7 +153,7 @@ def test_a_record_file_that_does_not_read_back_is_one_line_and_keeps_the_old_one
         data[-10] ^= 1
         path.write_bytes(data)
 
-    monkeypatch.setattr(records, "_write_file", damaged)
+    monkeypatch.setattr(examples, "_write_file", damaged)
     with pytest.raises(DetectorError, match="read back, 3 and .* written: annotations/train.record-00000-of-00001"):
-        write_records(project.root)
-    assert {path: path.read_bytes() for path in record_files(project.root, "train")} == before
+        records(project.root)
+    assert {path: path.read_bytes() for path in Layout(project.root).records("train")} == before

@@ -6,8 +6,9 @@ import pytest
 
 from scripts.core.text import DetectorError
 from scripts.data.formats.voc import read_voc
-from scripts.data.label_map import build_label_map, read_label_map
+from scripts.data.label_map import read_label_map
 from scripts.data.split import read_split
+from scripts.steps.labelmap import labelmap
 
 DEMO = {"kind": "demo", "path": ""}
 
@@ -26,8 +27,8 @@ def rename_class(label) -> None:
     label.write_text(text.replace(f"<name>{read_voc(label).boxes[0].class_name}<", "<name>mine<"), "utf-8")
 
 
-def label_map(project, demo=False) -> str:
-    return str(build_label_map(project.root, [], demo))
+def label_map(project) -> str:
+    return str(labelmap(project.root, []))
 
 
 def ids(project) -> dict[int, str]:
@@ -38,7 +39,7 @@ def ids(project) -> dict[int, str]:
 def drawn(project):
     """The demo was organized and numbered; the folder of the user holds three images."""
     project.organize(**DEMO)
-    label_map(project, demo=True)
+    label_map(project)
     for name in "abc":
         project.add(f"{name}.jpg", [("Waschbär", (5, 5, 30, 20))])
     return project

@@ -59,9 +59,10 @@ MODELS = [
 
 @pytest.mark.parametrize("model_id", MODELS)
 def test_a_complete_model_goes_the_whole_way(drawn, tmp_path, model_id):
+    from scripts.core.layout import Layout
     from scripts.deploy.reader import SavedModelDetector, TfliteDetector
     from scripts.evaluation.detections import decode_rgb, record_images
-    from scripts.evaluation.detector import load_model
+    from scripts.evaluation.detector import checkpoint_path, load_model
     from scripts.steps.configure import configure
     from scripts.steps.export import export
     from scripts.steps.pretrained import prepare_weights
@@ -74,9 +75,10 @@ def test_a_complete_model_goes_the_whole_way(drawn, tmp_path, model_id):
     assert f"{counts.matched.taken} of {counts.matched.taken} tensors of {model_id} (backbone)" in str(counts)
     configure(root, settings)
     assert train(root, model_id, settings.runtime).steps == 2
-    rgb = decode_rgb(next(iter(record_images(root, "test"))).encoded)
+    rgb = decode_rgb(next(record_images(Layout(root).records("test"))).encoded)
     export(root, "last", 0.001)
     assert len(SavedModelDetector(root / "inference/saved_model").detect(rgb).scores) > 0
-    detector = TfliteDetector(int8_file(root, load_model(root, "last"), tmp_path / "int8.tflite"))
+    model = load_model(Layout(root).experiment, checkpoint_path(root / "training", "last"))
+    detector = TfliteDetector(int8_file(root, model, tmp_path / "int8.tflite"))
     assert detector.input_px == entry.input_px
     assert len(detector.detect(rgb).scores) > 0

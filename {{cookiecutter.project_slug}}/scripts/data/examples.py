@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,11 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from scripts.core.runtime import map_items
-from scripts.core.text import DetectorError, counted
-from scripts.data.box_table import read_table, table_path
-from scripts.data.dataset import SPLITS, Image
-from scripts.data.label_map import LABEL_MAP, read_label_map
-from scripts.data.manifest import read_manifest
+from scripts.core.text import DetectorError
+from scripts.data.dataset import Image
 
 _SIGNATURES = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
 
@@ -149,29 +145,11 @@ _READ_TOGETHER = 32  # records: so many images are in memory at once
 Plan = list[tuple[str, list[Task]]]
 
 
-@dataclass(frozen=True)
-class RecordCounts:
-    """Images and boxes in the records, as counted by reading them back, and files written."""
-
-    images: int
-    boxes: int
-    files: int
-
-    def __str__(self) -> str:
-        texts = [counted(self.images, "image"), counted(self.boxes, "box", "boxes")]
-        return f"{', '.join(texts)} in {counted(self.files, 'file')}, read back"
-
-
-def record_files(root: Path, split: str) -> list[Path]:
-    """The record files of a split in order; an empty list when there are none."""
-    return sorted((root / "annotations").glob(f"{split}.record-?????-of-?????"))
-
-
-def record_names(root: Path, split: str) -> Iterator[str]:
-    """File names of the images of a split, in the order of its records."""
+def record_names(files: list[Path]) -> Iterator[str]:
+    """File names of the images in record files, in their order."""
     import tensorflow as tf
 
-    for data in tf.data.TFRecordDataset([str(path) for path in record_files(root, split)]).as_numpy_iterator():
+    for data in tf.data.TFRecordDataset([str(path) for path in files]).as_numpy_iterator():
         yield tf.train.Example.FromString(data).features.feature["image/filename"].bytes_list.value[0].decode()
 
 
@@ -198,27 +176,14 @@ def _size(image: Image) -> int:
         ) from None
 
 
-def _decoded(root: Path) -> dict[tuple[str, int, int], str]:
-    """Digests of the images that organize has decoded, by name and size in px, where TensorFlow can
-    do so too.
+def plan_files(tables: dict[str, list[Image]], decoded: dict[tuple[str, int, int], str]) -> Plan:
+    """Return every record file's name with its images; source ids are counted from 1 over all
+    splits.
 
-    Others are decoded here, so that nothing broken waits in the middle of training.
+    `tables` are the images by split, `decoded` the SHA-256 of images that TensorFlow can decode, by
+    name without extension, width and height in pixels.
     """
-    return {
-        (entry["name"], entry["width"], entry["height"]): entry["image_sha256"] or ""
-        for entry in read_manifest(root)["images"]
-        if entry.get("whole") and entry.get("image_sha256")
-    }
-
-
-def _plan(root: Path) -> Plan:
-    """Every record file's name with its images; source ids are counted from 1 over all splits."""
-    tables = {split: read_table(table_path(root, split)) for split in SPLITS}
-    if not tables["train"]:
-        raise DetectorError(
-            "no images to train on: annotations/train_labels.csv: add images, then `invoke organize`"
-        )
-    decoded, start, plan = _decoded(root), 1, []
+    start, plan = 1, []
     for split, images in tables.items():
         numbers = {image.path.name: number for number, image in enumerate(images, start)}
         start += len(images)
@@ -255,7 +220,12 @@ def count_records(path: Path) -> tuple[int, int]:
     return images, boxes
 
 
-def _write_all(folder: Path, plan: Plan, ids: dict[str, int], processes: int | None) -> tuple[int, int]:
+def write_files(folder: Path, plan: Plan, ids: dict[str, int], processes: int | None = None) -> tuple[int, int]:
+    """Write the record files of `plan` into `folder`; return the images and boxes read back from
+    them.
+
+    `ids` is the label map by name, `processes` how many decode (None: decided by the work).
+    """
     tasks = [task for _, shard in plan for task in shard]
     if processes is None and sum(not task.decoded_sha256 for task in tasks) < SMALLEST_POOL:
         processes = 1
@@ -284,27 +254,3 @@ def _read_back(path: Path, shard: list[Task]) -> tuple[int, int]:
             f"annotations/{path.name}: look whether the disk is full, then `invoke records`"
         )
     return found
-
-
-def write_records(root: Path, processes: int | None = None) -> RecordCounts:
-    """Write the record files of all splits from CSV, images and label map; the same input gives the
-    same bytes.
-
-    `processes` None: one for each core when many images have to be decoded, else one. The files are
-    read back and counted before they replace older ones. DetectorError for a class without id, and
-    a missing or changed image.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    ids = {name: number for number, name in read_label_map(root / LABEL_MAP).items()}
-    plan = _plan(root)
-    annotations = root / "annotations"
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=annotations) as folder:
-        images, boxes = _write_all(Path(folder), plan, ids, processes)
-        for name, _ in plan:
-            os.replace(Path(folder) / name, annotations / name)
-    names = {name for name, _ in plan}
-    for split in SPLITS:
-        for path in record_files(root, split):
-            if path.name not in names:
-                path.unlink()
-    return RecordCounts(images, boxes, len(plan))

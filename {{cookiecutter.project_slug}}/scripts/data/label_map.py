@@ -1,15 +1,11 @@
 """Protobuf text format, as much of it as a label map can contain, with the line of every token."""
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.core.files import write_text
-from scripts.core.text import DetectorError, counted
-from scripts.data.dataset import LabelError
-from scripts.data.demo.scene import CLASSES
-from scripts.data.manifest import read_label, read_manifest, stored_labels
+from scripts.core.text import DetectorError
 
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r\f\v]+|#[^\n]*)|(?P<newline>\n)"
@@ -157,27 +153,6 @@ renumbered."""
 _ESCAPES = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-@dataclass(frozen=True)
-class LabelMapCounts:
-    """Classes in the map, how many are new in it, how many drawn ones left it, and which have no
-    box in `images/`."""
-
-    classes: int
-    new: int
-    without_boxes: tuple[str, ...] = ()
-    removed: int = 0
-
-    def __str__(self) -> str:
-        texts = [counted(self.classes, "class", "classes")] + [f"{self.new:,} new"] * bool(self.new)
-        texts += [counted(self.removed, "drawn class", "drawn classes") + " removed"] * bool(self.removed)
-        if self.without_boxes:
-            names = ", ".join(self.without_boxes[:3]) + ", ..." * (len(self.without_boxes) > 3)
-            texts.append(
-                f"{len(self.without_boxes):,} without boxes, kept ({names}; delete {LABEL_MAP} to number anew)"
-            )
-        return ", ".join(texts)
-
-
 def _number(field: Field) -> int:
     try:
         return int(field.value, 0) if field.kind == "word" else 0
@@ -240,11 +215,11 @@ def read_label_map(path: Path) -> dict[int, str]:
     return ids
 
 
-def class_numbers(root: Path) -> dict[str, int]:
+def class_numbers(path: Path) -> dict[str, int]:
     """Numbers by name, from 0 as in `labels.txt`; none when the map is missing or broken. For
     colors only."""
     try:
-        return {name: number - 1 for number, name in read_label_map(root / LABEL_MAP).items()}
+        return {name: number - 1 for number, name in read_label_map(path).items()}
     except DetectorError:
         return {}
 
@@ -259,44 +234,8 @@ def write_label_map(path: Path, ids: dict[int, str], heading: str = "") -> None:
     write_text(path, heading + "\n".join(items))
 
 
-def class_boxes(root: Path) -> Counter:
-    """Boxes by class name over all label files of `images/`; unreadable ones are the business of
-    `check`."""
-    boxes, entries = Counter(), {entry["name"]: entry for entry in read_manifest(root)["images"]}
-    for path in stored_labels(root):
-        try:
-            label, _ = read_label(path, entries.get(path.stem))
-            boxes.update(box.class_name for box in label.boxes if box.class_name)
-        except (LabelError, FileNotFoundError):
-            continue
-    return boxes
-
-
-def _is_drawn(path: Path, ids: dict[int, str]) -> bool:
-    """Whether the map was written for the demo source and holds nothing else."""
-    begins = not path.exists() or path.read_text("utf-8-sig").startswith(DRAWN)
-    return begins and set(ids.values()) <= set(CLASSES)
-
-
-def build_label_map(root: Path, labels: list[str], demo: bool = False) -> LabelMapCounts:
-    """Write the label map: an existing one keeps its ids, new classes are appended.
-
-    New classes come in the order of `labels`, or sorted by name from `images/` when `labels` is
-    empty. `demo`: the source is the demo. A map that holds its classes only is begun anew with the
-    first other source: to keep `banana` at 2 because we drew bananas helps nobody.
-    """
-    path, boxes = root / LABEL_MAP, class_boxes(root)
-    before = read_label_map(path) if path.exists() else {}
-    drawn = _is_drawn(path, before)
-    ids = {} if drawn and not demo else before
-    wanted = list(labels) or sorted(boxes)
-    if not wanted and not ids:
-        raise DetectorError("no box has a class: images/: label some images, then `invoke labelmap`")
-    start = max(ids, default=0) + 1
-    fresh = [name for name in wanted if name not in set(ids.values())]
-    merged = {**ids, **{start + index: name for index, name in enumerate(fresh)}}
-    if merged != before or (drawn and not demo):  # the user's own layout and comments stay as long as nothing is new
-        write_label_map(path, merged, DRAWN if demo and _is_drawn(path, merged) else "")
-    names, known = set(merged.values()), set(before.values())
-    without = tuple(name for name in merged.values() if not boxes[name])
-    return LabelMapCounts(len(merged), len(names - known), without, len(known - names))
+def number_classes(ids: dict[int, str], wanted: list[str]) -> dict[int, str]:
+    """Return `ids` with the names of `wanted` that it lacks appended, numbered after the highest id."""
+    start, known = max(ids, default=0) + 1, set(ids.values())
+    fresh = [name for name in wanted if name not in known]
+    return {**ids, **{start + index: name for index, name in enumerate(fresh)}}

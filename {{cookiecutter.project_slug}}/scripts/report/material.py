@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scripts.core.files import sha256_file
+from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, points
-from scripts.data.box_table import table_path
 from scripts.data.dataset import SPLITS
 from scripts.data.label_map import LABEL_MAP, read_label_map
 from scripts.report.html import Html, paragraph, table, tag
@@ -142,7 +142,7 @@ def _tables(root: Path) -> tuple[dict[str, int], list[LabeledBox]]:
     """Images of each split that has a table, and all boxes."""
     images, boxes = {}, []
     for split in SPLITS:
-        path = table_path(root, split)
+        path = Layout(root).table(split)
         if not path.is_file():
             continue
         with path.open(encoding="utf-8", newline="") as file:

@@ -9,8 +9,9 @@ from pathlib import Path
 import yaml
 
 from scripts.core.files import sha256_file, write_json, write_text
+from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, counted
-from scripts.data.box_table import read_table, table_path
+from scripts.data.box_table import read_table
 from scripts.data.label_map import LABEL_MAP, read_label_map
 from scripts.modeling.experiment import (
     EVALUATIONS,
@@ -73,7 +74,7 @@ def configure(root: Path, settings) -> ConfigureCounts:
 def data_facts(root: Path) -> DataFacts:
     """What the CSV tables and the label map say. Raises DetectorError for a split without images.
     """
-    tables = {split: read_table(table_path(root, split)) for split in ("train", "validation")}
+    tables = {split: read_table(Layout(root).table(split)) for split in ("train", "validation")}
     for split, images in tables.items():
         if not images:
             raise DetectorError(f"no images in split {split}: annotations/{split}_labels.csv: add images or change "

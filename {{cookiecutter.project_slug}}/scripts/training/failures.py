@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from scripts.core.layout import Layout
 from scripts.core.text import DetectorError
 from scripts.data.examples import record_names
 
@@ -64,7 +65,7 @@ def cause(error: Exception) -> str:
 def _explosion(root: Path, text: str, steps: int, experiment) -> str:
     numbers, loss = re.search(re.escape(EXPLODED_MARK) + r"\W*\[([\d ]*)\]\W*loss\W*([-\w.+]+)", text).groups()
     wanted = {int(number) for number in numbers.split()}
-    names = [name for number, name in enumerate(record_names(root, "train")) if number in wanted]
+    names = [name for number, name in enumerate(record_names(Layout(root).records("train"))) if number in wanted]
     shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
     rate = experiment.trainer.optimizer_config.learning_rate.get().as_dict().get("initial_learning_rate")
     lower = f" (it is {rate})" if rate else ""

@@ -18,9 +18,9 @@ import tf_keras
 from official.core import train_lib
 from tqdm import tqdm
 
+from scripts.core.layout import Layout
 from scripts.core.runtime import silence_libraries
 from scripts.core.text import DetectorError
-from scripts.data.examples import record_files
 from scripts.data.label_map import LABEL_MAP, read_label_map
 from scripts.modeling.experiment import EXPERIMENT, read_experiment, with_absolute_paths
 from scripts.training import task as detector
@@ -252,7 +252,7 @@ def run_experiment(root: Path, runtime, patience: int, evaluations: list[dict], 
         check_batch_fits(detector.DetectorTask(experiment.task).build_model(), batch_size // machines.replicas)
         stack.enter_context(machines.strategy.scope())
         make_repeatable(experiment.task.train_data.seed)
-        events = EvaluationEvents("validation", read_label_map(root / LABEL_MAP), record_files(root, "validation"))
+        events = EvaluationEvents("validation", read_label_map(root / LABEL_MAP), Layout(root).records("validation"))
         watch = Watch(experiment, folder, events, patience, evaluations, keep, asked_to_stop,
                       silent=not machines.is_first)
         stack.enter_context(explained(root, experiment, lambda: watch.steps if watch.runner else first_step))

@@ -12,8 +12,8 @@ import orbit
 import tensorflow as tf
 from PIL import Image
 
+from scripts.core.layout import Layout
 from scripts.data.drawing import contact_sheet, draw_detections, fitted
-from scripts.data.examples import record_files
 from scripts.evaluation.metrics import evaluated
 from scripts.training.inputs import decode_image
 
@@ -239,6 +239,6 @@ def write_events(root: Path, metrics: dict, groundtruth: dict, detections: list[
             if metrics[name] is not None:
                 tf.summary.scalar(f"test/{name}", metrics[name])
     names = {category["id"]: category["name"] for category in groundtruth["categories"]}
-    events = EvaluationEvents("test", names, record_files(root, "test"))
+    events = EvaluationEvents("test", names, Layout(root).records("test"))
     events.write(writer, step, evaluated(groundtruth, detections))
     writer.close()

@@ -1,0 +1,52 @@
+"""The step `csv`: write `annotations/{train,validation,test}_labels.csv`, a row for each box."""
+
+from collections import Counter
+from pathlib import Path
+
+from scripts.core.files import write_json, write_text
+from scripts.core.layout import Layout
+from scripts.core.text import counted
+from scripts.data.box_table import change_of, table_rows, table_text
+from scripts.data.dataset import SPLITS
+from scripts.data.label_map import read_label_map
+from scripts.data.manifest import read_stored
+
+
+def tables(root: Path) -> str:
+    """Write the three tables from `images/`, and `annotations/csv.json` with every change.
+
+    Boxes that `check` was told to accept are clipped to the image or dropped; nothing happens
+    without a count.
+    """
+    layout = Layout(root)
+    changes_path = layout.annotations / "csv.json"
+    classes = set(read_label_map(layout.label_map).values())
+
+    rows, changes, images, boxes = {split: [] for split in SPLITS}, [], 0, 0
+    for stored in read_stored(root, "csv"):
+        if stored.facts.error:
+            changes.append(change_of("unreadable image left out", stored.shown))
+        elif stored.label is None:
+            changes.append(change_of("image without a readable label file left out", stored.shown))
+        else:
+            found, count = table_rows(stored, classes, changes)
+            rows[stored.split] += found
+            images, boxes = images + 1, boxes + count
+
+    for split in SPLITS:
+        write_text(layout.table(split), table_text(rows[split]))
+    write_json(changes_path, {"schema": 1, "changes": changes})
+    return ", ".join([counted(images, "image"), counted(boxes, "box", "boxes"),
+                      *_changes_texts(changes, layout.shown(changes_path))])
+
+
+def _changes_texts(changes: list[dict], shown: str) -> list[str]:
+    """Return a text for each kind of change: how often, and the first three places."""
+    texts = []
+    for kind, count in sorted(Counter(change["what"] for change in changes).items()):
+        places = [change["file"] + (f":{change['line']}" if change["line"] else "")
+                  for change in changes if change["what"] == kind]
+        names = ", ".join(places[:3]) + (f", ... see {shown}" if count > 3 else "")
+        plural = kind.replace("box", "boxes", 1).replace("image", "images", 1)
+        texts.append(f"{counted(count, kind, plural)} ({names})")
+    return texts
