@@ -92,9 +92,9 @@ def check(c, fix=False, explain=""):
     return run(ROOT, SETTINGS.source, SETTINGS.check, zoo_entry(SETTINGS.model.id).input_px)
 
 
-@task(klass=Step, pre=[check], settings=["source.kind", "source.labels"], room="data",
+@task(klass=Step, pre=[check], settings=["source.kind", "source.path", "source.labels"], room="data",
       inputs=["images/train/*.xml", "images/validation/*.xml", "images/test/*.xml", "annotations/check.json"],
-      outputs=["annotations/label_map.pbtxt"])
+      outputs=["annotations/label_map.pbtxt", "annotations/labelmap.json"])
 def labelmap(c):
     """04 Number the classes in annotations/label_map.pbtxt."""
     from scripts.steps.labelmap import labelmap as run
@@ -323,7 +323,7 @@ def convert(c, to="", out=""):
 @task(klass=Tool, help={"json": "print JSON for programs"})
 def runs(c, json=False):
     """List the trainings that were evaluated, with their figures, from eval/runs."""
-    from scripts.evaluation.runs import list_runs
+    from scripts.tools.compare import list_runs
 
     return list_runs(ROOT, json)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.core.text import DetectorError
-from scripts.data.label_map import TextFormatError, read_label_map, write_label_map
+from scripts.data.label_map import read_label_map, write_label_map
 from scripts.steps.labelmap import labelmap
 
 
@@ -35,20 +35,22 @@ def test_every_way_to_write_it_reads_the_same(path, text):
     ("text", "words", "line"),
     [
         ("item {\n id: 0\n name: 'a'\n}", "is not a number from 1", 2),
-        ("item {\n id: 'x'\n name: 'a'\n}", "is not a number from 1", 2),
+        ("item {\n id: 'x'\n name: 'a'\n}", "Couldn't parse integer: 'x'", 2),
         ("item {id: 1 name: 'a'}\nitem {id: 1 name: 'b'}", "id 1 is already that of 'a'", 2),
         ("item {id: 1 name: 'a'}\nitem {id: 2 name: 'a'}", "name 'a' already has id 1", 2),
-        ("item {\n id: 1\n name: 'a'\n id: 2\n name: 'b'\n}", "item has 2 'id'", 4),
+        ("item {\n id: 1\n name: 'a'\n id: 2\n name: 'b'\n}", 'should not have multiple "id"', 4),
         ("item {\n id: 1\n}", "item has no 'name'", 1),
         ("item {\n name: 'a'\n}", "item has no 'id'", 1),
-        ("item {id: 1 name: ''}", "name is not a text", 1),
-        ("item {id: 1 name: Apple}", "name is not a text", 1),
+        ("item {id: 1 name: ''}", "name is empty", 1),
+        ("item {\n id: 1\n name: 'a'\n}\nitem {\n name: 'b'\n id: 1\n}", "id 1 is already that of 'a'", 7),
+        ("# {\nx {id: 5}\nitem <id: 3 name: '{'>\nitem {\n name: 'a' # id: 1\n\n id: -1}", "id -1 is not", 7),
+        ("item {id: 1 name: Apple}", "Expected string but found: 'Apple'", 1),
         ("// apples\nitem {id: 1 name: 'a'}", "comments begin with #", 1),
-        ("item {\n id: 1\n name: 'a'\n", "'}' is missing", 4),
-        ("item {\n id: 1\n name: 'a\n}", "unexpected", 3),
-        ("item {\n id 1\n}", "':' or '{'", 2),
-        ("item: 3", "not followed by '{'", 1),
-        ("item {id: 1 name: '\\377'}", "not UTF-8", 1),
+        ("item {\n id: 1\n name: 'a'\n", 'Expected "}"', 3),
+        ("item {\n id: 1\n name: 'a\n}", "missing ending quote", 3),
+        ("item {\n id 1\n}", 'Expected ":"', 2),
+        ("item: 3", 'Expected "{"', 1),
+        ("item {id: 1 name: '\\377'}", "'utf-8' codec can't decode", 1),
         ("", "has no item", None),
     ],
 )
@@ -57,6 +59,11 @@ def test_what_others_garble_is_refused_with_the_line(path, text, words, line):
     with pytest.raises(DetectorError, match="annotations/label_map.pbtxt" + (f":{line}:" if line else "")) as caught:
         read_label_map(path)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_display_names_are_read_where_they_are_asked_for(path):
+    path.write_text("item {id: 2 name: '/m/01g317' display_name: 'person'} item {id: 1 name: 'car'}")
+    assert read_label_map(path, display=True) == {1: "car", 2: "person"}
 
 
 def test_names_survive_writing_and_reading(path):
@@ -70,7 +77,7 @@ def test_names_survive_writing_and_reading(path):
     }
     write_label_map(path, ids)
     assert read_label_map(path) == ids
-    assert path.read_text("utf-8").startswith("item {\n  id: 1\n  name: 'it\\'s'\n  display_name: 'it\\'s'\n}\n")
+    assert path.read_text("utf-8").startswith("item {\n  id: 1\n  name: \"it\\'s\"\n  display_name: \"it\\'s\"\n}\n")
 
 
 def test_ids_begin_at_one_by_name_and_stay_when_classes_come(project):
@@ -111,7 +118,3 @@ def test_no_class_at_all_is_one_line(project):
     project.organize()
     with pytest.raises(DetectorError, match="invoke labelmap"):
         labelmap(project.root, [])
-
-
-def test_text_format_errors_know_their_line():
-    assert TextFormatError("x", 3).line == 3

@@ -165,7 +165,7 @@ def test_another_folder_is_refused_until_images_is_cleared(moved):
 def test_drawn_classes_leave_the_label_map(drawn):
     before = ids(drawn)
     drawn.organize()
-    assert f"1 class, 1 new, {len(before)} drawn classes removed" == label_map(drawn)
+    assert f"1 class, 1 new, {len(before)} classes of the earlier source removed" == label_map(drawn)
     assert ids(drawn) == {1: "Waschbär"}
     assert label_map(drawn) == "1 class"
 
@@ -192,12 +192,21 @@ def test_after_the_switch_ids_stay_even_if_all_are_names_of_drawn_classes(drawn)
     assert ids(drawn) == dict(enumerate(names, start=1))
 
 
-@pytest.mark.parametrize("extra", ["item {id: 9 name: 'kiwi'}\n", None])
-def test_a_map_that_is_partly_the_users_keeps_its_ids(drawn, extra):
+def test_ids_stay_when_the_folder_moves(moved):
+    label_map(moved)
+    before = ids(moved)
+    moved.organize(path="../elsewhere")
+    assert "removed" not in label_map(moved)
+    rename_class(moved.find("b.xml"))
+    label_map(moved)
+    assert ids(moved) == before
+
+
+@pytest.mark.parametrize("edit", ["item {id: 9 name: 'kiwi'}\n", "# my comment\n"])
+def test_a_map_that_the_user_edited_keeps_its_ids(drawn, edit):
     path = drawn.root / "annotations/label_map.pbtxt"
     text = path.read_text("utf-8")
-    # With a class of the user's, or written by hand without our first line.
-    path.write_text(text + extra if extra else text.split("\n", 1)[1], "utf-8")
+    path.write_text(text + edit, "utf-8")
     before = ids(drawn)
     drawn.organize()
     assert "removed" not in label_map(drawn)

@@ -1,13 +1,14 @@
 """The step `labelmap`: number the classes in `annotations/label_map.pbtxt`."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
+from scripts.core.files import sha256_file, write_json
 from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, counted
 from scripts.data.dataset import LabelError
-from scripts.data.demo.scene import CLASSES
-from scripts.data.label_map import DRAWN, number_classes, read_label_map, write_label_map
+from scripts.data.label_map import number_classes, read_label_map, write_label_map
 from scripts.data.manifest import read_label, read_manifest, stored_labels
 
 
@@ -15,24 +16,34 @@ def labelmap(root: Path, labels: list[str]) -> str:
     """Write the label map: an existing one keeps its ids, new classes are appended.
 
     New classes come in the order of `labels`, or sorted by name from `images/` when `labels` is
-    empty.
+    empty. As the images of an earlier source leave `images/`, its classes leave a map that nobody
+    edited.
     """
-    layout, manifest = Layout(root), read_manifest(root)
-    path, demo = layout.label_map, manifest["source"].get("kind") == "demo"
+    layout = Layout(root)
+    path, memory_path = layout.label_map, layout.annotations / "labelmap.json"
+    manifest, memory = read_manifest(root), _read_memory(memory_path)
     boxes = _boxes_by_class(root, manifest)
     wanted = list(labels) or sorted(boxes)
     before = read_label_map(path) if path.exists() else {}
-    drawn = _is_drawn(path, before)
 
-    # To keep `banana` at 2 because the demo has bananas helps nobody.
-    kept = {} if drawn and not demo else before
-    ids = number_classes(kept, wanted)
+    unedited = not path.exists() or sha256_file(path) == memory.get("sha256")
+    other_source = memory.get("source") not in (None, manifest["source"])
+    # With all of its classes in use the source was only moved, and the ids stay.
+    unused = set(before.values()) - {*wanted, *boxes}
+    ids = number_classes({} if unedited and other_source and unused else before, wanted)
     if not ids:
-        raise DetectorError("no box has a class: images/: label some images, then `invoke labelmap`")
-    # The user's own layout and comments stay as long as nothing is new.
-    if ids != before or (drawn and not demo):
-        write_label_map(path, ids, DRAWN if demo and _is_drawn(path, ids) else "")
-    return _summary(before, ids, [name for name in ids.values() if not boxes[name]], layout.shown(path))
+        raise DetectorError("no box has a class: images/: label some images, "
+                            "then `invoke labelmap`")
+    if ids != before:  # the user's own layout and comments stay as long as nothing is new
+        write_label_map(path, ids)
+    write_json(memory_path, {"schema": 1, "source": manifest["source"],
+                             "sha256": sha256_file(path) if unedited else None})
+    return _summary(before, ids, boxes, layout.shown(path))
+
+
+def _read_memory(path: Path) -> dict:
+    """Return the source that the map was written for and the SHA-256 of the map as written."""
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
 def _boxes_by_class(root: Path, manifest: dict) -> Counter:
@@ -47,17 +58,15 @@ def _boxes_by_class(root: Path, manifest: dict) -> Counter:
     return boxes
 
 
-def _is_drawn(path: Path, ids: dict[int, str]) -> bool:
-    """Whether the map was written for the demo source and holds nothing else."""
-    begins = not path.exists() or path.read_text("utf-8-sig").startswith(DRAWN)
-    return begins and set(ids.values()) <= set(CLASSES)
-
-
-def _summary(before: dict[int, str], after: dict[int, str], unused: list[str], shown: str) -> str:
-    new, removed = set(after.values()) - set(before.values()), set(before.values()) - set(after.values())
+def _summary(before: dict[int, str], after: dict[int, str], boxes: Counter, shown: str) -> str:
+    new = set(after.values()) - set(before.values())
+    removed = set(before.values()) - set(after.values())
+    unused = [name for name in after.values() if not boxes[name]]
     texts = [counted(len(after), "class", "classes")] + [f"{len(new):,} new"] * bool(new)
-    texts += [counted(len(removed), "drawn class", "drawn classes") + " removed"] * bool(removed)
+    if removed:
+        texts.append(counted(len(removed), "class", "classes") + " of the earlier source removed")
     if unused:
         names = ", ".join(unused[:3]) + ", ..." * (len(unused) > 3)
-        texts.append(f"{len(unused):,} without boxes, kept ({names}; delete {shown} to number anew)")
+        texts.append(f"{len(unused):,} without boxes, kept ({names}; delete {shown} to number "
+                     "anew)")
     return ", ".join(texts)
