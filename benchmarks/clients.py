@@ -49,10 +49,14 @@ def main() -> None:
 
 def measure(project: Path, file: str, threads: int) -> None:
     """Run every client over the test split and print what it found beside what ours found."""
+    from scripts.core.layout import Layout
+    from scripts.data.label_map import read_label_map
     from scripts.evaluation.detections import coco_groundtruth, decode_rgb, record_images
 
-    images = [(one, decode_rgb(one.encoded)) for one in record_images(project, "test")]
-    groundtruth = coco_groundtruth(project, "test")
+    layout = Layout(project)
+    files = layout.records("test")
+    images = [(image, decode_rgb(image.encoded)) for image in record_images(files)]
+    groundtruth = coco_groundtruth(files, read_label_map(layout.label_map))
     print(f"\n{project.name}, {file}: {len(images)} test images; AP of the best {LIMIT} of an image from a score "
           "of 0.01 on, in points\n")
     print("| " + " | ".join(HEADS) + " |\n" + "|---" * len(HEADS) + "|")
@@ -100,7 +104,8 @@ def by_index(path: Path, threads: int, side_px: int) -> Callable:
 def by_signature(path: Path, threads: int, side_px: int) -> Callable:
     """What a reader does that knows names only."""
     from ai_edge_litert.interpreter import Interpreter
-    from scripts.deploy.reader import OUTPUTS, first_slots, stretch
+    from scripts.deploy.metadata import OUTPUTS
+    from scripts.deploy.reader import first_slots, stretch
 
     run = Interpreter(model_path=str(path), num_threads=threads).get_signature_runner("serving_default")
     kind = run.get_input_details()["images"]["dtype"]

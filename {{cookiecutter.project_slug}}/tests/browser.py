@@ -67,8 +67,8 @@ def rows_of_ours(path: Path, model: Path) -> tuple[tuple[int, int], list[dict]]:
     import numpy as np
 
     from scripts.data.image_files import open_upright
+    from scripts.deploy.predictions import detection_rows
     from scripts.deploy.reader import open_detector
-    from scripts.tools.predict import detection_rows
 
     image, detector = open_upright(path.read_bytes()), open_detector(model)
     return image.size, detection_rows(detector.detect(np.asarray(image)), image.size, detector.labels, 0.0)

@@ -174,7 +174,7 @@ def described(model: bytes, labels=(), mean=None, std=None, outputs=(), packed=N
 
 
 def _metadata(labels, mean, std, outputs):
-    from scripts.deploy.schema_tables import metadata_schema
+    from scripts.deploy.tflite_file import metadata_schema
 
     schema = metadata_schema()
     metadata, graph, image = schema.ModelMetadataT(), schema.SubGraphMetadataT(), schema.TensorMetadataT()

@@ -45,3 +45,22 @@ def train_small(root, **options):
     from scripts.steps.train import train
 
     return train(root, "lite0-256", settings_of(root).runtime, **options)
+
+
+def model_of(root, which="best"):
+    """The model of a checkpoint."""
+    from scripts.core.layout import Layout
+    from scripts.evaluation.detector import checkpoint_path, load_model
+
+    layout = Layout(root)
+    return load_model(layout.experiment, checkpoint_path(layout.training, which))
+
+
+def calibration_of(root, side_px, count):
+    """Training images as the converter gets them."""
+    from scripts.core.layout import Layout
+    from scripts.deploy.conversion import calibration_images
+    from scripts.evaluation.detections import record_images
+
+    images = list(record_images(Layout(root).records("train")))
+    return calibration_images(images, len(images), side_px, count)

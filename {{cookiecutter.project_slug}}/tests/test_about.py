@@ -9,17 +9,16 @@ import pytest
 
 from scripts.core.files import sha256_file
 from scripts.core.text import DetectorError
-from scripts.deploy.metadata import (
+from scripts.deploy.provenance import (
     About,
     advised,
     description,
     note_scores,
     provenance_of,
     read_about,
-    split_files,
-    with_files,
     with_more_provenance,
 )
+from scripts.deploy.tflite_file import split_files, with_files
 from scripts.evaluation.thresholds import Advice
 
 
@@ -34,15 +33,16 @@ from scripts.evaluation.thresholds import Advice
     ],
 )
 def test_name_author_and_license_are_those_of_pyproject(tmp_path, text, expected):
-    assert read_about(tmp_path) == About()
-    (tmp_path / "pyproject.toml").write_text(text, "utf-8")
-    assert read_about(tmp_path) == expected
+    pyproject = tmp_path / "pyproject.toml"
+    assert read_about(pyproject) == About()
+    pyproject.write_text(text, "utf-8")
+    assert read_about(pyproject) == expected
 
 
 def test_broken_pyproject_is_one_line(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[project\n", "utf-8")
     with pytest.raises(DetectorError, match="^bad TOML, .*line 1.*: pyproject.toml: correct that line$"):
-        read_about(tmp_path)
+        read_about(tmp_path / "pyproject.toml")
 
 
 def test_advice_in_words_and_figures():
@@ -59,22 +59,20 @@ NETWORK = b"\x1c\0\0\0TFL3" + bytes(range(256)) * 9
 
 
 def test_scores_are_noted_behind_the_network_and_nothing_else_changes(tmp_path):
-    rows = {}
-    for name, ap in (("float32", 0.61), ("int8", 0.6)):
+    files, scores = {}, {"split": "test", "checkpoint": 0.62, "float32": 0.61, "int8": 0.6}
+    for name in ("float32", "int8"):
         data = with_files(NETWORK + name.encode(), {"labels.txt": "ю\nb\n", "provenance.json": '{"model": "ж"}'})
-        (tmp_path / name).write_bytes(data)
-        rows[name] = {"file": name, "AP": ap, "sha256": "old", "bytes": len(data)}
-    note_scores(tmp_path, rows, 0.62)
-    for name, row in rows.items():
+        files[name] = tmp_path / name
+        files[name].write_bytes(data)
+    for name, row in note_scores(files, scores).items():
         data = (tmp_path / name).read_bytes()
         assert data.startswith(NETWORK + name.encode() + b"PK"), "the network has every byte that was scored"
         assert (row["sha256"], row["bytes"]) == (sha256_file(tmp_path / name), len(data))
         assert split_files(data)[1]["labels.txt"] == "ю\nb\n"
-        assert provenance_of(tmp_path / name) == {
-            "model": "ж", "AP": {"split": "test", "checkpoint": 0.62, "float32": 0.61, "int8": 0.6}}  # fmt: skip
-    before = {name: (tmp_path / name).read_bytes() for name in rows}
-    note_scores(tmp_path, rows, 0.62)
-    assert {name: (tmp_path / name).read_bytes() for name in rows} == before, "noting twice is noting once"
+        assert provenance_of(tmp_path / name) == {"model": "ж", "AP": scores}
+    before = {name: path.read_bytes() for name, path in files.items()}
+    note_scores(files, scores)
+    assert {name: path.read_bytes() for name, path in files.items()} == before, "noting twice is noting once"
 
 
 def test_files_without_provenance_have_none(tmp_path):

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 from made_detections import made
 
+from scripts.deploy.gate import passes, summary, what_to_try
 from scripts.evaluation.intervals import ap_drop_interval, ap_intervals
 from scripts.evaluation.metrics import score
-from scripts.steps.tflite import TfliteCounts, passes, what_to_try
 
 
 def labeled(images: int):
@@ -90,7 +90,9 @@ def test_a_refusal_names_the_one_setting_to_try():
 
 def test_too_few_test_images_are_said_so():
     def line(interval):
-        return str(TfliteCounts("x.tflite", 0.5, 0.005, interval, 0.01, 3.8, 2.0, 21))
+        row = {"file": "x.tflite", "AP": 0.5, "ap_drop": 0.005, "ap_drop_interval": interval,
+               "bytes": 3_800_000, "latency_ms": {"median": 2.0}}
+        return summary(row, 0.01, 21)
 
     assert "21 test images cannot tell 1.0 points of AP from chance" in line((-0.02, 0.02))
     assert "cannot tell" not in line((-0.004, 0.006))

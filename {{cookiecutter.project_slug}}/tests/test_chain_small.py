@@ -4,7 +4,7 @@ one does."""
 import json
 
 import pytest
-from small_project import configure_small, settings_of
+from small_project import calibration_of, configure_small, model_of, settings_of
 
 from scripts.core.text import DetectorError
 
@@ -14,9 +14,9 @@ pytestmark = pytest.mark.slow
 def test_a_missing_checkpoint_names_those_there_are(trained):
     from scripts.evaluation.detector import checkpoint_path
 
-    assert checkpoint_path(trained, "last").name == "average_weights-2"
+    assert checkpoint_path(trained / "training", "last").name == "average_weights-2"
     with pytest.raises(DetectorError, match=r"no checkpoint '7' \(steps there: 2\)"):
-        checkpoint_path(trained, "7")
+        checkpoint_path(trained / "training", "7")
 
 
 def test_training_sees_an_image_as_validation_does(trained):
@@ -48,12 +48,10 @@ def test_training_sees_an_image_as_validation_does(trained):
 def test_equalized_weights_compute_the_same(trained):
     import numpy as np
 
-    from scripts.deploy.conversion import calibration_images
     from scripts.deploy.quantization import equalize, stream_reach
-    from scripts.evaluation.detector import load_model
 
-    model = load_model(trained, "best")
-    images = calibration_images(trained, model.input_px, 4)
+    model = model_of(trained)
+    images = calibration_of(trained, model.input_px, 4)
     before = [part.numpy() for part in model.predict(np.stack(images))]
     spread_before = [np.ptp(np.log(reach)) for reach in stream_reach(model.network.backbone, images)]
     equalize(model, images)

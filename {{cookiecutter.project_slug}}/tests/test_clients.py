@@ -26,8 +26,8 @@ def test_it_finds_what_our_reader_finds(tmp_path, variant, size_px, turn):
 
     from scripts.data.image_files import open_upright
     from scripts.deploy.metadata import with_metadata
+    from scripts.deploy.predictions import detection_rows
     from scripts.deploy.reader import TfliteDetector
-    from scripts.tools.predict import detection_rows
 
     model, photo = tmp_path / "détecteur 1.tflite", tmp_path / "ю a.png"
     about = {"name": "n", "description": "d", "author": "a", "license": "l", "provenance": {}}

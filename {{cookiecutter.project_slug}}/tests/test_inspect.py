@@ -8,7 +8,8 @@ import pytest
 from made_tflite import described, made
 
 from scripts.core.text import DetectorError
-from scripts.tools.inspect import inspect, inspection
+from scripts.deploy.inspection import inspection
+from scripts.tools.inspect import inspect
 
 NAMES = ["person", "traffic light", "кошка"]
 

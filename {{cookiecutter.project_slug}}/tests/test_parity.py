@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from mediapipe_client import mediapipe_detector, rows_of
 from parity import same_share
+from small_project import calibration_of, model_of
 
+from scripts.core.layout import Layout
 from scripts.deploy.reader import stretch
 
 pytestmark = pytest.mark.slow
@@ -29,16 +31,13 @@ def lively(trained):
     """
     import numpy as np
 
-    from scripts.deploy.conversion import calibration_images
-    from scripts.evaluation.detector import load_model
-
-    model = load_model(trained, "best")
+    model = model_of(trained)
     classifier = model.network.head._classifier
     dice = np.random.default_rng(7)
     classifier.pointwise_kernel.assign(dice.normal(0, 0.1, classifier.pointwise_kernel.shape))
     classifier.depthwise_kernel.assign(dice.normal(0, 0.1, classifier.depthwise_kernel.shape))
     classifier.bias.assign(classifier.bias * 0.0)
-    images = calibration_images(trained, model.input_px, 8)
+    images = calibration_of(trained, model.input_px, 8)
     scores = np.concatenate([model.predict(image[None])[1].numpy().reshape(-1, 4) for image in images])
     logits = np.log(scores / (1 - scores))
     scale = 2.0 / np.std(logits)
@@ -53,7 +52,7 @@ def seen(lively, trained):
     from scripts.deploy.reader import first_slots
     from scripts.evaluation.detections import decode_rgb, record_images
 
-    images = [decode_rgb(image.encoded) for image in list(record_images(trained, "test"))[:3]]
+    images = [decode_rgb(image.encoded) for image in list(record_images(Layout(trained).records("test")))[:3]]
     found = [first_slots(*(part.numpy() for part in lively.detect(stretch(rgb, lively.input_px)[None], 0.3)))
              for rgb in images]
     assert min(len(each) for each in found) > 3, "a model that finds nothing proves nothing"
@@ -63,14 +62,14 @@ def seen(lively, trained):
 @pytest.fixture(scope="module")
 def files(lively, trained, tmp_path_factory):
     """The network as every kind of file."""
-    from scripts.deploy.conversion import CALIBRATED, anchors_yxhw, calibration_images, convert
+    from scripts.core.schema import SLOTS
+    from scripts.deploy.conversion import CALIBRATED, anchors_yxhw, convert
     from scripts.deploy.metadata import with_metadata
     from scripts.deploy.quantization import QuantizationAware, equalize, quantized_network
-    from scripts.evaluation.detector import DETECTIONS
     from scripts.modeling.experiment import SUPPRESSION_IOU
 
-    calibration = calibration_images(trained, lively.input_px, 8)
-    decoding = {"decoding": {"score_threshold": 0.3, "suppression_iou": SUPPRESSION_IOU, "max_detections": DETECTIONS}}
+    calibration = calibration_of(trained, lively.input_px, 8)
+    decoding = {"decoding": {"score_threshold": 0.3, "suppression_iou": SUPPRESSION_IOU, "max_detections": SLOTS}}
     made, weights = {}, [(weight, weight.numpy()) for weight in lively.network.weights]
     for variant in TOLERANCES:
         if variant in CALIBRATED:
@@ -223,14 +222,15 @@ def test_mediapipe_reads_the_raw_file_by_its_anchors(files, seen):
 
 @pytest.mark.release
 def test_int8_qat_trains_on_and_leaves_the_statistics(trained):
-    from scripts.deploy.conversion import calibration_images
     from scripts.deploy.quantization import quantization_aware
-    from scripts.evaluation.detector import load_model
+    from scripts.modeling.experiment import read_experiment, with_absolute_paths
+
+    experiment = with_absolute_paths(read_experiment(trained / "training/experiment.yaml"), trained)
 
     def weights(share):
-        model = load_model(trained, "best")
-        images = calibration_images(trained, model.input_px, 8)
-        network = quantization_aware(trained, model, share, images).network
+        model = model_of(trained)
+        images = calibration_of(trained, model.input_px, 8)
+        network = quantization_aware(model, experiment, share, images).network
         return {number: (weight.name, weight.numpy()) for number, weight in enumerate(network.weights)}
 
     start, end = weights(0.0), weights(1.0)

@@ -9,8 +9,9 @@ from PIL import Image
 from tiny_tflite import LABELS, image, tiny_tflite
 
 from scripts.core.text import DetectorError
+from scripts.deploy.predictions import detection_rows
 from scripts.evaluation.detections import Detections
-from scripts.tools.predict import detection_rows, predict
+from scripts.tools.predict import predict
 
 
 def save(path, cells, side_px=160, exif=0, **options):
@@ -116,7 +117,7 @@ def test_missing_things_are_named_in_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_the_advised_threshold_holds_when_none_is_given(tmp_path, model):
-    from scripts.deploy.metadata import with_more_provenance
+    from scripts.deploy.provenance import with_more_provenance
 
     path = save(tmp_path / "a.png", {(0, 0): 0})
     plain = predict([path], model, tmp_path / "out")

@@ -5,7 +5,7 @@ import pytest
 from scripts.core.files import write_json
 from scripts.core.text import DetectorError, parse_number
 from scripts.data.box_table import read_table
-from scripts.deploy.video import results
+from scripts.deploy.predictions import results
 from scripts.tools.predict import copy_targets, find_files, find_model
 
 FOUND = {"class": 'a "b", c\u2028d', "class_id": 1, "score": 0.75, "box_xyxy_px": [1.0, 2.5, 30.0, 40.25]}

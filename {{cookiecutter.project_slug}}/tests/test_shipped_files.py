@@ -39,7 +39,8 @@ def made(copy, monkeypatch):
 
 def test_files_carry_owner_advice_and_scores_and_the_network_that_was_scored(made):
     from scripts.core.files import sha256_file
-    from scripts.deploy.metadata import read_metadata, split_files
+    from scripts.deploy.metadata import read_metadata
+    from scripts.deploy.tflite_file import split_files
     from scripts.tools.predict import predict
 
     root, scored = made

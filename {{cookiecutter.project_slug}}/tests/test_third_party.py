@@ -7,12 +7,8 @@ import pytest
 from made_tflite import BLUE, GREEN, HEIGHT, RED, ROLES, WIDTH, described, made
 
 from scripts.core.text import DetectorError
-from scripts.deploy.third_party import (
-    ThirdPartyDetector,
-    class_map,
-    read_labels,
-    without_background,
-)
+from scripts.deploy.third_party import ThirdPartyDetector
+from scripts.deploy.third_party_classes import class_map, read_labels, without_background
 
 NAMES = ["red", "green", "blue"]
 SIGNATURE = {"detection_scores": "scores", "num_detections": "count", "detection_boxes": "boxes",
@@ -89,10 +85,10 @@ def test_the_operation_is_believed_more_than_names(tmp_path):
 def test_without_the_operation_names_tell_then_shapes(tmp_path, wishes, names, how):
     model = made(with_operation=False, **wishes)
     detector = ThirdPartyDetector(write(tmp_path, described(model, NAMES, outputs=names)))
-    roles = detector._roles
     order = wishes["order"]
     outputs = [int(one["index"]) for one in detector._interpreter.get_output_details()]
-    assert [getattr(roles, role) for role in order] == outputs and how in roles.how
+    roles = dict(zip(ROLES, detector._outputs, strict=True))
+    assert [roles[role] for role in order] == outputs and how in detector.notes[1]
     assert len(detector.detect(image({}))) == 1, "one number says how many of the six slots count"
 
 
@@ -253,5 +249,5 @@ def test_classes_are_paired_by_name():
     ours = {1: "Traffic Light", 2: "cat", 5: "Cat", 6: "ﬁg tree"}
     classes = class_map(["???", "trafficlight", "CAT", "Cat", "zebra", "", "zebra", "person"], ours)
     assert classes.ids[1] == 1 and classes.ids[3] == 5 and classes.ids[2] == 2 and set(classes.ids) == {1, 2, 3}
-    assert classes.shared == ("Traffic Light", "cat", "Cat") and classes.only_ours == ("ﬁg tree",)
-    assert classes.only_theirs == ("zebra", "person")
+    assert classes.shared == ("Traffic Light", "cat", "Cat") and classes.only_in_project == ("ﬁg tree",)
+    assert classes.only_in_file == ("zebra", "person")

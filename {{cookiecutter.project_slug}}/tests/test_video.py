@@ -116,7 +116,7 @@ def test_what_is_no_video_says_why(tmp_path):
     whole = write_video(tmp_path / "whole.mp4").read_bytes()
     start, end = whole.index(b"mdat") + 4, whole.index(b"moov") - 4
     blank = whole[:start] + bytes(end - start) + whole[end:]
-    for data, why in ((b"", "empty"), (b"no video" * 99, "no video"), (whole[:999], "whose end with the table"),
+    for data, why in ((b"", "empty"), (b"no video" * 99, "no video"), (whole[:999], "where the table of frames"),
                       (blank, "no frame that can be read")):  # fmt: skip
         path = tmp_path / "x.mp4"
         path.write_bytes(data)
@@ -156,7 +156,7 @@ def test_a_copy_that_lost_frames_is_refused(tmp_path, monkeypatch):
             add(self, image)
 
     monkeypatch.setattr(VideoCopy, "add", forgetful)
-    with pytest.raises(DetectorError, match="copy of .* is not whole: .*: free some space"):
+    with pytest.raises(DetectorError, match="copy of .* is incomplete: .*: free some space"):
         run(write_video(tmp_path / "a.mp4"))
     assert not (tmp_path / "out" / "copy.mp4").exists()
 

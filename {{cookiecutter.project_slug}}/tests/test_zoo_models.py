@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_project import settings_text
+from small_project import calibration_of, settings_text
 
 from scripts.modeling.zoo import ENTRIES
 
@@ -40,10 +40,10 @@ def drawn(tmp_path_factory):
 
 
 def int8_file(root, model, path):
-    from scripts.deploy.conversion import calibration_images, convert
+    from scripts.deploy.conversion import convert
     from scripts.deploy.quantization import equalize
 
-    images = calibration_images(root, model.input_px, 2)
+    images = calibration_of(root, model.input_px, 2)
     equalize(model, images)
     path.write_bytes(convert(model, "int8", 0.001, images))
     return path

@@ -109,7 +109,7 @@ function edges(start, length, of, size) {
   return [(first / of) * size, (Math.min(last, of) / of) * size];
 }
 
-/** RGBA of an image stretched to `side` x `side`: scripts/deploy/resize.py to the bit. */
+/** RGBA of an image stretched to `side` x `side`: scripts/deploy/reader.py to the bit. */
 function stretched(rgba, width, height, side) {
   const across = neighbors(width, side);
   const down = neighbors(height, side);

@@ -62,6 +62,6 @@ def parse_number(text: str, option: str, kind: type, least: float, most: float, 
 
 
 
-def points(fraction: float | None) -> str:
-    """A fraction 0..1 in points (x100) for people; `undefined` for None."""
-    return "undefined" if fraction is None else f"{100 * fraction:.1f}"
+def points(fraction: float | None, undefined: str = "undefined") -> str:
+    """Return a fraction 0..1 in points (x100) for people; `undefined` for None."""
+    return undefined if fraction is None else f"{100 * fraction:.1f}"

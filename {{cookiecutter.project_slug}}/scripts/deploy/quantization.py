@@ -1,56 +1,66 @@
-"""Weights rewritten so that int8 fits them better, with the same function in float.
+"""int8 that loses little: weights that fit it better, and training with its rounding.
 
-One int8 scale serves all channels of an activation, and in the residual streams of
-EfficientNet-Lite a few channels reach ten times as far as the others. Between two linear layers a
-channel may be divided by any number if the layers that read it are multiplied by the same number.
-Method: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
-https://arxiv.org/abs/1906.04721, section 4.1, with measured activation ranges.
+Equalization changes the weights of a trained network so that int8 fits them better, while its
+function in float stays the same. One int8 scale serves all channels of an activation, and in the
+residual streams of EfficientNet-Lite a few channels reach ten times as far as the others. Between
+two linear layers a channel may be divided by any number if the layers that read it are multiplied
+by the same number. Method: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization
+and Bias Correction", https://arxiv.org/abs/1906.04721, section 4.1, here with measured ranges.
+
+`int8_qat` trains on with Model Garden's quantization-aware RetinaNet, built so that it starts where
+the trained network stands.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+import tf_keras
+from official.vision.modeling.layers.nn_blocks import InvertedBottleneckBlock
 from tqdm import tqdm
 
 from scripts.core.runtime import silence_libraries
 from scripts.evaluation.detector import TrainedModel
-from scripts.modeling.experiment import EXPERIMENT, read_experiment, with_absolute_paths
+from scripts.modeling.hooks import bottleneck_parts, inner_variable, made_by, quantizer_ranges
 from scripts.training.inputs import PIXEL_CENTRE, normalize_pixels
 from scripts.training.runner import make_repeatable
 from scripts.training.task import DetectorTask
 
+CALIBRATION_BATCH = 8
 
-def equalize(model, images: Sequence) -> None:
-    """Rescales the residual streams and the separable convolutions of a `TrainedModel` in place.
+RATE_SHARE = 0.1
+"""Learning rate of `int8_qat` at its start, as a share of that of the training."""
+
+
+# Equalization.
+
+def equalize(model: TrainedModel, images: Sequence) -> None:
+    """Rescale the residual streams and the separable convolutions of a model in place.
 
     `images`: float32 [side, side, 3], RGB 0..255, on which the reach of each channel is measured.
     """
     backbone, decoder = model.network.backbone, model.network.decoder
     groups = residual_groups(backbone)
-    for index, (group, reach) in enumerate(zip(groups, stream_reach(backbone, images), strict=True)):
-        readers = [block._conv0.kernel for block in group[1:]]
-        if index + 1 < len(groups):
-            readers.append(groups[index + 1][0]._conv0.kernel)
+    reaches = stream_reach(backbone, images)
+    for index, (group, reach) in enumerate(zip(groups, reaches, strict=True)):
+        # Every layer that reads the stream: blocks that add to it, the next group, the pyramid.
+        blocks = [*group[1:], *(groups[index + 1][:1] if index + 1 < len(groups) else [])]
+        readers = [bottleneck_parts(block)["expand"].kernel for block in blocks]
         readers += _lateral_kernels(backbone, decoder, group)
         if readers:
-            _rescale([block._norm2 for block in group], readers, reach)
+            _rescale([bottleneck_parts(block)["project_norm"] for block in group], readers, reach)
     for part in (decoder, model.network.head):
         _equalize_separable(part)
 
 
 def _equalize_separable(part) -> None:
-    """Between the depthwise and the pointwise half of a separable convolution stands nothing: the
-    same rule holds.
+    """Rescale between the depthwise and the pointwise half, with nothing between them.
 
-    The reach of a channel is taken as the sum of its depthwise weights, since what comes in is of
-    one range.
+    The reach of a channel is taken as the sum of its depthwise weights, since all inputs have one
+    range.
     """
-    import tf_keras
-
     for layer in part.submodules:
         if isinstance(layer, tf_keras.layers.SeparableConv2D):
             depthwise = layer.depthwise_kernel.numpy()
@@ -60,13 +70,10 @@ def _equalize_separable(part) -> None:
 
 
 def residual_groups(backbone) -> list[list]:
-    """Inverted bottlenecks whose outputs are added to each other and so share their channels, in
-    order.
+    """Return, in order, inverted bottlenecks whose outputs are added and so share their channels.
 
-    Works for our backbone and for Model Garden's `mobilenet`; one without such blocks gives [].
+    For the backbone of `modeling/backbone.py` and Model Garden's `mobilenet`; [] for others.
     """
-    from official.vision.modeling.layers.nn_blocks import InvertedBottleneckBlock
-
     groups: list[list] = []
     for block in (layer for layer in backbone.layers if isinstance(layer, InvertedBottleneckBlock)):
         config = block.get_config()
@@ -79,11 +86,7 @@ def residual_groups(backbone) -> list[list]:
 
 
 def stream_reach(backbone, images: Sequence) -> list[np.ndarray]:
-    """Largest absolute value of each channel of each group's stream over the images: a list of
-    [channels]."""
-    import tensorflow as tf
-    import tf_keras
-
+    """Return the largest absolute value of each channel over the images: [channels] a group."""
     streams = [[block.output for block in group] for group in residual_groups(backbone)]
     probe = tf_keras.Model(backbone.inputs, streams)
     measure = tf.function(lambda pixels: [
@@ -94,17 +97,17 @@ def stream_reach(backbone, images: Sequence) -> list[np.ndarray]:
 
 
 def _lateral_kernels(backbone, decoder, group) -> list:
-    """Kernels of the pyramid that read the output of this group: pointwise [1, 1, channels,
-    filters]."""
+    """Return the kernels [1, 1, channels, filters] of the pyramid that read this group's output."""
     filters = group[-1].get_config()["out_filters"]
     levels = [level for level, shape in backbone.output_specs.items() if shape[-1] == filters]
     layers = {layer.name: layer for layer in decoder.layers}
     laterals = [layers[f"lateral_{level}"] for level in levels if f"lateral_{level}" in layers]
-    return [layer.pointwise_kernel if hasattr(layer, "pointwise_kernel") else layer.kernel for layer in laterals]
+    return [layer.pointwise_kernel if hasattr(layer, "pointwise_kernel") else layer.kernel
+            for layer in laterals]
 
 
 def _rescale(norms: list, readers: list, reach: np.ndarray) -> None:
-    """Divides the channels that the batch norms write, multiplies them where they are read."""
+    """Divide the channels that the batch norms write, multiply them where they are read."""
     scale = _scale(reach, readers)
     for norm in norms:
         norm.gamma.assign(norm.gamma / scale)
@@ -114,26 +117,21 @@ def _rescale(norms: list, readers: list, reach: np.ndarray) -> None:
 
 
 def _scale(reach: np.ndarray, readers: list) -> np.ndarray:
-    """By what to divide each channel so that its reach and the weights that read it share the
-    spread evenly."""
+    """Return the divisor of each channel after which its reach equals that of its readers' weights.
+    """
     weight = np.max([np.abs(kernel.numpy()).max(axis=(0, 1, 3)) for kernel in readers], axis=0)
     usable = (reach > 0) & (weight > 0)
     return np.where(usable, np.sqrt(reach / np.where(usable, weight, 1.0)), 1.0).astype(np.float32)
 
 
-# Model Garden's quantization-aware RetinaNet, so built that it starts where the trained network
-# stands.
+# The quantization-aware network.
 
-CALIBRATION_BATCH = 8
+def quantized_network(model: TrainedModel, images: Sequence):
+    """Return a RetinaNet that computes what the model's does, rounded as int8 rounds.
 
-
-def quantized_network(model, images: Sequence):
-    """A RetinaNet that computes what a `TrainedModel`'s does, rounded as int8; the model's weights
-    are rescaled.
-
-    `images`: float32 [side, side, 3], RGB 0..255, on which the ranges of activations are measured.
+    The weights of `model` are rescaled. `images`: float32 [side, side, 3], RGB 0..255, on which the
+    ranges of activations are measured.
     """
-    import tf_keras
     from official.projects.qat.vision.configs import common
     from official.projects.qat.vision.modeling import factory
 
@@ -141,109 +139,79 @@ def quantized_network(model, images: Sequence):
         if hasattr(layer, "trainable"):
             layer.trainable = True
     normalize_depthwise(model.network.backbone)
-    what = common.Quantization(quantize_detection_decoder=True, quantize_detection_head=True)
-    network = factory.build_qat_retinanet(model.network, what, model.config)
+    options = common.Quantization(quantize_detection_decoder=True, quantize_detection_head=True)
+    network = factory.build_qat_retinanet(model.network, options, model.config)
+    # Model Garden copies the weights of backbone and head only.
     _copy_decoder(model.network.decoder, network.decoder)
     for layer in network.submodules:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
-            layer.trainable = False  # It computes as in the file; statistics of a few batches more would be noisier.
+            # It computes as in the file; statistics of a few more batches would be noisier.
+            layer.trainable = False
     _measure_ranges(network, images)
     return network
 
 
 def normalize_depthwise(backbone) -> None:
-    """Gives each channel of a depthwise kernel a largest weight of 1; the batch norm behind it
-    takes the rest.
+    """Give each channel of a depthwise kernel a largest weight of 1; its batch norm takes the rest.
 
     The function stays the same, and one int8 scale for the kernel serves all channels alike.
     """
     for block in (block for group in residual_groups(backbone) for block in group):
-        convolution, norm = block._conv1, block._norm1
-        largest = np.abs(convolution.depthwise_kernel.numpy()).max(axis=(0, 1, 3))
+        parts = bottleneck_parts(block)
+        kernel, norm = parts["depthwise"].depthwise_kernel, parts["depthwise_norm"]
+        largest = np.abs(kernel.numpy()).max(axis=(0, 1, 3))
         scale = np.where(largest > 0, largest, 1.0)
         variance = norm.moving_variance.numpy()
         deviations = np.sqrt(variance / scale**2 + norm.epsilon) / np.sqrt(variance + norm.epsilon)
-        convolution.depthwise_kernel.assign(convolution.depthwise_kernel / scale[None, None, :, None])
+        kernel.assign(kernel / scale[None, None, :, None])
         norm.gamma.assign(norm.gamma * scale * deviations)
         norm.moving_mean.assign(norm.moving_mean / scale)
         norm.moving_variance.assign(variance / scale**2)
 
 
-@contextmanager
-def ranges(measure: bool) -> Iterator[None]:
-    """What is traced meanwhile keeps its ranges of activations, or widens them to all that it sees
-    in training."""
-    import tensorflow as tf
-    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
-
-    original = quant_ops.MovingAvgQuantize
-
-    def quantize(inputs, min_var, max_var, is_training, **options):
-        if measure and is_training:
-            min_var.assign(tf.minimum(min_var, tf.reduce_min(inputs)))
-            max_var.assign(tf.maximum(max_var, tf.reduce_max(inputs)))
-        return original(inputs, min_var, max_var, is_training=False, **options)
-
-    quant_ops.MovingAvgQuantize = quantize
-    try:
-        yield
-    finally:
-        quant_ops.MovingAvgQuantize = original
-
-
 def _measure_ranges(network, images: Sequence) -> None:
-    """Smallest and largest value of each activation."""
-    import tensorflow as tf
-
+    """Set the range of each activation to its smallest and largest value over the images."""
     for weight in network.weights:
         name = weight.name.rsplit("/", 1)[-1]
         if name.endswith(("_min:0", "_max:0")) and "kernel" not in name:
             weight.assign(tf.zeros_like(weight))
-    with ranges(measure=True):
-        see = tf.function(lambda pixels: network(normalize_pixels(pixels), training=True))
-        for start in range(0, len(images), CALIBRATION_BATCH):  # The last batch is filled from the beginning.
+    with quantizer_ranges(widen=True):
+        run = tf.function(lambda pixels: network(normalize_pixels(pixels), training=True))
+        # Batches of one size, so that the network is traced once: the last begins again.
+        for start in range(0, len(images), CALIBRATION_BATCH):
             places = range(start, start + CALIBRATION_BATCH)
-            see(np.stack([images[place % len(images)] for place in places]))
+            run(np.stack([images[place % len(images)] for place in places]))
 
 
 def _copy_decoder(source, target) -> None:
-    """Weights of a feature pyramid into its quantized clone, in which each separable convolution
-    has become two."""
+    """Copy the weights of a feature pyramid into its quantized clone.
+
+    In the clone each separable convolution has become two layers, with names of their own: they
+    are found by the pyramid level that they give, lateral ones by the channels that they read.
+    """
     layers = {layer.name: layer for layer in source.layers}
     for level, output in target.output.items():
-        norm = output._keras_history.layer
+        norm = made_by(output)
         for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-            _variable(norm, name).assign(getattr(layers[f"norm_{level}"], name))
-        _copy_separable(layers.get(f"post_hoc_{level}") or layers[f"coarser_{level}"], _before(norm))
-    laterals = {layer.pointwise_kernel.shape[2]: layer for name, layer in layers.items() if name.startswith("lateral_")}
+            inner_variable(norm, name).assign(getattr(layers[f"norm_{level}"], name))
+        convolution = layers.get(f"post_hoc_{level}") or layers[f"coarser_{level}"]
+        _copy_separable(convolution, made_by(norm.input))
+    laterals = {layer.pointwise_kernel.shape[2]: layer for name, layer in layers.items()
+                if name.startswith("lateral_")}
     for pointwise in target.layers:
-        kernel = _variable(pointwise, "kernel")
+        kernel = inner_variable(pointwise, "kernel")
         if kernel is not None and kernel.shape[2] in laterals:
             _copy_separable(laterals[kernel.shape[2]], pointwise)
 
 
 def _copy_separable(source, pointwise) -> None:
-    _variable(_before(pointwise), "depthwise_kernel").assign(source.depthwise_kernel)
-    _variable(pointwise, "kernel").assign(source.pointwise_kernel)
-    _variable(pointwise, "bias").assign(source.bias)
+    depthwise = made_by(pointwise.input)
+    inner_variable(depthwise, "depthwise_kernel").assign(source.depthwise_kernel)
+    inner_variable(pointwise, "kernel").assign(source.pointwise_kernel)
+    inner_variable(pointwise, "bias").assign(source.bias)
 
 
-def _before(layer):
-    """The layer whose output this one takes."""
-    return layer.input._keras_history.layer
-
-
-def _variable(layer, name: str):
-    """The variable of a wrapped layer, None without: the attribute itself holds the rounded value.
-    """
-    return next((weight for weight in layer.weights if weight.name.rsplit("/", 1)[-1] == f"{name}:0"), None)
-
-
-# `int8_qat`: a trained detector trained on with the rounding of int8 in it.
-
-RATE_SHARE = 0.1
-"""Learning rate at the start, as a share of that of the training; it falls to a hundredth of it."""
-
+# Training on with rounding: `int8_qat`.
 
 @dataclasses.dataclass(frozen=True)
 class QuantizationAware(TrainedModel):
@@ -255,23 +223,25 @@ class QuantizationAware(TrainedModel):
 
 
 def rounded_normalization(pixels):
-    """RGB 0..255 to -1..1 with the rounding of int8 after each step, so that a uint8 input is the
-    raw pixel."""
-    import tensorflow as tf
+    """Return RGB 0..255 as -1..1, rounded as int8 after each step.
 
-    rounded = tf.quantization.fake_quant_with_min_max_args
-    centerd = rounded(rounded(pixels, 0.0, 255.0) - PIXEL_CENTRE, -128.0, 127.0)
-    return rounded(centerd / PIXEL_CENTRE, -1.0, 1.0)
-
-
-def quantization_aware(root: Path, model: TrainedModel, share: float, images: Sequence) -> QuantizationAware:
-    """Trains `model` on for `share` of the steps of its training; the same again for the same seed,
-    on a CPU.
-
-    `images`: float32 [side, side, 3], RGB 0..255, for the ranges of activations. Weights of `model`
-    are changed.
+    A uint8 input is then the raw pixel.
     """
-    experiment = with_absolute_paths(read_experiment(root / EXPERIMENT), root)
+    rounded = tf.quantization.fake_quant_with_min_max_args
+    centered = rounded(rounded(pixels, 0.0, 255.0) - PIXEL_CENTRE, -128.0, 127.0)
+    return rounded(centered / PIXEL_CENTRE, -1.0, 1.0)
+
+
+def quantization_aware(model: TrainedModel, experiment, share: float,
+                       images: Sequence) -> QuantizationAware:
+    """Train a model on with int8 rounding; on a CPU a seed gives the same weights again.
+
+    Args:
+        model: its weights are changed.
+        experiment: that of its training, with paths that are found from here.
+        share: training steps, as a share of those of the experiment.
+        images: float32 [side, side, 3], RGB 0..255, for the ranges of activations.
+    """
     make_repeatable(experiment.task.train_data.seed)
     with silence_libraries():
         network = quantized_network(model, images)
@@ -280,23 +250,21 @@ def quantization_aware(root: Path, model: TrainedModel, share: float, images: Se
 
 
 def _train(network, experiment, steps: int) -> None:
-    """Trains with the ranges as they are: they were measured, and the weights move little."""
-    import tensorflow as tf
-
+    """Train with the ranges as they were measured: the weights move little."""
     task = DetectorTask(experiment.task)
     optimizer = task.create_optimizer(_shorter(experiment.trainer.optimizer_config, max(1, steps)))
-    step = tf.function(lambda inputs: task.train_step(inputs, model=network, optimizer=optimizer)["loss"])
+    step = tf.function(lambda inputs: task.train_step(inputs, network, optimizer)["loss"])
     batches = task.build_inputs(experiment.task.train_data).take(steps)
-    with ranges(measure=False):
-        for inputs in tqdm(batches, desc="int8_qat", total=steps, unit="step", disable=None, leave=False):
+    with quantizer_ranges(widen=False):
+        for inputs in tqdm(batches, desc="int8_qat", total=steps, unit="step", disable=None,
+                           leave=False):
             step(inputs)
 
 
 def _shorter(optimizer_config, steps: int):
-    """The optimizer of the training for a few more steps at a lower rate, without averages of
-    weights."""
+    """Return the optimizer of the training for fewer steps, a lower rate, without averages."""
     rate = optimizer_config.learning_rate.get().initial_learning_rate * RATE_SHARE
-    return optimizer_config.replace(
-        ema=None, learning_rate={"type": "cosine", "cosine": {"initial_learning_rate": rate, "decay_steps": steps,
-                                                              "alpha": 0.01}},
-        warmup={"type": "linear", "linear": {"warmup_steps": max(1, steps // 10), "warmup_learning_rate": rate / 100}})
+    cosine = {"initial_learning_rate": rate, "decay_steps": steps, "alpha": 0.01}
+    linear = {"warmup_steps": max(1, steps // 10), "warmup_learning_rate": rate / 100}
+    return optimizer_config.replace(ema=None, learning_rate={"type": "cosine", "cosine": cosine},
+                                    warmup={"type": "linear", "linear": linear})

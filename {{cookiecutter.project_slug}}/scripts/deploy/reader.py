@@ -1,67 +1,52 @@
-"""`labels.txt`: one class name a line, line 0 is class 0 (label map id 1), no line for the
-background."""
+"""Detectors as clients see them: a `.tflite` in LiteRT, or the SavedModel; both give `Detections`.
+
+Nothing here needs TensorFlow for a `.tflite`: the resize of training is done in NumPy, and what a
+raw file leaves to its reader in NumPy and OpenCV.
+"""
 
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from scripts.core.files import write_text
 from scripts.core.runtime import silence_native
 from scripts.core.text import DetectorError
-from scripts.data.label_map import LABEL_MAP, read_label_map
-from scripts.deploy.metadata import (
-    LABELS,
-    OUTPUTS,
-    RAW_OUTPUTS,
-    parse_labels,
-    provenance_of,
-    read_anchors_yxhw,
-)
+from scripts.deploy.metadata import OUTPUTS, RAW_OUTPUTS, read_anchors_yxhw
+from scripts.deploy.provenance import provenance_of
+from scripts.deploy.tflite_file import LABELS, packed_text, parse_labels
 from scripts.evaluation.detections import Detections
 
-UNUSED = "???"  # An id that the label map leaves out keeps its line, so that the others keep theirs.
+ADVICE = "use a .tflite that `invoke tflite` made"
+WARM_UP_RUNS, LEAST_RUNS = 5, 20
 
 
-def label_lines(root: Path) -> list[str]:
-    """Class names by 0-based class id."""
-    ids = read_label_map(root / LABEL_MAP)
-    return [ids.get(number, UNUSED) for number in range(1, max(ids) + 1)]
-
-
-def write_labels(root: Path, path: Path) -> list[str]:
-    """Writes the labels of the project to `path` and returns them."""
-    lines = label_lines(root)
-    write_text(path, "\n".join(lines) + "\n")
-    return lines
-
-
-# The resize of training in NumPy, so that a `.tflite` can be fed without TensorFlow.
+# The resize of training.
 
 def stretch(rgb, side_px: int):
-    """The image uint8 [height, width, 3] stretched to float32 [side_px, side_px, 3], values 0..255,
-    not rounded."""
+    """Return an image uint8 [height, width, 3] stretched to a square, float32 [side, side, 3].
+
+    Values are 0..255, not rounded; bilinear with half-pixel centers and no antialiasing, as
+    `tf.image.resize` does it in training.
+    """
     return stretch_to(rgb, side_px, side_px)
 
 
 def stretch_to(rgb, height_px: int, width_px: int):
-    """The same to float32 [height_px, width_px, 3]."""
+    """Return the same as float32 [height_px, width_px, 3]."""
     top, bottom, down = _neighbors(rgb.shape[0], height_px)
     left, right, across = _neighbors(rgb.shape[1], width_px)
     across, down = across[None, :, None], down[:, None, None]
-    rows = {}
-    for name, index in (("top", top), ("bottom", bottom)):
+    rows = []
+    for index in (top, bottom):
         # Columns are picked before the cast: only the pixels that are read become floats.
         near, far = (rgb[np.ix_(index, columns)].astype(np.float32) for columns in (left, right))
-        rows[name] = near + (far - near) * across
-    return rows["top"] + (rows["bottom"] - rows["top"]) * down
+        rows.append(near + (far - near) * across)
+    return rows[0] + (rows[1] - rows[0]) * down
 
 
 def _neighbors(size_px: int, side_px: int):
-    """For each target pixel the two source pixels around its center and the float32 weight of the
-    second."""
+    """Return the two source pixels around each target pixel's center, and the second's weight."""
     scale = np.float32(size_px) / np.float32(side_px)
     center = (np.arange(side_px, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     lower = np.floor(center)
@@ -73,11 +58,10 @@ def _neighbors(size_px: int, side_px: int):
 # What follows a network without post-processing: boxes from anchors, scores, suppression.
 
 class RawDecoder:
-    """Detections from the values of the outputs `raw_boxes` and `raw_logits` of a `.tflite` file.
+    """Turns the outputs `raw_boxes` and `raw_logits` of a `.tflite` into detections.
 
-    `boxes` and `logits` are the details of these outputs as LiteRT gives them: quantized values are
-    turned into numbers by their scale and zero point. Anchors, suppression and threshold are those
-    in the file's metadata; DetectorError if it has none.
+    `boxes` and `logits` are the details of these outputs as LiteRT gives them. Anchors, suppression
+    and threshold are those in the file's metadata; DetectorError if it has none.
     """
 
     def __init__(self, path: Path, boxes: dict, logits: dict):
@@ -85,14 +69,14 @@ class RawDecoder:
         self._anchors = read_anchors_yxhw(path)
         self._decoding = provenance_of(path).get("decoding")
         if self._anchors is None or self._decoding is None:
-            raise DetectorError(f"file without post-processing has no anchors in its metadata: {path}: use a .tflite "
-                                "that `invoke tflite` made")
+            raise DetectorError("file without post-processing has no anchors in its metadata: "
+                                f"{path}: {ADVICE}")
 
     def __call__(self, raw_boxes, raw_logits) -> Detections:
-        """`raw_boxes` [1, anchors, 4] (ty, tx, th, tw), `raw_logits` [1, anchors, classes],
-        quantized or float."""
-        encoded, logits = (_numbers(values[0], *quantization) for values, quantization in
-                           zip((raw_boxes, raw_logits), self._quantizations, strict=True))
+        """Decode `raw_boxes` [1, anchors, 4] (ty, tx, th, tw), `raw_logits` [1, anchors, n]."""
+        encoded, logits = (
+            real_numbers(values[0], *quantization) for values, quantization in
+            zip((raw_boxes, raw_logits), self._quantizations, strict=True))
         centers = self._anchors[:, :2] + encoded[:, :2] * self._anchors[:, 2:]
         halves = np.exp(encoded[:, 2:]) * self._anchors[:, 2:] / 2
         boxes = np.concatenate([centers - halves, centers + halves], 1)
@@ -102,34 +86,40 @@ class RawDecoder:
                           scores[kept].astype(np.float32))
 
     def _suppressed(self, boxes, scores):
-        """Positions of the detections, best first."""
+        """Return the positions of the detections that stay, best first."""
         import cv2
 
-        xywh = np.concatenate([boxes[:, 1::-1], (boxes[:, 2:] - boxes[:, :2])[:, ::-1]], 1).astype(np.float64)
-        kept = cv2.dnn.NMSBoxes(xywh, scores.astype(np.float32), self._decoding["score_threshold"],
-                                self._decoding["suppression_iou"])
+        xywh = np.concatenate([boxes[:, 1::-1], (boxes[:, 2:] - boxes[:, :2])[:, ::-1]], 1)
+        kept = cv2.dnn.NMSBoxes(
+            xywh.astype(np.float64), scores.astype(np.float32),
+            self._decoding["score_threshold"], self._decoding["suppression_iou"])
         return np.asarray(kept, int).ravel()[: self._decoding["max_detections"]]
 
 
-def _numbers(values, scale: float, zero_point: int):
-    """Quantized values as float32; those that are float already stay (their scale is 0)."""
+def real_numbers(values, scale: float, zero_point: int):
+    """Return quantized values as the numbers that they stand for, float32; scale 0 means none."""
     return (values.astype(np.float32) - zero_point) * scale if scale else values.astype(np.float32)
 
 
-# Detectors as clients see them: a `.tflite` in LiteRT, or the SavedModel. Both give `Detections`.
+def first_slots(boxes, classes, scores, count) -> Detections:
+    """Return the detections in outputs of the contract: [1, n, 4], [1, n], [1, n] and [1].
+
+    Slots past the count are never read: what stands there may come from an earlier image.
+    """
+    used = int(np.clip(round(float(np.ravel(count)[0])), 0, scores.shape[1]))
+    class_ids = np.rint(classes[0, :used]).astype(int)
+    return Detections(boxes[0, :used].astype(np.float32), class_ids,
+                      scores[0, :used].astype(np.float32))
 
 
-ADVICE = "use a .tflite that `invoke tflite` made"
-WARM_UP_RUNS, LEAST_RUNS = 5, 20
-
+# The detectors.
 
 class TfliteDetector:
-    """A `.tflite` of our contract, run by LiteRT on the CPU.
+    """A `.tflite` of the contract in docs/deploy.md, run by LiteRT on the CPU.
 
-    Outputs are read by the keys of the signature when there is one, else by index 0..3; slots past
-    `num_detections` are never read: what stands there may come from an earlier image. A file that
-    ends before the post-processing is finished here (see `raw.py`). DetectorError for a file of
-    another shape.
+    Outputs are read by the keys of the signature when there is one, else by index 0..3. A file that
+    ends before the post-processing is finished by `RawDecoder`. DetectorError for a file of another
+    shape.
     """
 
     advice = ADVICE
@@ -140,10 +130,12 @@ class TfliteDetector:
         self.path, self.threads = Path(path), threads
         try:
             with silence_native():
-                self._interpreter = Interpreter(model_content=self.path.read_bytes(), num_threads=threads)
+                self._interpreter = Interpreter(model_content=self.path.read_bytes(),
+                                                num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise DetectorError(f"LiteRT cannot run it ({_one_line(error)}): {path}: {self.advice}") from None
+            raise DetectorError(f"LiteRT cannot run it ({_one_line(error)}): {path}: "
+                                f"{self.advice}") from None
         self._input = self._only_input()
         self._outputs, self._finish = self._reading()
 
@@ -159,16 +151,12 @@ class TfliteDetector:
 
     @property
     def labels(self) -> list[str]:
-        """Class names by class id: `labels.txt` inside the file, else beside it; empty when there
-        is neither."""
-        if zipfile.is_zipfile(self.path):
-            with zipfile.ZipFile(self.path) as inside:
-                if LABELS in inside.namelist():
-                    return parse_labels(inside.read(LABELS).decode("utf-8"))
-        return _labels_file(self.path.parent)
+        """Class names by class id: `labels.txt` in the file, else beside it, else none."""
+        inside = packed_text(self.path, LABELS)
+        return _labels_in(self.path.parent) if inside is None else parse_labels(inside)
 
     def detect(self, rgb) -> Detections:
-        """Detections in an image uint8 [height, width, 3], which is stretched to the input."""
+        """Detect in an image uint8 [height, width, 3], which is stretched to the input."""
         self.prepare(rgb)
         self.invoke()
         return self._finish(*(self._interpreter.get_tensor(index) for index in self._outputs))
@@ -178,8 +166,7 @@ class TfliteDetector:
         self._interpreter.set_tensor(self._input["index"], self.pixels(rgb))
 
     def pixels(self, rgb):
-        """What the input tensor gets of an image: raw values 0..255 [1, S, S, 3], rounded for a
-        uint8 input."""
+        """Return what the input tensor gets of an image: raw values 0..255, [1, S, S, 3]."""
         pixels = stretch(rgb, self.input_px)
         if self._input["dtype"] == np.uint8:
             pixels = np.rint(pixels).astype(np.uint8)
@@ -195,11 +182,12 @@ class TfliteDetector:
         fits = len(shape) == 4 and shape[0] == 1 and shape[1] == shape[2] and shape[3] == 3
         if len(inputs) != 1 or not fits or inputs[0]["dtype"] not in (np.uint8, np.float32):
             form = f"{inputs[0]['dtype'].__name__} {list(shape)}"
-            raise DetectorError(f"input is {form}, not float32 or uint8 [1, S, S, 3]: {self.path}: {ADVICE}")
+            raise DetectorError(f"input is {form}, not float32 or uint8 [1, S, S, 3]: {self.path}: "
+                                f"{ADVICE}")
         return inputs[0]
 
     def _reading(self):
-        """Tensor indices of the outputs, and the function that makes Detections of their values."""
+        """Return the indices of the output tensors, and the function that makes Detections."""
         for key in self._interpreter.get_signature_list():
             details = self._interpreter.get_signature_runner(key).get_output_details()
             if set(OUTPUTS) <= set(details):
@@ -209,7 +197,8 @@ class TfliteDetector:
                 return [output["index"] for output in outputs], RawDecoder(self.path, *outputs)
         details = self._interpreter.get_output_details()
         if len(details) != len(OUTPUTS):
-            raise DetectorError(f"{len(details)} outputs, not the four of a detector: {self.path}: {ADVICE}")
+            raise DetectorError(f"{len(details)} outputs, not the four of a detector: {self.path}: "
+                                f"{ADVICE}")
         return [detail["index"] for detail in details], first_slots
 
 
@@ -224,59 +213,59 @@ class SavedModelDetector:
             self._model = tf.saved_model.load(str(folder))
             self._run = self._model.signatures["serving_default"]
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-            raise DetectorError(
-                f"TensorFlow cannot load it ({_one_line(error)}): {folder}: run `invoke export`"
-            ) from None
+            raise DetectorError(f"TensorFlow cannot load it ({_one_line(error)}): {folder}: "
+                                "run `invoke export`") from None
 
     @property
     def labels(self) -> list[str]:
-        """Class names by class id, from `labels.txt` in the folder or beside it; empty when there
-        is none."""
-        return _labels_file(self.path) or _labels_file(self.path.parent)
+        """Class names by class id: `labels.txt` in the folder, else beside it, else none."""
+        return _labels_in(self.path) or _labels_in(self.path.parent)
 
     def detect(self, rgb) -> Detections:
-        """Detections in an image uint8 [height, width, 3]."""
+        """Detect in an image uint8 [height, width, 3]."""
         import tensorflow as tf
 
         found = self._run(images=tf.constant(rgb[None], tf.uint8))
         return first_slots(*(found[name].numpy() for name in OUTPUTS))
 
 
-def first_slots(boxes, classes, scores, count) -> Detections:
-    """The first `count` detections of outputs in the form of the contract: [1, n, 4], [1, n], [1,
-    n] and [1]."""
-    slots = scores.shape[1]
-    used = int(np.clip(round(float(np.ravel(count)[0])), 0, slots))
-    class_ids = np.rint(classes[0, :used]).astype(int)
-    return Detections(boxes[0, :used].astype(np.float32), class_ids, scores[0, :used].astype(np.float32))
-
-
 def open_detector(path: Path, threads: int = 2) -> TfliteDetector | SavedModelDetector:
-    """The detector in a `.tflite` file or in the folder of a SavedModel. DetectorError for anything
-    else."""
+    """Open a `.tflite`, the folder of a SavedModel or the one above it; else DetectorError."""
     path = Path(path)
     if path.is_dir():
-        folder = next((one for one in (path, path / "saved_model") if (one / "saved_model.pb").is_file()), None)
-        if folder is None:
-            raise DetectorError(f"folder holds no saved_model.pb: {path}: run `invoke export`, or name a .tflite file")
-        return SavedModelDetector(folder)
+        for folder in (path, path / "saved_model"):
+            if (folder / "saved_model.pb").is_file():
+                return SavedModelDetector(folder)
+        raise DetectorError(f"folder holds no saved_model.pb: {path}: run `invoke export`, or name "
+                            "a .tflite file")
     if not path.exists():
         step = "tflite" if path.suffix == ".tflite" else "export"
         raise DetectorError(f"model is missing: {path}: run `invoke {step}` first")
     if path.suffix.lower() != ".tflite":
-        raise DetectorError(f"not a model: {path}: name a .tflite file or the folder of a SavedModel")
+        raise DetectorError(f"not a model: {path}: name a .tflite file or the folder of a "
+                            "SavedModel")
     return TfliteDetector(path, threads)
 
 
+def _labels_in(folder: Path) -> list[str]:
+    path = folder / LABELS
+    return parse_labels(path.read_text("utf-8-sig")) if path.is_file() else []
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+# Time.
+
 def time_detector(detector: TfliteDetector, rgb, runs: int = LEAST_RUNS) -> dict:
-    """Milliseconds of `invoke` alone on one image: `median`, `p90` and the `threads` used; at least
-    20 runs."""
+    """Return milliseconds of `invoke` alone on one image: `median`, `p90`, and the `threads`."""
     detector.prepare(rgb)
     return {**latency(times_ms(detector.invoke, runs)), "threads": detector.threads}
 
 
 def times_ms(invoke: Callable[[], None], runs: int = LEAST_RUNS) -> list[float]:
-    """Milliseconds of each of at least 20 calls, after some that warm up."""
+    """Return the milliseconds of each of at least 20 calls, after some that warm up."""
     for _ in range(WARM_UP_RUNS):
         invoke()
     times = []
@@ -288,15 +277,6 @@ def times_ms(invoke: Callable[[], None], runs: int = LEAST_RUNS) -> list[float]:
 
 
 def latency(milliseconds: list[float]) -> dict:
-    """Their `median` and 90th percentile, `p90`."""
+    """Return their `median` and 90th percentile, `p90`."""
     median, p90 = np.percentile(milliseconds, [50, 90])
     return {"median": round(float(median), 3), "p90": round(float(p90), 3)}
-
-
-def _labels_file(folder: Path) -> list[str]:
-    path = folder / LABELS
-    return parse_labels(path.read_text("utf-8-sig")) if path.is_file() else []
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
