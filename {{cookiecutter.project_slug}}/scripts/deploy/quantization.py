@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from scripts.core.runtime import silence_libraries
 from scripts.evaluation.detector import TrainedModel
-from scripts.modeling.hooks import bottleneck_parts, inner_variable, made_by, quantizer_ranges
+from scripts.modeling.hooks import bottleneck_pairs, inner_variable, made_by, quantizer_ranges
 from scripts.training.inputs import PIXEL_CENTRE, normalize_pixels
 from scripts.training.runner import make_repeatable
 from scripts.training.task import DetectorTask
@@ -47,10 +47,10 @@ def equalize(model: TrainedModel, images: Sequence) -> None:
     for index, (group, reach) in enumerate(zip(groups, reaches, strict=True)):
         # Every layer that reads the stream: blocks that add to it, the next group, the pyramid.
         blocks = [*group[1:], *(groups[index + 1][:1] if index + 1 < len(groups) else [])]
-        readers = [bottleneck_parts(block)["expand"].kernel for block in blocks]
+        readers = [bottleneck_pairs(block)[0][0].kernel for block in blocks]
         readers += _lateral_kernels(backbone, decoder, group)
         if readers:
-            _rescale([bottleneck_parts(block)["project_norm"] for block in group], readers, reach)
+            _rescale([bottleneck_pairs(block)[-1][1] for block in group], readers, reach)
     for part in (decoder, model.network.head):
         _equalize_separable(part)
 
@@ -157,8 +157,8 @@ def normalize_depthwise(backbone) -> None:
     The function stays the same, and one int8 scale for the kernel serves all channels alike.
     """
     for block in (block for group in residual_groups(backbone) for block in group):
-        parts = bottleneck_parts(block)
-        kernel, norm = parts["depthwise"].depthwise_kernel, parts["depthwise_norm"]
+        depthwise, norm = bottleneck_pairs(block)[-2]
+        kernel = depthwise.depthwise_kernel
         largest = np.abs(kernel.numpy()).max(axis=(0, 1, 3))
         scale = np.where(largest > 0, largest, 1.0)
         variance = norm.moving_variance.numpy()

@@ -251,13 +251,6 @@ def quantizer_ranges(widen: bool) -> Iterator[None]:
         quant_ops.MovingAvgQuantize = original
 
 
-def bottleneck_parts(block) -> dict:
-    """Return layers of an `InvertedBottleneckBlock`: `expand`, `depthwise`, `depthwise_norm`,
-    `project_norm`."""
-    return {"expand": block._conv0, "depthwise": block._conv1, "depthwise_norm": block._norm1,
-            "project_norm": block._norm2}
-
-
 def made_by(tensor):
     """Return the layer whose output a symbolic tensor is."""
     return tensor._keras_history.layer
