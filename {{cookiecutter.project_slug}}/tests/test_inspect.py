@@ -8,8 +8,7 @@ import pytest
 from made_tflite import described, made
 
 from scripts.core.text import DetectorError
-from scripts.deploy.inspection import inspection
-from scripts.tools.inspect import inspect
+from scripts.tools.inspect import inspect, inspection
 
 NAMES = ["person", "traffic light", "кошка"]
 

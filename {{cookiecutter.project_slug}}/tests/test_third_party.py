@@ -117,13 +117,6 @@ def test_the_input_gets_normalized_pixels(tmp_path, wishes, metadata, options, n
     assert note in ThirdPartyDetector(path, **options).notes[0]
 
 
-def test_a_uint8_input_that_does_not_mean_the_pixel_is_pointed_out(tmp_path):
-    model = described(made(scale=0.0148, zero_point=77), NAMES, [123.7, 116.3, 103.5], [58.4, 57.1, 57.4])
-    assert "compare with --mean and --std" in ThirdPartyDetector(write(tmp_path, model)).notes[0]
-    sound = described(made(scale=1 / 128, zero_point=127), NAMES, [127.0], [128.0])
-    assert "compare" not in ThirdPartyDetector(write(tmp_path, sound)).notes[0]
-
-
 def test_an_image_is_stretched_to_an_input_that_is_not_square(tmp_path):
     path = write(tmp_path, described(made(), NAMES))
     found = ThirdPartyDetector(path).detect(image(LIT, scale=60))

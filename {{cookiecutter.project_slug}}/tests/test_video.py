@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scripts.core.text import DetectorError
-from scripts.deploy.video import Video, VideoCopy, predict_video
+from scripts.deploy.predictions import Video, VideoCopy, predict_video
 
 FPS, SIZE_PX = 25, (96, 64)
 RED, GREY = (230, 20, 20), (90, 90, 90)

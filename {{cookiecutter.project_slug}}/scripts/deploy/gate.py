@@ -1,7 +1,7 @@
 """The gate of the file that ships: whether it lost more AP than is allowed and chance explains."""
 
 from scripts.core.text import points
-from scripts.evaluation.analysis import cannot_tell
+from scripts.evaluation.intervals import cannot_tell
 
 ENOUGH_IMAGES = 200
 """Calibration images from which more of them hardly change the ranges."""

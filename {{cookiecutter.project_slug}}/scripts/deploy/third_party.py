@@ -23,15 +23,11 @@ from scripts.deploy.third_party_classes import label_files, read_labels, without
 from scripts.deploy.third_party_outputs import (
     ROLES,
     anchors,
-    box_edges,
     find_roles,
     post_process_options,
     rows_each,
 )
 from scripts.evaluation.detections import Detections
-
-VISIBLE_STEPS = 2
-"""Rounding moves a uint8 by one step; from two on the input means something else than the pixel."""
 
 FRACTIONS_UP_TO = 1.5
 """Anchors in fractions of the image have their center inside it; those in pixels go far beyond."""
@@ -132,27 +128,11 @@ def choose_normalization(file: TfliteFile, form: InputForm,
         raise DetectorError(f"{kind} input without a scale cannot hold normalized pixels: "
                             f"{file.path}: leave out --mean and --std")
     used = known if kind == "float32" or given or (kind == "int8" and form.scale) else None
-    if used:
-        words = str(used)
-    elif kind == "int8":
+    words = str(used) if used else "raw pixels"
+    if kind == "int8" and not used:
         words = "pixel - 128, since nothing says how pixels are normalized"
-    else:
-        words = "raw pixels" + _doubt(form, known)
     height_px, width_px = form.size_px
     return used, f"input {kind} [1, {height_px}, {width_px}, 3]: {words}"
-
-
-def _doubt(form: InputForm, known: Normalization | None) -> str:
-    """Return a warning where metadata and scale of a uint8 input do not mean the raw pixel."""
-    if known is None or not form.scale:
-        return ""
-    ramp = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, 1)
-    values = np.clip(known.of(ramp) / form.scale + form.zero_point, 0, 255)
-    steps = float(np.abs(values - ramp).max())
-    if steps < VISIBLE_STEPS:
-        return ""
-    return (f", as MediaPipe feeds it; by {known} and its scale a value would differ by up to "
-            f"{steps:.0f} of 255: compare with --mean and --std")
 
 
 def metadata_normalization(file: TfliteFile) -> Normalization | None:
@@ -222,7 +202,7 @@ class ThirdPartyDetector(TfliteDetector):
         with reporting_damage(path):
             self._normalization, note = choose_normalization(self.file, self._form, given)
             self.notes = [note, f"outputs: told by {self._told_by}"]
-            self._edges, self._scale_px = box_edges(self.file), self._boxes_in_pixels()
+            self._scale_px = self._boxes_in_pixels()
             self._rows_each = rows_each(self.file)
             self._labels = self._find_labels(labels)
 
@@ -249,7 +229,7 @@ class ThirdPartyDetector(TfliteDetector):
         boxes = boxes.reshape(-1, each, 4)[:, :filled].reshape(1, -1, 4)
         found = first_slots(boxes, classes, scores, count * filled)
         order = np.argsort(-found.scores, kind="stable")
-        boxes = found.yxyx_norm[order][:, self._edges] / np.float32([*self._scale_px * 2])
+        boxes = found.yxyx_norm[order] / np.float32(self._scale_px * 2)
         return Detections(boxes, found.class_ids[order], found.scores[order])
 
     def _only_input(self) -> dict:

@@ -16,7 +16,6 @@ from scripts.deploy.tflite_file import (
     TfliteFile,
     decoded,
     dtype_name,
-    metadata_schema,
     operation_name,
     tensor_metadata,
 )
@@ -197,24 +196,3 @@ def _fits(roles: dict[str, int], shapes: Shapes) -> bool:
     slots = sizes["scores"]
     return (sizes["count"] == 1 and sizes["classes"] == slots and sizes["boxes"] == 4 * slots
             and shapes[roles["boxes"]][-1:] == (4,))
-
-
-def box_edges(file: TfliteFile) -> list[int]:
-    """Return where ymin, xmin, ymax and xmax stand in a row of boxes.
-
-    In this order behind the operation, else as the metadata says. Raises DetectorError for boxes
-    that the metadata calls anything but edges in fractions.
-    """
-    contents = [tensor.content.contentProperties
-                for tensor in tensor_metadata(file.metadata, "output") if tensor.content]
-    boxes = [content for content in contents if type(content).__name__ == "BoundingBoxPropertiesT"]
-    is_plain = post_process(file) is not None or not boxes
-    if is_plain or boxes[0].index is None or len(boxes[0].index) != 4:
-        return [0, 1, 2, 3]
-    kinds = metadata_schema()
-    expected = (kinds.BoundingBoxType.BOUNDARIES, kinds.CoordinateType.RATIO)
-    if (boxes[0].type, boxes[0].coordinateType) != expected:
-        raise DetectorError(f"boxes are no edges in fractions of the image: {file.path}: "
-                            "only such can be scored")
-    left, top, right, bottom = map(int, boxes[0].index)
-    return [top, left, bottom, right]

@@ -16,10 +16,9 @@ from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, counted, parse_count, parse_number
 from scripts.data.drawing import draw_detections
 from scripts.data.image_files import open_upright
-from scripts.deploy.predictions import detection_rows, results
+from scripts.deploy.predictions import detection_rows, predict_video, results
 from scripts.deploy.provenance import provenance_of
 from scripts.deploy.reader import open_detector
-from scripts.deploy.video import predict_video
 from scripts.evaluation.thresholds import USUAL_SCORE
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
