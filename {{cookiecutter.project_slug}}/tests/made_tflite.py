@@ -45,7 +45,8 @@ class _Network:
 
         self.schema, self.model, self.graph = schema, schema.ModelT(), schema.SubGraphT()
         self.model.version, self.model.description, self.graph.name = 3, b"made by hand", b"main"
-        self.model.subgraphs, self.model.buffers, self.model.operatorCodes = [self.graph], [schema.BufferT()], []
+        self.model.subgraphs, self.model.buffers, self.model.operatorCodes = [self.graph], [
+            schema.BufferT()], []
         self.graph.tensors, self.graph.operators = [], []
 
     def tensor(self, name, kind, shape, data=None, scale=0.0, zero_point=0) -> int:
@@ -69,7 +70,8 @@ class _Network:
         if kind == "CUSTOM":
             code.customCode = "TFLite_Detection_PostProcess"
             operator.customOptions = np.frombuffer(custom, np.uint8)
-        operator.opcodeIndex, operator.inputs, operator.outputs = len(self.model.operatorCodes), inputs, outputs
+        operator.opcodeIndex, operator.inputs, operator.outputs = len(
+            self.model.operatorCodes), inputs, outputs
         self.model.operatorCodes.append(code)
         self.graph.operators.append(operator)
 
@@ -91,7 +93,8 @@ def made(**wishes) -> bytes:
     rows = wish.slots * wish.classes_each
     shapes = {"boxes": (1, rows, 4), "classes": (1, rows), "scores": (1, rows), "count": (1,)}
     roles = {role: network.tensor(wish.names.get(role, role), np.float32, shapes[role],
-                                  None if wish.with_operation else np.ones(shapes[role])) for role in ROLES}
+                                  None if wish.with_operation else np.ones(shapes[role]))
+                                  for role in ROLES}
     if wish.with_operation:
         network.operation("CUSTOM", [boxes, scores, anchors], list(roles.values()), _options(wish))
     if wish.quantized:
@@ -110,7 +113,8 @@ def made(**wishes) -> bytes:
 def _scores(network: _Network, wish: Made) -> int:
     """The input, and the tensor [1, cells, 3] of its real numbers."""
     quantized = wish.kind is not np.float32
-    pixels = network.tensor("image", wish.kind, wish.shape, None, wish.scale if quantized else 0, wish.zero_point)
+    pixels = network.tensor(
+        "image", wish.kind, wish.shape, None, wish.scale if quantized else 0, wish.zero_point)
     network.graph.inputs = [pixels]
     if wish.free:
         network.graph.tensors[pixels].shapeSignature = list(wish.free)
@@ -135,14 +139,16 @@ def _options(wish: Made) -> bytes:
     from flatbuffers import flexbuffers
 
     return bytes(flexbuffers.Dumps({
-        "max_detections": wish.slots, "max_classes_per_detection": wish.classes_each, "num_classes": wish.num_classes,
+        "max_detections": wish.slots, "max_classes_per_detection": wish.classes_each,
+        "num_classes": wish.num_classes,
         "detections_per_class": wish.slots, "use_regular_nms": False, "nms_score_threshold": 0.25,
         "nms_iou_threshold": 0.5, "y_scale": 1.0, "x_scale": 1.0, "h_scale": 1.0, "w_scale": 1.0}))
 
 
 def _signature(schema, names: dict, roles: dict):
     signature = schema.SignatureDefT()
-    signature.signatureKey, signature.subgraphIndex, signature.inputs, signature.outputs = "serving_default", 0, [], []
+    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
+    signature.inputs, signature.outputs = [], []
     for name, role in names.items():
         entry = schema.TensorMapT()
         entry.name, entry.tensorIndex = name, roles[role]
@@ -177,7 +183,8 @@ def _metadata(labels, mean, std, outputs):
     from scripts.deploy.tflite_file import metadata_schema
 
     schema = metadata_schema()
-    metadata, graph, image = schema.ModelMetadataT(), schema.SubGraphMetadataT(), schema.TensorMetadataT()
+    metadata, graph = schema.ModelMetadataT(), schema.SubGraphMetadataT()
+    image = schema.TensorMetadataT()
     metadata.name, metadata.subgraphMetadata = "stand-in", [graph]
     graph.inputTensorMetadata, graph.outputTensorMetadata, image.name = [image], [], "image"
     if mean is not None:

@@ -14,7 +14,8 @@ def mediapipe_detector(path, threshold: float = 0.3):
     try:
         from mediapipe.tasks.python import BaseOptions, vision
 
-        options = vision.ObjectDetectorOptions(BaseOptions(model_asset_path=str(path)), score_threshold=threshold)
+        options = vision.ObjectDetectorOptions(
+            BaseOptions(model_asset_path=str(path)), score_threshold=threshold)
         return vision.ObjectDetector.create_from_options(options)
     except OSError as error:
         if "libEGL" in str(error) or "libGLES" in str(error):
@@ -38,7 +39,8 @@ def rows_of(detector, rgb) -> list[tuple[str, float, tuple[int, int, int, int]]]
     return rows
 
 
-def mediapipe_detections(path, rgb, threshold: float = 0.3) -> list[tuple[str, float, tuple[int, int, int, int]]]:
+def mediapipe_detections(
+    path, rgb, threshold: float = 0.3) -> list[tuple[str, float, tuple[int, int, int, int]]]:
     """`rows_of` one image."""
     with mediapipe_detector(path, threshold) as detector:
         return rows_of(detector, rgb)

@@ -18,9 +18,11 @@ def same_share(ours, theirs, score_tolerance: float, least_iou: float = 0.9) -> 
     """
     free = list(zip(theirs.yxyx_norm.clip(0, 1), theirs.class_ids, theirs.scores, strict=True))
     hits = 0
-    for box, class_id, score in zip(ours.yxyx_norm.clip(0, 1), ours.class_ids, ours.scores, strict=True):
+    for box, class_id, score in zip(
+        ours.yxyx_norm.clip(0, 1), ours.class_ids, ours.scores, strict=True):
         found = [index for index, (other, number, level) in enumerate(free)
-                 if class_id == number and abs(score - level) <= score_tolerance and iou(box, other) > least_iou]
+                 if class_id == number and abs(score - level) <= score_tolerance
+                 and iou(box, other) > least_iou]
         if found:
             hits += 1
             free.pop(found[0])

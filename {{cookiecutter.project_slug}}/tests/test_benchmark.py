@@ -17,30 +17,36 @@ MEMORY = {"process_bytes": 60_000_000, "model_bytes": 20_000_000}
 
 
 def figures(**changes):
-    row = {"file": "tflite/x.tflite", "bytes": 3_800_000, "AP": 0.601, "AP50": 0.893, "passed": True,
+    row = {"file": "tflite/x.tflite", "bytes": 3_800_000, "AP": 0.601, "AP50": 0.893,
+           "passed": True,
            "latency_ms": {"1": TIMES, "2": TIMES}, "memory": MEMORY}
     return row | changes
 
 
 def report(**changes):
-    base = {"split": "test", "ship": "int8", "threads": [1, 2], "rounds": 5, "runs": 30, "notes": [], "against": [],
-            "machine": {"cores": 2}, "variants": {"int8": figures(), "float32": figures(AP=None, passed=False)}}
+    base = {"split": "test", "ship": "int8", "threads": [1, 2], "rounds": 5, "runs": 30,
+            "notes": [], "against": [],
+            "machine": {"cores": 2},
+            "variants": {"int8": figures(), "float32": figures(AP=None, passed=False)}}
     return base | changes
 
 
 def test_the_table_has_a_line_a_file_in_aligned_columns():
-    other = figures(file="/a/very/long/folder/of/somebody/else/detector.tflite", AP_shared=0.4, shipped_AP_shared=0.5,
+    other = figures(file="/a/very/long/folder/of/somebody/else/detector.tflite", AP_shared=0.4,
+                    shipped_AP_shared=0.5,
                     classes={"only_in_project": ["kiwi"]}, notes=["outputs: told by names"])
     lines = benchmark_table(report(against=[other], notes=["a note"])).split("\n")
     assert max(map(len, lines)) <= 100
     head, ours, rejected, theirs = lines[:4]
-    assert ours.split() == ["int8", "(ships)", "3.80", "60.1", "89.3", "5.00", "7.25", "5.00", "7.25", "20.0", "60.0"]
+    assert ours.split() == [
+        "int8", "(ships)", "3.80", "60.1", "89.3", "5.00", "7.25", "5.00", "7.25", "20.0", "60.0"]
     assert rejected.split()[:4] == ["float32", "(rejected)", "3.80", "-"]
     assert theirs.startswith("...") and "else/detector.tflite" in theirs
     assert len({len(line) for line in (head, ours, rejected, theirs)}) == 1
     text = "\n".join(lines)
     assert "150 runs each in 5 rounds, in turns, on 2 cores" in text and "a note" in text
-    assert "AP on shared classes 40.0; the shipped file 50.0" in text and "outputs: told by names" in text
+    assert "AP on shared classes 40.0; the shipped file 50.0" in text
+    assert "outputs: told by names" in text
 
 
 def test_a_busy_machine_is_pointed_out():
@@ -57,7 +63,8 @@ def test_four_numbers_of_threads_fit_too():
 
 
 def test_the_clock_measures_a_process_that_holds_only_the_model(tmp_path):
-    ballast = np.ones(300_000_000, np.uint8)  # What this process holds must not count, now or at its peak.
+    # What this process holds must not count, now or at its peak.
+    ballast = np.ones(300_000_000, np.uint8)
     path, values = tmp_path / "m 1.tflite", tmp_path / "v.npy"
     path.write_bytes(made())
     np.save(values, np.zeros((1, 2, 3, 3), np.uint8))
@@ -112,7 +119,8 @@ def root(tmp_path, project):
     step = 96 // CELLS
     for number, split in enumerate(("train", "validation", "test", "test", "test")):
         cells = {(number % CELLS, 1): 0, (2, 3 - number % 3): 1}
-        boxes = [(LABELS[class_id], (column * step, row * step, (column + 1) * step, (row + 1) * step))
+        boxes = [(
+            LABELS[class_id], (column * step, row * step, (column + 1) * step, (row + 1) * step))
                  for (row, column), class_id in cells.items()]
         path = project.add(f"{split}/{split}{number}.png", boxes, size=(96, 96))
         Image.fromarray(image(cells, 96)).save(path)
@@ -124,7 +132,8 @@ def root(tmp_path, project):
     path = project.root / "tflite/detector_int8.tflite"
     path.parent.mkdir()
     path.write_bytes(with_metadata(tiny_tflite("int8"), list(LABELS), **about, provenance={}))
-    row = {"file": "tflite/detector_int8.tflite", "sha256": sha256_file(path), "AP": 0.5, "AP50": 0.75, "passed": True}
+    row = {"file": "tflite/detector_int8.tflite", "sha256": sha256_file(path), "AP": 0.5,
+           "AP50": 0.75, "passed": True}
     gone = row | {"file": "tflite/rejected/detector_float32.tflite", "passed": False}
     write_json(project.root / "tflite/metrics.json",
                {"ship": "int8", "split": "test", "variants": {"int8": row, "float32": gone}})
@@ -162,11 +171,13 @@ def test_ours_and_a_foreign_file_are_measured_and_scored(root, settings, tmp_pat
     assert (ours["AP"], ours["AP50"]) == (0.5, 0.75), "AP of ours is that of metrics.json"
     for row in (ours, theirs):
         assert set(row["latency_ms"]) == {str(count) for count in written["threads"]}
-        assert all(0 < one["lowest_round"] <= one["median"] <= one["highest_round"] and one["median"] <= one["p90"]
+        assert all(0 < one["lowest_round"] <= one["median"] <= one["highest_round"]
+                   and one["median"] <= one["p90"]
                    for one in row["latency_ms"].values())
         assert 0 < row["memory"]["model_bytes"] < row["memory"]["process_bytes"]
     assert theirs["AP50"] == 1.0 and theirs["AP"] > 0.4
-    assert theirs["classes"] == {"shared": ["red", "green"], "only_in_file": ["blue", "zebra", "lion", "tiger", "bear"],
+    assert theirs["classes"] == {"shared": ["red", "green"],
+                                 "only_in_file": ["blue", "zebra", "lion", "tiger", "bear"],
                                  "only_in_project": [], "detections_not_scored": {}}
     text = str(counts)
     assert "classes: 2 shared (red, green)" in text and "TFLite_Detection_PostProcess" in text
@@ -184,8 +195,10 @@ def test_a_foreign_file_that_knows_some_classes_is_compared_on_those(root, setti
     (tmp_path / "names.txt").write_text("red\nlime\nblue\nx\ny\nz\nw\n")
     counts = benchmark(root, settings, ThirdParty([other], tmp_path / "names.txt"), 1)
     theirs = counts.report["against"][0]
-    assert theirs["classes"]["only_in_project"] == ["green"] and theirs["classes"]["detections_not_scored"] == {"lime": 3}
-    assert theirs["AP"] == pytest.approx(theirs["AP_shared"] / 2, abs=1e-5), "what it cannot find counts as lost"
+    assert theirs["classes"]["only_in_project"] == ["green"]
+    assert theirs["classes"]["detections_not_scored"] == {"lime": 3}
+    assert theirs["AP"] == pytest.approx(
+        theirs["AP_shared"] / 2, abs=1e-5), "what it cannot find counts as lost"
     assert theirs["shipped_AP_shared"] == pytest.approx(theirs["AP_shared"], abs=1e-5)
     assert "3 detections of them are not scored" in str(counts)
     (root / "tflite/detector_int8.tflite").write_bytes(tiny_tflite("int8"))
@@ -199,6 +212,8 @@ def test_a_foreign_file_without_a_class_of_ours_is_refused(root, settings, tmp_p
 
     path = tmp_path / "other.tflite"
     path.write_bytes(described(made(), ["cat", "dog", "bird"]))
-    with pytest.raises(DetectorError, match=r"none of its 3 classes \(cat, dog, bird\) is one of the project \(red, green\)"):
+    with pytest.raises(
+        DetectorError,
+        match=r"none of its 3 classes \(cat, dog, bird\) is one of the project \(red, green\)"):
         benchmark(root, settings, ThirdParty([path]), 1)
     assert not (root / "tflite/benchmark.json").exists()

@@ -20,7 +20,8 @@ def test_the_reader_has_under_forty_lines_and_imports_nothing_of_the_project():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["float32", "int8"])
-@pytest.mark.parametrize(("size_px", "turn"), [((32, 32), 1), ((431, 217), 1), ((640, 480), 6), ((20, 90), 1)])
+@pytest.mark.parametrize(
+    ("size_px", "turn"), [((32, 32), 1), ((431, 217), 1), ((640, 480), 6), ((20, 90), 1)])
 def test_it_finds_what_our_reader_finds(tmp_path, variant, size_px, turn):
     import numpy as np
 
@@ -40,13 +41,17 @@ def test_it_finds_what_our_reader_finds(tmp_path, variant, size_px, turn):
 
     upright = open_upright(photo.read_bytes())
     detector = TfliteDetector(model)
-    expected = detection_rows(detector.detect(np.asarray(upright)), upright.size, detector.labels, 0.5)
+    expected = detection_rows(
+        detector.detect(np.asarray(upright)), upright.size, detector.labels, 0.5)
     assert len(expected) >= 3
-    done = subprocess.run([sys.executable, CLIENT, model, photo, "0.5"], capture_output=True, text=True,
-                          encoding="utf-8", cwd=tmp_path, env={"PYTHONIOENCODING": "utf-8"})  # fmt: skip
+    done = subprocess.run([sys.executable, CLIENT, model, photo, "0.5"], capture_output=True,
+                          text=True,
+                          encoding="utf-8", cwd=tmp_path,
+                          env={"PYTHONIOENCODING": "utf-8"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [(row[0], float(row[1])) for row in found] == [(row["class"], round(row["score"], 3)) for row in expected]
+    assert [(row[0], float(row[1])) for row in found] == [
+        (row["class"], round(row["score"], 3)) for row in expected]
     for row, other in zip(found, expected, strict=True):
         assert [int(edge) for edge in row[2:]] == pytest.approx(other["box_xyxy_px"], abs=0.51)
 

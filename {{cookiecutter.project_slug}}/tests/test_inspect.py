@@ -36,17 +36,22 @@ def test_a_foreign_file_is_shown_with_all_it_has(tmp_path):
     assert [(one["dtype"], one["shape"]) for one in graph["outputs"]] == [
         ("uint8", [1, 6, 4]), ("uint8", [1, 6]), ("uint8", [1, 6]), ("uint8", [1])]
     kinds = {row["kind"]: row for row in graph["operations"]}
-    assert kinds["QUANTIZE"]["runs_in"] == {"float32 to uint8": 4} and kinds["QUANTIZE"]["count"] == 4
+    assert kinds["QUANTIZE"]["runs_in"] == {"float32 to uint8": 4}
+    assert kinds["QUANTIZE"]["count"] == 4
     assert kinds["TFLite_Detection_PostProcess"]["custom"] and not kinds["RESHAPE"]["custom"]
-    assert found["signatures"][0]["outputs"] == {"output_3": "small boxes", "output_0": "small count"}
+    assert found["signatures"][0]["outputs"] == {
+        "output_3": "small boxes", "output_0": "small count"}
     assert found["labels"] == {"labelmap.txt": NAMES}
     assert found["weights"]["by_dtype"]["float32"]["bytes"] == 2 * 6 * 4 * 4
-    assert found["metadata"]["subgraphMetadata"][0]["inputTensorMetadata"][0]["processUnits"][0] == {
+    (image,) = found["metadata"]["subgraphMetadata"][0]["inputTensorMetadata"]
+    assert image["processUnits"][0] == {
         "optionsType": "NormalizationOptions", "options": {"mean": [127.5], "std": [127.5]}}
     text = inspect(path)
     assert max(map(len, text.split("\n")[1:])) <= 100
-    for shown in ("[1, 2, 3, 3]", "scale 0.00392157, zero point 0", "person, traffic light, кошка", "1 custom",
-                  "4 float32 to uint8", "output_3 <- small boxes", "NormalizationOptions (mean [127.5], std [127.5])",
+    for shown in ("[1, 2, 3, 3]", "scale 0.00392157, zero point 0", "person, traffic light, кошка",
+                  "1 custom",
+                  "4 float32 to uint8", "output_3 <- small boxes",
+                  "NormalizationOptions (mean [127.5], std [127.5])",
                   "output 'number of detections'"):
         assert shown in text
     assert json.loads(inspect(path, as_json=True)) == json.loads(json.dumps(found))
@@ -59,13 +64,15 @@ def test_what_a_file_lacks_is_said(tmp_path):
     assert "metadata: damaged" in inspect(write(tmp_path, described(made(), packed=b"\xff" * 40)))
     cut = described(made(), NAMES)
     without = cut[:cut.index(b"PK\x03\x04")]
-    assert "named in the metadata, but not in the file: labelmap.txt" in inspect(write(tmp_path, without))
+    assert "named in the metadata, but not in the file: labelmap.txt" in inspect(
+        write(tmp_path, without))
 
 
 def test_several_graphs_free_sides_and_unknown_numbers(tmp_path):
     def change(network):
         second = type(network.subgraphs[0])()
-        second.name, second.tensors, second.inputs, second.outputs, second.operators = b"body\x1b[31m", [], [], [], []
+        second.name, second.tensors, second.operators = b"body\x1b[31m", [], []
+        second.inputs, second.outputs = [], []
         network.subgraphs.append(second)
         network.operatorCodes[0].builtinCode = 32000
 
@@ -92,7 +99,8 @@ def test_what_operations_compute_in(tmp_path):
     network.graph.inputs, network.graph.outputs = [weights], [index]
     path = write(tmp_path, network.bytes())
     rows = {row["kind"]: row["runs_in"] for row in inspection(path)["subgraphs"][0]["operations"]}
-    assert rows["CONV_2D"] == {"float32, int8 weights": 1, "int8": 1} and rows["ARG_MAX"] == {"int8": 1}
+    assert rows["CONV_2D"] == {"float32, int8 weights": 1, "int8": 1}
+    assert rows["ARG_MAX"] == {"int8": 1}
     assert "4 scales along axis 0 (0.5, 0.25, 0.125, ...)" in inspect(path)
     assert inspection(path)["weights"]["by_dtype"]["int8"] == {"bytes": 12, "share": 0.4286}
 
@@ -116,14 +124,16 @@ def test_what_is_no_tflite_is_refused(tmp_path, data):
 
 def test_garbage_never_ends_in_a_traceback(tmp_path):
     """Bytes changed at random give a text or a refusal."""
-    model, dice, shown = described(made(signature={"output_3": "boxes"}), NAMES, [0.0], [1.0]), random.Random(7), 0
+    model, dice, shown = described(
+        made(signature={"output_3": "boxes"}), NAMES, [0.0], [1.0]), random.Random(7), 0
     for _ in range(400):
         data = bytearray(model)
         for _ in range(dice.choice([1, 3, 30])):
             data[dice.randrange(8, len(data))] = dice.choice([0, 1, 127, 255, dice.randrange(256)])
         try:
             text = inspect(write(tmp_path, bytes(data)))
-            json.loads(inspect(tmp_path / "a file.tflite", as_json=True), parse_constant=pytest.fail)
+            json.loads(
+                inspect(tmp_path / "a file.tflite", as_json=True), parse_constant=pytest.fail)
             assert max(map(len, text.split("\n")[1:])) <= 100 and "\x1b" not in text
             shown += 1
         except DetectorError as refusal:

@@ -17,7 +17,8 @@ def path(request, tmp_path_factory):
 
     about = {"name": "n", "description": "d", "author": "a", "license": "l"}
     file = tmp_path_factory.mktemp("shipped") / "detector.tflite"
-    file.write_bytes(with_metadata(tiny_tflite(request.param), list(LABELS), **about, provenance={}))
+    file.write_bytes(
+        with_metadata(tiny_tflite(request.param), list(LABELS), **about, provenance={}))
     return file
 
 
@@ -54,9 +55,11 @@ def compared(path, images, resize=None):
             # What scores near the threshold of the file may be found by one of them only.
             for some, all_others in ((mine, theirs), (theirs, mine)):
                 for label, score, box in (one for one in some if one[1] > CERTAIN):
-                    same = [(other, other_box) for name, other, other_box in all_others if name == label]
+                    same = [(other, other_box) for name, other, other_box in all_others
+                            if name == label]
                     assert same, f"{label} with {score:.2f} is found by one of them only"
-                    other, nearest = min(same, key=lambda pair: np.abs(np.subtract(pair[1], box)).max())
+                    other, nearest = min(
+                        same, key=lambda pair: np.abs(np.subtract(pair[1], box)).max())
                     edges.append(np.subtract(nearest, box))
                     scores.append(other - score)
     assert len(scores) > IMAGES, "a detector that finds nothing proves nothing"
@@ -68,7 +71,8 @@ def blurred(size_px: tuple[int, int]) -> list:
     """
     import cv2
 
-    return [cv2.GaussianBlur(scene(seed, size_px), (0, 0), max(size_px) / 30) for seed in range(IMAGES)]
+    return [
+        cv2.GaussianBlur(scene(seed, size_px), (0, 0), max(size_px) / 30) for seed in range(IMAGES)]
 
 
 def warped(rgb):
@@ -77,7 +81,8 @@ def warped(rgb):
     import cv2
 
     corners = np.float32([[0, 1], [0, 0], [1, 0], [1, 1]])
-    matrix = cv2.getPerspectiveTransform(corners * np.float32(rgb.shape[1::-1]), corners * np.float32(SIDE_PX))
+    matrix = cv2.getPerspectiveTransform(
+        corners * np.float32(rgb.shape[1::-1]), corners * np.float32(SIDE_PX))
     return cv2.warpPerspective(rgb, matrix, (SIDE_PX, SIDE_PX), flags=cv2.INTER_LINEAR,
                                borderMode=cv2.BORDER_REPLICATE)
 

@@ -18,8 +18,10 @@ pytestmark = pytest.mark.slow
 
 LABELS = ["apple", "banana", "orange", "strawberry"]
 # Variant: (largest difference of scores, least share of detections that have to be the same).
-EXACT, TOLERANCES = (0.005, 0.99), {"float32": (0.005, 0.99), "float16": (0.05, 0.9), "dynamic": (0.3, 0.4),
-                                    "int8": (0.2, 0.4), "int8_raw": (0.2, 0.4), "int8_qat": (0.2, 0.4)}
+EXACT, TOLERANCES = (
+    0.005, 0.99), {"float32": (0.005, 0.99), "float16": (0.05, 0.9), "dynamic": (0.3, 0.4),
+                                    "int8": (0.2, 0.4), "int8_raw": (0.2, 0.4),
+                                    "int8_qat": (0.2, 0.4)}
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +40,13 @@ def lively(trained):
     classifier.depthwise_kernel.assign(dice.normal(0, 0.1, classifier.depthwise_kernel.shape))
     classifier.bias.assign(classifier.bias * 0.0)
     images = calibration_of(trained, model.input_px, 8)
-    scores = np.concatenate([model.predict(image[None])[1].numpy().reshape(-1, 4) for image in images])
+    scores = np.concatenate(
+        [model.predict(image[None])[1].numpy().reshape(-1, 4) for image in images])
     logits = np.log(scores / (1 - scores))
     scale = 2.0 / np.std(logits)
     classifier.pointwise_kernel.assign(classifier.pointwise_kernel * scale)
-    classifier.bias.assign([0.0, *(-scale * np.quantile(logits, 0.99, axis=0))])  # First comes the background.
+    # First comes the background.
+    classifier.bias.assign([0.0, *(-scale * np.quantile(logits, 0.99, axis=0))])
     return model
 
 
@@ -52,8 +56,10 @@ def seen(lively, trained):
     from scripts.deploy.reader import first_slots
     from scripts.evaluation.detections import decode_rgb, record_images
 
-    images = [decode_rgb(image.encoded) for image in list(record_images(Layout(trained).records("test")))[:3]]
-    found = [first_slots(*(part.numpy() for part in lively.detect(stretch(rgb, lively.input_px)[None], 0.3)))
+    images = [decode_rgb(image.encoded)
+              for image in list(record_images(Layout(trained).records("test")))[:3]]
+    found = [first_slots(
+        *(part.numpy() for part in lively.detect(stretch(rgb, lively.input_px)[None], 0.3)))
              for rgb in images]
     assert min(len(each) for each in found) > 3, "a model that finds nothing proves nothing"
     return images, found
@@ -69,18 +75,22 @@ def files(lively, trained, tmp_path_factory):
     from scripts.modeling.experiment import SUPPRESSION_IOU
 
     calibration = calibration_of(trained, lively.input_px, 8)
-    decoding = {"decoding": {"score_threshold": 0.3, "suppression_iou": SUPPRESSION_IOU, "max_detections": SLOTS}}
+    decoding = {"decoding": {
+        "score_threshold": 0.3, "suppression_iou": SUPPRESSION_IOU, "max_detections": SLOTS}}
     made, weights = {}, [(weight, weight.numpy()) for weight in lively.network.weights]
     for variant in TOLERANCES:
         if variant in CALIBRATED:
             equalize(lively, calibration)
         raw, model = variant.endswith("raw"), lively
-        if variant == "int8_qat":  # Not trained on: where it starts is what the trained network computes.
-            model = QuantizationAware(quantized_network(lively, calibration), lively.config, lively.checkpoint)
+        # Not trained on: where it starts is what the trained network computes.
+        if variant == "int8_qat":
+            model = QuantizationAware(
+                quantized_network(lively, calibration), lively.config, lively.checkpoint)
         data = convert(model, variant, 0.3, calibration)
         made[variant] = tmp_path_factory.mktemp("files") / f"{variant}.tflite"
         made[variant].write_bytes(with_metadata(
-            data, LABELS, name="x", description="", author="", license="", provenance=decoding if raw else {},
+            data, LABELS, name="x", description="", author="", license="",
+            provenance=decoding if raw else {},
             anchors_yxhw=anchors_yxhw(lively) if raw else None))
     for weight, value in weights:
         weight.assign(value)
@@ -89,7 +99,8 @@ def files(lively, trained, tmp_path_factory):
 
 def share(seen, detect, score_tolerance) -> float:
     """Mean share of detections that `detect` and the checkpoint have in common."""
-    return float(np.mean([same_share(ours, detect(rgb), score_tolerance) for rgb, ours in zip(*seen, strict=True)]))
+    return float(np.mean(
+        [same_share(ours, detect(rgb), score_tolerance) for rgb, ours in zip(*seen, strict=True)]))
 
 
 def test_the_saved_model_finds_what_the_checkpoint_finds(lively, seen, tmp_path):
@@ -116,7 +127,8 @@ def test_the_raw_file_finds_what_the_finished_one_finds(files, seen):
     from scripts.deploy.reader import TfliteDetector
 
     finished, raw = (TfliteDetector(files[variant]) for variant in ("int8", "int8_raw"))
-    assert np.mean([same_share(finished.detect(rgb), raw.detect(rgb), 0.1, 0.8) for rgb in seen[0]]) > 0.7
+    assert np.mean(
+        [same_share(finished.detect(rgb), raw.detect(rgb), 0.1, 0.8) for rgb in seen[0]]) > 0.7
 
 
 def test_the_page_for_browsers_refuses_the_raw_file(files, package, tmp_path):
@@ -145,7 +157,8 @@ def by_corners(rgb, side_px):
     down, across = (rows % 1)[:, None, None], (columns % 1)[None, :, None]
     top, left = rows.astype(int), columns.astype(int)
     upper = doubled[np.ix_(top, left)] * (1 - across) + doubled[np.ix_(top, left + 1)] * across
-    lower = doubled[np.ix_(top + 1, left)] * (1 - across) + doubled[np.ix_(top + 1, left + 1)] * across
+    lower = doubled[np.ix_(top + 1, left)] * (
+        1 - across) + doubled[np.ix_(top + 1, left + 1)] * across
     return upper * (1 - down) + lower * down
 
 
@@ -158,8 +171,10 @@ def changed(found, **parts):
 MISTAKES = {
     "letterbox for stretch": lambda run, rgb, side: run(letterboxed(rgb, side)),
     "BGR for RGB": lambda run, rgb, side: run(rgb[..., ::-1]),
-    "x and y swapped": lambda run, rgb, side: changed(run(rgb), yxyx_norm=run(rgb).yxyx_norm[:, [1, 0, 3, 2]]),
-    "label offset by one": lambda run, rgb, side: changed(run(rgb), class_ids=run(rgb).class_ids + 1),
+    "x and y swapped": lambda run, rgb, side: changed(
+        run(rgb), yxyx_norm=run(rgb).yxyx_norm[:, [1, 0, 3, 2]]),
+    "label offset by one": lambda run, rgb, side: changed(
+        run(rgb), class_ids=run(rgb).class_ids + 1),
     "normalized twice": lambda run, rgb, side: run(rgb.astype(np.float32) / 127.5 - 1.0),
     "half a pixel off": lambda run, rgb, side: run(by_corners(rgb, side)),
 }
@@ -170,7 +185,8 @@ def test_a_mistake_in_reading_is_caught(files, seen, mistake):
     from scripts.deploy.reader import TfliteDetector
 
     detector = TfliteDetector(files["float32"])
-    wrong = share(seen, lambda rgb: MISTAKES[mistake](detector.detect, rgb, detector.input_px), EXACT[0])
+    wrong = share(
+        seen, lambda rgb: MISTAKES[mistake](detector.detect, rgb, detector.input_px), EXACT[0])
     assert wrong < EXACT[1], f"{mistake} went unseen"
 
 
@@ -214,8 +230,10 @@ def test_mediapipe_reads_the_raw_file_by_its_anchors(files, seen):
             for label, score, box in rows_of(detector, rgb):
                 if 0 < min(box) and max(box) < reader.input_px:
                     inside += 1
-                    same = [place for place, number in enumerate(ours.class_ids) if LABELS[number] == label
-                            and abs(ours.scores[place] - score) < 0.01 and np.abs(edges_px[place] - box).max() < 2.5]
+                    same = [place for place, number in enumerate(ours.class_ids)
+                            if LABELS[number] == label
+                            and abs(ours.scores[place] - score) < 0.01
+                            and np.abs(edges_px[place] - box).max() < 2.5]
                     assert same, (label, score, box)
     assert inside > 3, "boxes were compared"
 
@@ -231,9 +249,12 @@ def test_int8_qat_trains_on_and_leaves_the_statistics(trained):
         model = model_of(trained)
         images = calibration_of(trained, model.input_px, 8)
         network = quantization_aware(model, experiment, share, images).network
-        return {number: (weight.name, weight.numpy()) for number, weight in enumerate(network.weights)}
+        return {
+            number: (weight.name, weight.numpy()) for number, weight in enumerate(network.weights)}
 
     start, end = weights(0.0), weights(1.0)
-    changed = {name for number, (name, value) in start.items() if not np.array_equal(value, end[number][1])}
+    changed = {name for number, (name, value) in start.items()
+               if not np.array_equal(value, end[number][1])}
     assert any("depthwise_kernel:0" in name for name in changed), "two steps change the weights"
-    assert not any("moving_" in name or "activation_m" in name or "output_m" in name for name in changed)
+    assert not any(
+        "moving_" in name or "activation_m" in name or "output_m" in name for name in changed)

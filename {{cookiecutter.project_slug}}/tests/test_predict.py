@@ -52,16 +52,19 @@ def test_folder_is_searched_at_any_depth_and_every_image_is_drawn(tmp_path, mode
     assert (counts.images, counts.detections, len(counts.unreadable)) == (3, 3, 1)
     assert "torn.jpg" in str(counts) and "3 images, 3 detections" in str(counts)
     rows = {row["file"].rsplit("/", 1)[1]: row for row in rows_of(out)}
-    assert sorted(rows) == ["a.JPG", "empty.jpeg", "ю.png"] and rows["empty.jpeg"]["detections"] == []
+    assert sorted(rows) == ["a.JPG", "empty.jpeg", "ю.png"]
+    assert rows["empty.jpeg"]["detections"] == []
     assert (rows["a.JPG"]["width"], rows["a.JPG"]["height"]) == (160, 160)
     (red,) = rows["a.JPG"]["detections"]
-    assert (red["class"], red["class_id"]) == ("red", 0) and red["box_xyxy_px"] == pytest.approx([0, 6, 38, 42], abs=2)
+    assert (red["class"], red["class_id"]) == ("red", 0)
+    assert red["box_xyxy_px"] == pytest.approx([0, 6, 38, 42], abs=2)
     assert {one["class"] for one in rows["ю.png"]["detections"]} == {"белый", "green"}
     drawn = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.jpg"))
     assert drawn == ["a.jpg", "deep/ю.jpg", "empty.jpg"]
     # A second run with the copies inside the searched folder does not take them for images.
     inside = photos / "out"
-    assert predict([photos], model, inside, "0.3").images == predict([photos], model, inside, "0.3").images == 3
+    assert predict([photos], model, inside, "0.3").images == predict(
+        [photos], model, inside, "0.3").images == 3
 
 
 @pytest.mark.slow
@@ -121,10 +124,12 @@ def test_the_advised_threshold_holds_when_none_is_given(tmp_path, model):
 
     path = save(tmp_path / "a.png", {(0, 0): 0})
     plain = predict([path], model, tmp_path / "out")
-    assert (plain.detections, plain.threshold) == (1, 0.3) and "(the model advises none)" in str(plain)
+    assert (plain.detections, plain.threshold) == (1, 0.3)
+    assert "(the model advises none)" in str(plain)
     model.write_bytes(with_more_provenance(model.read_bytes(), {"advised_score_threshold": 0.9999}))
     advised = predict([path], model, tmp_path / "out")
-    assert (advised.detections, advised.threshold) == (0, 0.9999) and "(advised by the model)" in str(advised)
+    assert (advised.detections, advised.threshold) == (0, 0.9999)
+    assert "(advised by the model)" in str(advised)
     assert predict([path], model, tmp_path / "out", "0.3").detections == 1
 
 
@@ -133,7 +138,8 @@ def test_frames_of_a_video_are_seen_as_images_are(tmp_path, model):
     import cv2
 
     rgb = image({(0, 0): 0, (2, 3): 1}, 160)
-    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 160))
+    writer = cv2.VideoWriter(
+        str(tmp_path / "v.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 160))
     for _ in range(3):
         writer.write(rgb[..., ::-1].copy())
     writer.release()
@@ -148,7 +154,8 @@ def test_frames_of_a_video_are_seen_as_images_are(tmp_path, model):
 
 
 def test_rows_are_clipped_named_and_best_first():
-    found = Detections(np.float32([[-0.5, 0.25, 0.5, 2.0], [0, 0, 1, 1]]), np.int64([1, 7]), np.float32([0.5, 0.75]))
+    found = Detections(np.float32([[-0.5, 0.25, 0.5, 2.0], [0, 0, 1, 1]]), np.int64([1, 7]),
+                       np.float32([0.5, 0.75]))
     assert detection_rows(found, (200, 100), ["a", "b"], 0.3) == [
         {"class": "class 7", "class_id": 7, "score": 0.75, "box_xyxy_px": [0.0, 0.0, 200.0, 100.0]},
         {"class": "b", "class_id": 1, "score": 0.5, "box_xyxy_px": [50.0, 0.0, 200.0, 50.0]},

@@ -35,7 +35,8 @@ def found_by_ours(path, rgb):
     from scripts.deploy.reader import TfliteDetector
 
     found = TfliteDetector(path).detect(rgb)
-    return {int(one): box.tolist() for one, box in zip(found.class_ids, found.yxyx_norm, strict=True)}
+    return {
+        int(one): box.tolist() for one, box in zip(found.class_ids, found.yxyx_norm, strict=True)}
 
 
 def found_by_mediapipe(path, rgb):
@@ -58,8 +59,10 @@ def test_index_readers_signature_readers_and_mediapipe_see_the_same_boxes(tmp_pa
     for (row, column), class_id in MIXED.items():
         cell = [edge / CELLS for edge in (row, column, row + 1, column + 1)]
         assert expected[class_id] == pytest.approx(cell, abs=0.05), "the box lies on its cell"
-    assert found_by_ours(write(tmp_path, edited(model, drop_signature), "by index.tflite"), rgb) == expected
-    assert found_by_ours(write(tmp_path, edited(model, shuffle_outputs), "by key.tflite"), rgb) == expected
+    assert found_by_ours(
+        write(tmp_path, edited(model, drop_signature), "by index.tflite"), rgb) == expected
+    assert found_by_ours(
+        write(tmp_path, edited(model, shuffle_outputs), "by key.tflite"), rgb) == expected
     seen = found_by_mediapipe(path, rgb)
     assert sorted(seen) == sorted(LABELS[class_id] for class_id in expected)
     for class_id, box in expected.items():
@@ -70,11 +73,14 @@ def test_index_readers_signature_readers_and_mediapipe_see_the_same_boxes(tmp_pa
 def test_boxes_that_reach_over_the_border_end_at_it(tmp_path, model):
     from scripts.deploy.reader import TfliteDetector
 
-    rgb = image({(0, 0): 0, (3, 3): 6})  # of the tiny detector's boxes, red ones lie to the left, white ones low
-    raw = TfliteDetector(write(tmp_path, tiny_tflite("float32"), "raw.tflite")).detect(rgb).yxyx_norm
+    # of the tiny detector's boxes, red ones lie to the left, white ones low
+    rgb = image({(0, 0): 0, (3, 3): 6})
+    raw = TfliteDetector(write(tmp_path, tiny_tflite("float32"), "raw.tflite")).detect(
+        rgb).yxyx_norm
     assert raw.min() < -0.01 and raw.max() > 1.01
     found = TfliteDetector(write(tmp_path, model)).detect(rgb).yxyx_norm
-    assert sorted(found.tolist()) == [pytest.approx(box, abs=0.01) for box in sorted(raw.clip(0, 1).tolist())]
+    assert sorted(found.tolist()) == [
+        pytest.approx(box, abs=0.01) for box in sorted(raw.clip(0, 1).tolist())]
     assert found.min() == 0 and found.max() == 1
 
 
@@ -82,9 +88,12 @@ def test_every_class_survives_the_round_trip(tmp_path, model):
     from scripts.deploy.reader import TfliteDetector
 
     path = write(tmp_path, model)
-    everything = image({(class_id // CELLS, class_id % CELLS): class_id for class_id in range(len(COLORS))})
-    for threads in (1, 2, 3, 4):  # with regular suppression the class whose id is the number of threads is lost
-        assert sorted(TfliteDetector(path, threads).detect(everything).class_ids) == list(range(len(COLORS)))
+    everything = image(
+        {(class_id // CELLS, class_id % CELLS): class_id for class_id in range(len(COLORS))})
+    # with regular suppression the class whose id is the number of threads is lost
+    for threads in (1, 2, 3, 4):
+        assert sorted(TfliteDetector(path, threads).detect(everything).class_ids) == list(
+            range(len(COLORS)))
     for class_id in range(len(COLORS)):
         rgb = image({(class_id % CELLS, 1): class_id}, side_px=96)
         assert list(found_by_ours(path, rgb)) == [class_id]
@@ -116,7 +125,8 @@ def test_confident_boxes_past_the_count_change_nothing(tmp_path, model):
     detector._interpreter = Stale(detector._interpreter)
     after = detector.detect(rgb)
     assert len(before) == len(after) == len(MIXED)
-    assert np.array_equal(before.yxyx_norm, after.yxyx_norm) and np.array_equal(before.scores, after.scores)
+    assert np.array_equal(before.yxyx_norm, after.yxyx_norm)
+    assert np.array_equal(before.scores, after.scores)
 
 
 def test_an_image_without_objects_after_one_full_of_them(tmp_path, model):
@@ -134,7 +144,8 @@ def test_count_beyond_the_slots_and_below_zero():
     from scripts.deploy.reader import first_slots
 
     slots = np.ones((1, 5, 4), np.float32), np.ones((1, 5), np.float32), np.ones((1, 5), np.float32)
-    assert [len(first_slots(*slots, np.float32([count]))) for count in (-3, 0, 2.0, 5, 900)] == [0, 0, 2, 5, 5]
+    assert [len(first_slots(*slots, np.float32([count]))) for count in (-3, 0, 2.0, 5, 900)] == [
+        0, 0, 2, 5, 5]
 
 
 def test_metadata_is_read_back(tmp_path, model):
@@ -183,7 +194,8 @@ def test_label_with_a_line_break_is_refused(model):
         with_metadata(model, ["a\nb"], **ABOUT, provenance={})
 
 
-@pytest.mark.parametrize("height_px, width_px", [(333, 217), (31, 57), (1, 1), (256, 256), (2, 999), (900, 1201)])
+@pytest.mark.parametrize(
+    "height_px, width_px", [(333, 217), (31, 57), (1, 1), (256, 256), (2, 999), (900, 1201)])
 @pytest.mark.parametrize("side_px", [33, 256])
 def test_resize_is_that_of_training(height_px, width_px, side_px):
     import numpy as np
@@ -221,7 +233,8 @@ def test_saved_model_gives_the_same_form(tmp_path):
             one = tf.reduce_mean(tf.cast(images, tf.float32)) / 255.0
             boxes = tf.ones([1, 100, 4]) * one
             slots = tf.ones([1, 100])
-            return {"detection_boxes": boxes, "detection_classes": 2 * slots, "detection_scores": slots * one,
+            return {"detection_boxes": boxes, "detection_classes": 2 * slots,
+                    "detection_scores": slots * one,
                     "num_detections": tf.constant([3.0])}  # fmt: skip
 
     model, folder = Model(), tmp_path / "inference" / "saved_model"
@@ -230,7 +243,9 @@ def test_saved_model_gives_the_same_form(tmp_path):
     for path in (folder, tmp_path / "inference"):
         detector = open_detector(path)
         found = detector.detect(np.full((30, 50, 3), 51, np.uint8))
-        assert len(found) == 3 and found.class_ids.tolist() == [2, 2, 2] and detector.labels == ["a", "b", "c"]
+        assert len(found) == 3
+        assert found.class_ids.tolist() == [2, 2, 2]
+        assert detector.labels == ["a", "b", "c"]
         assert found.scores.tolist() == pytest.approx([0.2] * 3)
 
 
@@ -239,13 +254,15 @@ def test_what_is_no_detector_is_refused_in_one_line(tmp_path):
     from scripts.deploy.reader import open_detector
 
     (tmp_path / "folder").mkdir()
-    for name, data in (("noise.tflite", b"noise"), ("photo.jpg", b"x"), ("zeros.tflite", bytes(4000))):
+    for name, data in (
+        ("noise.tflite", b"noise"), ("photo.jpg", b"x"), ("zeros.tflite", bytes(4000))):
         (tmp_path / name).write_bytes(data)
     bad_model = tmp_path / "bad" / "saved_model.pb"
     bad_model.parent.mkdir()
     bad_model.write_bytes(b"noise")
     for name, advice in (
-        ("noise.tflite", "invoke tflite"), ("zeros.tflite", "invoke tflite"), ("missing.tflite", "invoke tflite"),
+        ("noise.tflite", "invoke tflite"), ("zeros.tflite", "invoke tflite"),
+        ("missing.tflite", "invoke tflite"),
         ("folder", "invoke export"), ("photo.jpg", "name a .tflite"), ("bad", "invoke export"),
     ):  # fmt: skip
         with pytest.raises(DetectorError, match=advice) as refusal:

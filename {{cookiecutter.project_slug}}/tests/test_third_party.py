@@ -34,7 +34,8 @@ def seen(path, lit, **options):
     its pixel."""
     found = ThirdPartyDetector(path, **options).detect(image(lit))
     cells = {}
-    for (ymin, xmin, ymax, xmax), class_id, score in zip(found.yxyx_norm, found.class_ids, found.scores, strict=True):
+    for (ymin, xmin, ymax, xmax), class_id, score in zip(
+        found.yxyx_norm, found.class_ids, found.scores, strict=True):
         row, column = round(float(ymin) * HEIGHT), round(float(xmin) * WIDTH)
         assert (ymin, xmin, ymax, xmax) == pytest.approx(
             (row / HEIGHT, column / WIDTH, (row + 1) / HEIGHT, (column + 1) / WIDTH), abs=0.01)
@@ -72,14 +73,18 @@ def test_the_operation_is_believed_more_than_names(tmp_path):
 @pytest.mark.parametrize(
     ("wishes", "names", "how"),
     [
-        ({"signature": SIGNATURE, "order": ("scores", "boxes", "count", "classes")}, ("a", "b", "c", "d"), "signature"),
+        ({"signature": SIGNATURE, "order": ("scores", "boxes", "count", "classes")},
+         ("a", "b", "c", "d"), "signature"),
         ({"order": ("count", "scores", "classes", "boxes")},
          ("number of detections", "score", "category", "location"), "metadata"),
         ({"order": ("scores", "boxes", "count", "classes"),
-          "names": {"boxes": "TFLite_Detection_PostProcess", "classes": "TFLite_Detection_PostProcess:1",
-                    "scores": "TFLite_Detection_PostProcess:2", "count": "TFLite_Detection_PostProcess:3"}},
+          "names": {"boxes": "TFLite_Detection_PostProcess",
+                    "classes": "TFLite_Detection_PostProcess:1",
+                    "scores": "TFLite_Detection_PostProcess:2",
+                    "count": "TFLite_Detection_PostProcess:3"}},
          ("a", "b", "c", "d"), "tensors"),
-        ({"order": ROLES, "names": dict(zip(ROLES, "wxyz", strict=True))}, ("a", "b", "c", "d"), "shapes"),
+        ({"order": ROLES, "names": dict(zip(ROLES, "wxyz", strict=True))}, ("a", "b", "c", "d"),
+         "shapes"),
     ],
 )  # fmt: skip
 def test_without_the_operation_names_tell_then_shapes(tmp_path, wishes, names, how):
@@ -98,15 +103,20 @@ def test_without_the_operation_names_tell_then_shapes(tmp_path, wishes, names, h
         # SSD in float: normalized to -1..1, which here is the score.
         ({"kind": np.float32}, ([127.5], [127.5]), {}, "from the metadata"),
         ({"kind": np.float32}, (None, None), {"mean": "127.5", "std": "127.5"}, "as given"),
-        ({"kind": np.float32}, ([0.0], [1.0]), {"mean": "127.5,127.5,127.5", "std": "127.5,127.5,127.5"}, "as given"),
+        ({"kind": np.float32}, ([0.0], [1.0]),
+         {"mean": "127.5,127.5,127.5", "std": "127.5,127.5,127.5"}, "as given"),
         # The same quantized: the raw pixel, or in int8 the pixel less 128.
         ({"kind": np.uint8, "scale": 1 / 127.5, "zero_point": 128}, (None, None), {}, "raw pixels"),
-        ({"kind": np.uint8, "scale": 1 / 127.5, "zero_point": 127}, ([127.0], [127.5]), {}, "raw pixels"),
-        ({"kind": np.int8, "scale": 1 / 127.5, "zero_point": -1}, ([127.5], [127.5]), {}, "from the metadata"),
+        ({"kind": np.uint8, "scale": 1 / 127.5, "zero_point": 127}, ([127.0], [127.5]), {},
+         "raw pixels"),
+        ({"kind": np.int8, "scale": 1 / 127.5, "zero_point": -1}, ([127.5], [127.5]), {},
+         "from the metadata"),
         ({"kind": np.int8, "scale": 1 / 127.5, "zero_point": 0}, (None, None), {}, "pixel - 128"),
         # An input that means 0..2 and not -1..1: only its own quantization gives the right numbers.
-        ({"kind": np.int8, "scale": 1 / 64, "zero_point": -70}, ([127.5], [127.5]), {}, "from the metadata"),
-        ({"kind": np.uint8, "scale": 1 / 100, "zero_point": 100}, (None, None), {"mean": "127.5", "std": "127.5"},
+        ({"kind": np.int8, "scale": 1 / 64, "zero_point": -70}, ([127.5], [127.5]), {},
+         "from the metadata"),
+        ({"kind": np.uint8, "scale": 1 / 100, "zero_point": 100}, (None, None),
+         {"mean": "127.5", "std": "127.5"},
          "as given"),
     ],
 )  # fmt: skip
@@ -128,7 +138,8 @@ def test_an_image_is_stretched_to_an_input_that_is_not_square(tmp_path):
 def test_no_more_than_the_count_is_read(tmp_path):
     path = write(tmp_path, described(made(), NAMES))
     detector = ThirdPartyDetector(path)
-    assert [len(detector.detect(image(lit))) for lit in (LIT, {}, {(1, 1): (RED, 255)})] == [3, 0, 1]
+    assert [len(detector.detect(image(lit))) for lit in (LIT, {}, {(1, 1): (RED, 255)})] == [
+        3, 0, 1]
     few = ThirdPartyDetector(write(tmp_path, described(made(slots=2), NAMES)))
     assert len(few.detect(image(LIT))) == 2
 
@@ -151,7 +162,8 @@ def test_boxes_in_pixels_become_fractions(tmp_path):
     path = write(tmp_path, described(made(pixel_anchors=True), NAMES))
     same(seen(path, LIT))
     assert any("in pixels" in note for note in ThirdPartyDetector(path).notes)
-    assert not any("in pixels" in note for note in ThirdPartyDetector(write(tmp_path, described(made(), NAMES))).notes)
+    assert not any("in pixels" in note
+                   for note in ThirdPartyDetector(write(tmp_path, described(made(), NAMES))).notes)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +221,8 @@ def test_a_file_without_labels_asks_for_them(tmp_path):
         ("a.txt", "0: person\n1: traffic light\n", ["person", "traffic light"]),
         ("a.txt", "7 up\ncola\n", ["7 up", "cola"]),
         ("a.pbtxt", "item { name: '/m/01g317' id: 1 display_name: 'person' }", ["person"]),
-        ("a.pbtxt", "item { id: 1 name: 'person' }\nitem { id: 3 name: 'car' }", ["person", "???", "car"]),
+        ("a.pbtxt", "item { id: 1 name: 'person' }\nitem { id: 3 name: 'car' }",
+         ["person", "???", "car"]),
     ],
 )
 def test_label_files_of_all_kinds(tmp_path, name, text, labels):
@@ -220,14 +233,16 @@ def test_label_files_of_all_kinds(tmp_path, name, text, labels):
 def test_label_files_that_are_none(tmp_path):
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "latin.txt").write_bytes("kärntner".encode("latin-1"))
-    for name, words in (("empty.txt", "no labels"), ("latin.txt", "UTF-8"), ("none.txt", "cannot be opened")):
+    for name, words in (
+        ("empty.txt", "no labels"), ("latin.txt", "UTF-8"), ("none.txt", "cannot be opened")):
         with pytest.raises(DetectorError, match=words):
             read_labels(tmp_path / name)
 
 
 def test_a_line_for_the_background_is_no_class():
     labels = ["???", "a", "b"]
-    assert without_background(labels, 2) == (["a", "b"], "labels: line 1, '???', is the background and no class")
+    assert without_background(labels, 2) == (
+        ["a", "b"], "labels: line 1, '???', is the background and no class")
     assert without_background(labels, 3) == (labels, "")
     assert without_background(labels, None) == (labels, "")
     assert "3 for 9 classes" in without_background(labels, 9)[1]
@@ -241,6 +256,10 @@ def test_the_background_line_shifts_classes_of_a_real_run(tmp_path):
 def test_classes_are_paired_by_name():
     ours = {1: "Traffic Light", 2: "cat", 5: "Cat", 6: "ﬁg tree"}
     classes = class_map(["???", "trafficlight", "CAT", "Cat", "zebra", "", "zebra", "person"], ours)
-    assert classes.ids[1] == 1 and classes.ids[3] == 5 and classes.ids[2] == 2 and set(classes.ids) == {1, 2, 3}
-    assert classes.shared == ("Traffic Light", "cat", "Cat") and classes.only_in_project == ("ﬁg tree",)
+    assert classes.ids[1] == 1
+    assert classes.ids[3] == 5
+    assert classes.ids[2] == 2
+    assert set(classes.ids) == {1, 2, 3}
+    assert classes.shared == ("Traffic Light", "cat", "Cat")
+    assert classes.only_in_project == ("ﬁg tree",)
     assert classes.only_in_file == ("zebra", "person")

@@ -20,7 +20,8 @@ def write_video(path, frames=12, size_px=SIZE_PX, codec="mp4v", fps=FPS):
     import cv2
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, size_px)
+    writer = cv2.VideoWriter(
+        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, size_px)
     for number in range(frames):
         rgb = np.full((size_px[1], size_px[0], 3), GREY, np.uint8)
         rgb[:, : size_px[0] // 2] = RED
@@ -34,7 +35,8 @@ def turned(path, quarter: bool = True):
     """Write the rotation of a phone held upright into the header of an .mp4: 90 degrees clockwise.
     """
     data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 40  # ISO/IEC 14496-12, 8.3.2: after version, times, track, duration, layer ...
+    # ISO/IEC 14496-12, 8.3.2: after version, times, track, duration, layer ...
+    matrix = data.index(b"tkhd") + 4 + 40
     struct.pack_into(">9i", data, matrix, 0, 65536, 0, -65536, 0, 0, SIZE_PX[1] << 16, 0, 1 << 30)
     path.write_bytes(data)
     return path
@@ -71,12 +73,14 @@ def test_every_frame_has_a_row_and_its_copy_shows_the_box(tmp_path):
     assert (count, flaw) == (12, "")
     assert [row["frame"] for row in rows] == list(range(12))
     assert [row["time_s"] for row in rows] == [round(number / FPS, 3) for number in range(12)]
-    assert {(row["file"], row["width"], row["height"]) for row in rows} == {(path.as_posix(), *SIZE_PX)}
+    assert {(row["file"], row["width"], row["height"]) for row in rows} == {
+        (path.as_posix(), *SIZE_PX)}
     assert rows[5]["detections"][0]["box_xyxy_px"] == pytest.approx([0, 0, 48, 64], abs=2)
     before, after = frames_of(path), frames_of(target)
     assert len(after) == 12 and after[0].shape == (64, 96, 3)
     unlike = np.abs(before[3].astype(int) - after[3]).max(2) > 60
-    assert unlike[30:60, :4].any() or unlike[30:60, 44:50].any(), "a frame is drawn at the edge of the box"
+    assert unlike[30:60, :4].any() or unlike[30:60,
+                                             44:50].any(), "a frame is drawn at the edge of the box"
     assert not unlike[30:60, 60:].any(), "and nothing far from it"
     assert list(target.parent.iterdir()) == [target], "no temporary file stays"
 
@@ -97,7 +101,8 @@ def test_a_phone_video_is_seen_upright(tmp_path):
     assert frames_of(target)[0].shape == (96, 64, 3)
 
 
-@pytest.mark.parametrize(("ending", "codec"), [("avi", "MJPG"), ("mkv", "mp4v"), ("webm", "VP80"), ("mov", "mp4v")])
+@pytest.mark.parametrize(
+    ("ending", "codec"), [("avi", "MJPG"), ("mkv", "mp4v"), ("webm", "VP80"), ("mov", "mp4v")])
 def test_other_containers_are_read(tmp_path, ending, codec):
     rows, count, flaw, _ = run(write_video(tmp_path / f"a.{ending}", codec=codec))
     assert (count, flaw) == (12, "") and all(row["detections"] for row in rows)
@@ -116,7 +121,8 @@ def test_what_is_no_video_says_why(tmp_path):
     whole = write_video(tmp_path / "whole.mp4").read_bytes()
     start, end = whole.index(b"mdat") + 4, whole.index(b"moov") - 4
     blank = whole[:start] + bytes(end - start) + whole[end:]
-    for data, why in ((b"", "empty"), (b"no video" * 99, "no video"), (whole[:999], "where the table of frames"),
+    for data, why in ((b"", "empty"), (b"no video" * 99, "no video"),
+                      (whole[:999], "where the table of frames"),
                       (blank, "no frame that can be read")):  # fmt: skip
         path = tmp_path / "x.mp4"
         path.write_bytes(data)
@@ -139,7 +145,8 @@ def test_no_frame_is_kept(tmp_path):
 
 @pytest.mark.parametrize(("size_px", "copy_px"), [((97, 65), (96, 64)), ((4600, 32), (4096, 28))])
 def test_odd_and_very_large_frames_have_a_copy(tmp_path, size_px, copy_px):
-    rows, count, _, target = run(write_video(tmp_path / "a.avi", frames=2, size_px=size_px, codec="MJPG"))
+    rows, count, _, target = run(
+        write_video(tmp_path / "a.avi", frames=2, size_px=size_px, codec="MJPG"))
     assert count == 2 and abs(rows[0]["width"] - size_px[0]) <= 1
     assert frames_of(target)[1].shape[1::-1] == copy_px
 
@@ -184,17 +191,22 @@ def test_images_and_frames_stand_in_one_list_and_one_table(tmp_path, monkeypatch
     assert "1 unreadable left out" in text and "torn.webm: it is no video" in text
     assert "1 broken off" in text and "cut.avi: only " in text and " of 40 frames" in text
     (image,) = [row for row in rows if row["file"].endswith("a.png")]
-    assert set(image) == {"file", "width", "height", "detections"}, "images have the form they always had"
+    assert set(image) == {
+        "file", "width", "height", "detections"}, "images have the form they always had"
     assert [row["frame"] for row in rows if row["file"].endswith("a.mp4")] == [0, 2]
     with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0])[:8] == ["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]
+    assert list(table[0])[:8] == [
+        "filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]
     frames = [(row["frame"], row["time_s"]) for row in table if row["filename"].endswith("a.mp4")]
     assert frames == [("0", "0.0"), ("2", "0.08")]
     (empty,) = [row for row in table if row["filename"].endswith("b.png")]
-    assert [empty[key] for key in ("width", "height", "class", "xmin", "score")] == ["40", "30", "", "", ""]
-    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*") if path.is_file()) == [
+    assert [empty[key] for key in ("width", "height", "class", "xmin", "score")] == [
+        "40", "30", "", "", ""]
+    assert sorted(
+        path.relative_to(out).as_posix() for path in out.rglob("*.*") if path.is_file()) == [
         "a.jpg", "b.jpg", "cut.mp4", "deep/a.mp4", "predictions.csv", "predictions.json",
     ]  # fmt: skip
-    inside = [module.predict([source], tmp_path / "no.tflite", source / "out", "0.4", "2") for _ in range(2)]
+    inside = [module.predict([source], tmp_path / "no.tflite", source / "out", "0.4", "2")
+              for _ in range(2)]
     assert inside[0] == inside[1], "copies are no sources"

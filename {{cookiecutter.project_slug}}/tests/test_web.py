@@ -68,9 +68,11 @@ def test_the_page_names_no_other_server_and_forbids_all():
     for path in PAGE.iterdir():
         text = path.read_text("utf-8")
         assert not re.findall(r"(?:https?:)?//(?!localhost)[a-z0-9-]+\.[a-z]", text), path.name
-    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', (PAGE / "index.html").read_text("utf-8"))[1]
+    policy = re.search(
+        r'Content-Security-Policy" content="([^"]+)"', (PAGE / "index.html").read_text("utf-8"))[1]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
-    assert rules["default-src"] == "'none'" and set(rules["connect-src"].split()) <= {"'self'", "blob:"}
+    assert rules["default-src"] == "'none'"
+    assert set(rules["connect-src"].split()) <= {"'self'", "blob:"}
     assert all("*" not in rule and "http" not in rule for rule in rules.values())
 
 
@@ -80,10 +82,12 @@ def test_the_folder_holds_all_and_nothing_of_the_user_is_lost(tmp_path, package)
     (package / "wasm" / "vision_wasm_module_internal.wasm").write_text("not needed")
     text = make_web(model, package, out)
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert files == {"about.json", "detector.js", "detector.tflite", "index.html", "page.css", "page.js", *NEEDED}
+    assert files == {"about.json", "detector.js", "detector.tflite", "index.html", "page.css",
+                     "page.js", *NEEDED}
     assert f"tasks-vision 1.2.3, {len(files)} files" in text
     about = json.loads((out / "about.json").read_text("utf-8"))
-    assert (about["labels"], about["input_px"], about["file"]) == (list(LABELS), 32, "detector_int8.tflite")
+    assert (about["labels"], about["input_px"], about["file"]) == (
+        list(LABELS), 32, "detector_int8.tflite")
     assert (out / "detector.tflite").read_bytes() == model.read_bytes()
     (out / "mine.txt").write_text("mine")
     other = shipped(tmp_path, labels=[f"new {name}" for name in LABELS])
@@ -128,7 +132,8 @@ def photographs(folder) -> dict[str, Path]:
     paths = {}
     for number, (size, name, options) in enumerate([
         ((320, 320), "square.png", {}), ((701, 403), "wide.png", {}), ((97, 230), "high.png", {}),
-        ((640, 481), "photo.jpg", {"quality": 90}), ((500, 300), "turned.jpg", {"quality": 95, "exif": turned(6)}),
+        ((640, 481), "photo.jpg", {"quality": 90}),
+        ((500, 300), "turned.jpg", {"quality": 95, "exif": turned(6)}),
         ((31, 19), "small.png", {}), ((200, 300), "clear.png", {}),
     ]):  # fmt: skip
         noise = np.random.default_rng(number).integers(0, 100, (size[1], size[0], 3))
@@ -163,12 +168,15 @@ def test_the_browser_finds_what_our_reader_finds(folder, tmp_path):
     for row in found:
         size, ours = rows_of_ours(images[row["file"]], folder / "detector.tflite")
         assert (row["width"], row["height"]) == size
-        assert [one["class"] for one in row["detections"]] == [one["class"] for one in ours], row["file"]
+        assert [one["class"] for one in row["detections"]] == [
+            one["class"] for one in ours], row["file"]
         for theirs, our in zip(row["detections"], ours, strict=True):
             assert theirs["class_id"] == our["class_id"]
             assert theirs["score"] == pytest.approx(our["score"], abs=SCORE_TOLERANCE)
-            for edge, expected, side in zip(theirs["box_xyxy_px"], our["box_xyxy_px"], size * 2, strict=True):
-                assert edge == pytest.approx(expected, abs=EDGE_TOLERANCE * side), (row["file"], theirs, our)
+            for edge, expected, side in zip(
+                theirs["box_xyxy_px"], our["box_xyxy_px"], size * 2, strict=True):
+                assert edge == pytest.approx(expected, abs=EDGE_TOLERANCE * side), (
+                    row["file"], theirs, our)
         total += len(ours)
     assert total >= 15
 
@@ -186,11 +194,13 @@ def test_the_reader_in_the_readme_works(folder, tmp_path):
             files.items.add(new File([await (await fetch("/a.png")).blob()], "a.png"));
             Object.assign(input, { type: "file", files: files.files });
             document.body.append(input);
-            console.log = (...words) => words.length > 1 && printed.push(words); // MediaPipe prints lines of its own
+            // MediaPipe prints lines of its own
+            console.log = (...words) => words.length > 1 && printed.push(words);
             await import("/own.js");
             return printed;""")
     _, ours = rows_of_ours(tmp_path / "a.png", folder / "detector.tflite")
-    assert {name: number for name, number, *_ in printed} == {one["class"]: one["class_id"] for one in ours}
+    assert {name: number for name, number, *_ in printed} == {
+        one["class"]: one["class_id"] for one in ours}
     assert sorted(LABELS[number] for _, number, *_ in printed) == ["blue", "magenta"]
     assert all(0.3 < score <= 1 and len(box) == 4 for _, _, score, box in printed)
 
@@ -208,19 +218,23 @@ def test_boxes_are_drawn_where_they_are_and_the_threshold_hides_some(folder, tmp
             const frame = image.getBoundingClientRect();
             const boxes = [...doc.querySelectorAll(".box")].map((box) => {
               const at = box.getBoundingClientRect();
-              return [box.textContent, ...[at.left - frame.left, at.top - frame.top].map((px) => px / frame.width)];
+              const place = [at.left - frame.left, at.top - frame.top];
+              return [box.textContent, ...place.map((px) => px / frame.width)];
             });
             const slider = doc.getElementById("threshold");
             slider.value = slider.max;
             slider.dispatchEvent(new Event("input"));
             const caption = doc.querySelector("figcaption").textContent;
-            const [speed, after] = [doc.getElementById("speed").textContent, doc.querySelectorAll(".box").length];
+            const speed = doc.getElementById("speed").textContent;
+            const after = doc.querySelectorAll(".box").length;
             return { boxes, title: doc.title, after, caption, speed };""")
     boxes = {text.split(" ")[0]: corner for text, *corner in seen["boxes"]}
-    assert boxes["red"] == pytest.approx([0, 0], abs=0.06) and boxes["green"] == pytest.approx([0.75, 0.5], abs=0.06)
+    assert boxes["red"] == pytest.approx([0, 0], abs=0.06)
+    assert boxes["green"] == pytest.approx([0.75, 0.5], abs=0.06)
     assert all(re.fullmatch(r"\w+ 0\.\d\d|\w+ 1\.00", text) for text, *_ in seen["boxes"])
     assert seen["title"] == "tiny things" and seen["after"] == 0
-    assert re.fullmatch(r"\d+ ms", seen["speed"]) and re.search(r"/a\.png.*found, \d+ ms", seen["caption"])
+    assert re.fullmatch(r"\d+ ms", seen["speed"])
+    assert re.search(r"/a\.png.*found, \d+ ms", seen["caption"])
 
 
 @pytest.mark.slow
@@ -242,7 +256,8 @@ def test_chosen_images_replace_those_before_and_bad_ones_are_named(folder, tmp_p
               input.files = files.files;
               input.dispatchEvent(new page.Event("change"));
             };
-            const shown = () => [...doc.querySelectorAll("figure .file")].map((one) => one.textContent);
+            const files = () => [...doc.querySelectorAll("figure .file")];
+            const shown = () => files().map((one) => one.textContent);
             await choose("a.png", "torn.jpg", "b.png");
             await until(() => doc.getElementById("message").className === "error");
             const first = [shown(), doc.getElementById("message").textContent];
@@ -258,7 +273,8 @@ def test_the_page_cannot_reach_another_server(folder, tmp_path):
     with Site(folder) as site, Site(tmp_path) as other:
         answer = site.visit(f"""
             const own = await page.fetch("/about.json");
-            const third_party = await page.fetch("{other.address}/x", {{ mode: "no-cors" }}).catch((error) => error.name);
+            const third_party = await page.fetch("{other.address}/x", {{ mode: "no-cors" }})
+              .catch((error) => error.name);
             const image = new page.Image();
             image.src = "{other.address}/x.png";
             await image.decode().catch(() => 0);
@@ -287,7 +303,8 @@ def test_what_is_missing_is_said_on_the_page(folder, tmp_path):
 @in_browser
 def test_a_camera_is_watched_and_its_absence_is_said(folder):
     start = """
-        const doc = page.document, camera = doc.getElementById("camera"), message = doc.getElementById("message");
+        const doc = page.document, camera = doc.getElementById("camera");
+        const message = doc.getElementById("message");
         await until(() => !camera.disabled);
         camera.click();"""
     with Site(folder) as site:
@@ -295,7 +312,8 @@ def test_a_camera_is_watched_and_its_absence_is_said(folder):
             await until(() => message.className === "error");
             return message.textContent;""")
         seen = site.visit(start + """
-            await until(() => doc.getElementById("speed").textContent && !doc.getElementById("live").hidden);
+            const live = doc.getElementById("live");
+            await until(() => doc.getElementById("speed").textContent && !live.hidden);
             const video = doc.getElementById("video"), tracks = video.srcObject.getTracks();
             camera.click();
             await until(() => doc.getElementById("live").hidden);

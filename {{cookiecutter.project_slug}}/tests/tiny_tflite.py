@@ -9,7 +9,8 @@ import functools
 import tempfile
 
 SIDE_PX, CELLS = 32, 4
-COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (255, 255, 255))
+COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255),
+          (255, 255, 255))
 LABELS = ("red", "green", "blue", "yellow", "magenta", "cyan", "белый")
 NAMES = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
 SLOTS = 100
@@ -28,7 +29,8 @@ def tiny_tflite(variant: str = "int8") -> bytes:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.allow_custom_ops = True
         if variant == "int8":
-            images = [np.full((1, SIDE_PX, SIDE_PX, 3), color, np.float32) for color in ((0, 0, 0), *COLORS)]
+            images = [np.full((1, SIDE_PX, SIDE_PX, 3), color, np.float32)
+                      for color in ((0, 0, 0), *COLORS)]
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([image] for image in images)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -50,7 +52,8 @@ def _module():
     kernel = tf.constant(colors.T.reshape(1, 1, 3, -1))
     post_process = _post_process(len(COLORS))
 
-    @tf.function(input_signature=[tf.TensorSpec([1, SIDE_PX, SIDE_PX, 3], tf.float32, name="images")])
+    @tf.function(
+        input_signature=[tf.TensorSpec([1, SIDE_PX, SIDE_PX, 3], tf.float32, name="images")])
     def serve(images):
         means = tf.nn.avg_pool2d(images / 127.5 - 1.0, SIDE_PX // CELLS, SIDE_PX // CELLS, "VALID")
         likeness = tf.nn.conv2d(means, kernel, 1, "VALID")
@@ -68,12 +71,15 @@ def _post_process(classes: int):
     attributes = {
         # Not regular suppression: LiteRT 2.3 and TensorFlow 2.20 then skip class id N when run with
         # N threads.
-        "max_detections": f"i: {SLOTS}", "max_classes_per_detection": "i: 1", "detections_per_class": f"i: {SLOTS}",
-        "use_regular_nms": "b: false", "nms_score_threshold": "f: 0.3", "nms_iou_threshold": "f: 0.5",
+        "max_detections": f"i: {SLOTS}", "max_classes_per_detection": "i: 1",
+        "detections_per_class": f"i: {SLOTS}",
+        "use_regular_nms": "b: false", "nms_score_threshold": "f: 0.3",
+        "nms_iou_threshold": "f: 0.5",
         "y_scale": "f: 1.0", "x_scale": "f: 1.0", "h_scale": "f: 1.0", "w_scale": "f: 1.0",
         "num_classes": f"i: {classes}",
     }  # fmt: skip
-    listed = " ".join(f'attr {{ key: "{key}" value {{ {value} }} }}' for key, value in attributes.items())
+    listed = " ".join(
+        f'attr {{ key: "{key}" value {{ {value} }} }}' for key, value in attributes.items())
 
     @tf.function(experimental_implements=f'name: "TFLite_Detection_PostProcess" {listed}')
     def post_process(boxes, scores, anchors):
