@@ -27,7 +27,7 @@ OURS = """
 import json, resource, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from scripts.data.openimages.metadata import Slice
+from scripts.data.openimages.slices import Slice
 import numpy, tqdm
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()

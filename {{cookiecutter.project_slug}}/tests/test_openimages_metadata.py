@@ -13,8 +13,9 @@ from openimages_server import HEADER, IMPATIENT, Server
 
 from scripts.core.text import DetectorError
 from scripts.core.transfer import open_at
-from scripts.data.openimages import metadata
-from scripts.data.openimages.metadata import RowPicker, Slice
+from scripts.data.openimages import slices
+from scripts.data.openimages.row_picker import RowPicker
+from scripts.data.openimages.slices import Slice
 
 COLUMNS = HEADER.split(",")
 # Shorter and longer than 8 and 16 letters, beginnings of one another, letters beyond ASCII.
@@ -80,7 +81,7 @@ def test_what_is_kept_is_what_a_full_parse_keeps(text, size):
 
 
 def test_a_quote_that_never_closes_costs_its_own_row_only(monkeypatch):
-    monkeypatch.setattr("scripts.data.openimages.metadata._LONGEST_ROW_BYTES", 3000)
+    monkeypatch.setattr("scripts.data.openimages.row_picker._LONGEST_ROW_BYTES", 3000)
     lines = [f'{n:04d},plain\n' for n in range(500)]
     lines[100] = '0100,"open\n'
     kept, _ = pick_all("ImageID,Title\n" + "".join(lines), "ImageID", [f"{n:04d}" for n in (5, 50, 300, 499)], 512)
@@ -108,8 +109,8 @@ class Bucket:
 
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
-    monkeypatch.setattr(metadata, "_BLOCK_BYTES", 20_000)
-    monkeypatch.setattr(metadata, "_SAVE_EVERY_BYTES", 20_000)
+    monkeypatch.setattr(slices, "_BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(slices, "_SAVE_EVERY_BYTES", 20_000)
     monkeypatch.setattr("scripts.core.transfer._PIECE_BYTES", 5_000)
     made = Bucket(tmp_path)
     yield made
@@ -222,7 +223,7 @@ PEAK = """
 import re, resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from scripts.data.openimages.metadata import Slice
+from scripts.data.openimages.slices import Slice
 Slice(Path(sys.argv[3]), "x", Path(sys.argv[2]).as_uri(), "LabelName", ["/m/01"]).ensure(["/m/01"])
 try:  # on Linux, ru_maxrss begins with the peak of the process that started this one
     print(int(re.search("VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1000)

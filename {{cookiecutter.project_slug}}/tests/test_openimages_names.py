@@ -4,7 +4,7 @@ import pytest
 from openimages_server import APPLE, CAR, NAMES, PEPPER, SQUASH, TAXI
 
 from scripts.core.text import DetectorError
-from scripts.data.openimages.catalog import (
+from scripts.data.openimages.class_names import (
     RENAMED,
     matching,
     nearest,

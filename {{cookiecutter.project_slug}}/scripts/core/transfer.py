@@ -1,5 +1,9 @@
-"""Reading http://, https:// and file:// addresses: from any byte on, with patience, never half a
-file as a whole."""
+"""Read http://, https:// and file:// addresses, from any byte on.
+
+A transfer that ends early is an error, never a short file. What failed on the way is told from what
+would fail again: the caller tries the former again, from the byte where it stopped. urllib3's
+`Retry` repeats requests only, not bodies that break off, so that the loop stays with the caller.
+"""
 
 import random
 import re
@@ -30,8 +34,8 @@ class Patience:
     """Longest time without a byte."""
 
     def wait_s(self, failed_tries: int, asked_s: float = 0.0) -> float:
-        """Seconds before the next try; `asked_s` is what the server asked for. Spread, so that
-        threads do not march."""
+        """Return seconds before the next try; `asked_s` is what the server asked for."""
+        # Spread, so that threads that failed together do not come back together.
         backoff_s = self.first_wait_s * 2 ** (failed_tries - 1) * random.uniform(0.8, 1.2)
         return min(self.longest_wait_s, max(backoff_s, asked_s))
 
@@ -57,14 +61,17 @@ class BrokenOffError(TransferError):
 
 
 class StoppedError(TransferError):
-    """Somebody set the event that stops all transfers."""
+    """The event that stops all transfers was set."""
 
 
 @dataclass
 class Body:
-    """An open file. `start` is its first byte (0 when the server cannot start elsewhere or the file
-    changed), `total` the size of the whole file in bytes (None: not announced), `validator` what
-    tells this state of it from others."""
+    """An open file.
+
+    `start` is its first byte: 0 when the server cannot start elsewhere or the file changed. `total`
+    is the size of the whole file in bytes (None: not announced). `validator` tells this state of
+    the file from others.
+    """
 
     start: int
     total: int | None
@@ -72,7 +79,12 @@ class Body:
     read: Callable[[int], bytes]
 
     def pieces(self, stop: threading.Event | None = None) -> Iterator[bytes]:
-        """The bytes in small pieces. BrokenOffError when fewer than announced come."""
+        """Yield the bytes in small pieces.
+
+        Raises:
+            BrokenOffError: Fewer bytes than announced came.
+            StoppedError: `stop` was set.
+        """
         received = self.start
         while piece := self.read(_PIECE_BYTES):
             if stop is not None and stop.is_set():
@@ -84,31 +96,38 @@ class Body:
 
 
 @contextmanager
-def open_at(url: str, start: int = 0, validator: str = "", patience: Patience | None = None) -> Iterator[Body]:
-    """Open `url` at byte `start` if it is still the file that `validator` came from, else from its
-    beginning.
+def open_at(url: str, start: int = 0, validator: str = "",
+            patience: Patience | None = None) -> Iterator[Body]:
+    """Open `url` at byte `start` if it is still the file that `validator` came from.
 
-    Raises AbsentError, RefusedError or BrokenOffError; so does reading.
+    Otherwise it is opened at its beginning.
+
+    Raises:
+        AbsentError, RefusedError, BrokenOffError: also while the body is read.
     """
     opener = _open_file if urlsplit(url).scheme == "file" else _open_http
     with opener(url, start, validator, patience or Patience()) as body:
         yield body
 
 
-def read_bytes(url: str, patience: Patience | None = None, stop: threading.Event | None = None) -> bytes:
-    """The whole content of `url`, of the announced length, tried again while that may help. Raises
-    TransferError."""
-    patience, stop = patience or Patience(), stop or threading.Event()
-    for failed in range(1, patience.tries + 1):
+def read_bytes(url: str, patience: Patience | None = None,
+               stop: threading.Event | None = None) -> bytes:
+    """Read all of `url`, tried again while that may help.
+
+    Raises:
+        TransferError: It could not be read, or `stop` was set.
+    """
+    patience, stop, failed = patience or Patience(), stop or threading.Event(), 0
+    while True:
         try:
             with open_at(url, patience=patience) as body:
                 return b"".join(body.pieces(stop))
         except BrokenOffError as error:
+            failed += 1
             if failed == patience.tries:
                 raise
             if stop.wait(patience.wait_s(failed, error.after_s)):
                 raise StoppedError("stopped") from error
-    raise AssertionError("unreachable")
 
 
 @contextmanager
@@ -131,8 +150,7 @@ def _open_file(url: str, start: int, validator: str, patience: Patience) -> Iter
 @contextmanager
 def _open_http(url: str, start: int, validator: str, patience: Patience) -> Iterator[Body]:
     try:
-        response = _answer(url, start, validator, patience)
-        with response:
+        with _answer(url, start, validator, patience) as response:
             begins, total = _extent(response)
             yield Body(begins, total, _validator(response), response.raw.read1)
     except requests.Timeout as error:
@@ -145,34 +163,31 @@ def _open_http(url: str, start: int, validator: str, patience: Patience) -> Iter
         raise BrokenOffError(_cause(error)) from error
 
 
-def _session():
-    if not hasattr(_sessions, "session"):  # one a thread: sessions are not made to be shared
-        _sessions.session = requests.Session()
-        # The bytes as they are stored: lengths and offsets would mean something else in a
-        # compressed answer.
-        _sessions.session.headers["Accept-Encoding"] = "identity"
-    return _sessions.session
-
-
-def _get(url: str, patience: Patience, headers: dict[str, str]):
-    return _session().get(url, headers=headers, stream=True, timeout=(patience.connect_s, patience.silence_s))
-
-
-def _answer(url: str, start: int, validator: str, patience: Patience):
-    """A response with status 200 or 206 that starts at `start`, or at 0 when it has to."""
+def _answer(url: str, start: int, validator: str, patience: Patience) -> requests.Response:
+    """Return a response with status 200 or 206 that starts at `start`, or at 0 when it has to."""
     if start and validator:
-        response = _get(url, patience, {"Range": f"bytes={start}-", "If-Range": validator})
+        wanted = {"Range": f"bytes={start}-", "If-Range": validator}
+        response = _get(url, patience, wanted)
         # Some servers answer a range without looking at If-Range.
-        same = response.status_code == 206 and _extent(response)[0] == start and _validator(response) == validator
+        same = (response.status_code == 206 and _extent(response)[0] == start
+                and _validator(response) == validator)
         if same or response.status_code not in (206, 416):
             return _checked(response)
         response.close()
     return _checked(_get(url, patience, {}))
 
 
-def _checked(response):
-    """The response if it has a body for us; otherwise it is closed and the matching error raised.
-    """
+def _get(url: str, patience: Patience, headers: dict[str, str]) -> requests.Response:
+    if not hasattr(_sessions, "session"):  # one a thread: sessions are not made to be shared
+        _sessions.session = requests.Session()
+        # Lengths and offsets would mean something else in a compressed answer.
+        _sessions.session.headers["Accept-Encoding"] = "identity"
+    return _sessions.session.get(url, headers=headers, stream=True,
+                                 timeout=(patience.connect_s, patience.silence_s))
+
+
+def _checked(response: requests.Response) -> requests.Response:
+    """Return the response if it has the file as its body; else close it and raise its error."""
     status = response.status_code
     if status in (200, 206):
         return response
@@ -181,13 +196,12 @@ def _checked(response):
     if status in (404, 410):
         raise AbsentError(text)
     if status in (408, 425, 429) or status >= 500:
-        after = response.headers.get("Retry-After", "")
-        raise BrokenOffError(text, float(after) if after.isdigit() else 0.0)
+        raise BrokenOffError(text, urllib3.Retry().get_retry_after(response.raw) or 0.0)
     raise RefusedError(text)
 
 
-def _extent(response) -> tuple[int, int | None]:
-    """First byte of the answer and size of the whole file (None: not said)."""
+def _extent(response: requests.Response) -> tuple[int, int | None]:
+    """Return the first byte of the answer and the size of the whole file (None: not said)."""
     found = re.match(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
     if response.status_code == 206 and found:
         return int(found[1]), int(found[2])
@@ -195,15 +209,15 @@ def _extent(response) -> tuple[int, int | None]:
     return 0, int(length) if length.isdigit() else None
 
 
-def _validator(response) -> str:
-    """What If-Range may carry: a strong ETag, or the date of the last change."""
+def _validator(response: requests.Response) -> str:
+    """Return what If-Range may carry: a strong ETag, or the date of the last change."""
     etag = response.headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason: libraries wrap `connection refused` in three layers of their own names.
-    """
+    """Return the innermost reason: libraries wrap `connection refused` in three layers."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
-    return getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
+    said = " ".join(str(error).split())[:200]
+    return getattr(error, "strerror", None) or said or type(error).__name__

@@ -15,7 +15,7 @@ from scripts.data.findings import Finding, finding
 from scripts.data.formats import coco, labelstudio, oidv4, voc, yolo
 from scripts.data.formats import csv_table as table
 from scripts.data.formats.yolo import name_classes
-from scripts.data.openimages.catalog import ATTRIBUTION_FILE
+from scripts.data.openimages.download_folder import ATTRIBUTION_FILE
 from scripts.data.source import IMAGE_SUFFIXES, SourceFiles, same_name, split_in_name, split_of
 
 ONE_IMAGE_A_FILE = {"voc", "yolo", "oidv4"}
