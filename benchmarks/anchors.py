@@ -66,7 +66,7 @@ def anchors_yxyx_px(entry) -> np.ndarray:
 
 def best_iou(boxes_px: np.ndarray, anchors_px: np.ndarray) -> np.ndarray:
     """The highest IoU of each box with an anchor."""
-    from scripts.training.task import pairwise_iou
+    from scripts.training.losses import pairwise_iou
 
     return pairwise_iou(boxes_px[None].astype(np.float32), anchors_px[None]).numpy()[0].max(axis=1)
 

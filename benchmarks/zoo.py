@@ -43,19 +43,20 @@ def main() -> None:
 
 def measure(entry, folder: Path, options):
     """The figures of one model; its file is run, which shows that it fits TFLite."""
+    from scripts.core.layout import Layout
     from scripts.deploy.conversion import convert
     from scripts.deploy.quantization import equalize
     from scripts.deploy.reader import TfliteDetector, time_detector
     from scripts.evaluation.detector import TrainedModel
     from scripts.modeling.experiment import build_network
-    from scripts.modeling.weight_files import restore
+    from scripts.modeling.weights import restore
     from scripts.modeling.zoo import Measured
-    from scripts.steps.pretrained import prepare_weights, weights_prefix
+    from scripts.steps.pretrained import pretrained
 
     network, config = build_network(entry, CLASSES)
     if not entry.experimental:
-        prepare_weights(entry, folder)
-        restore(network, str(folder / weights_prefix(entry)))
+        pretrained(folder, entry)
+        restore(network, str(Layout(folder).pretrained(entry.id)))
     model = TrainedModel(network, config, "untrained")
     images = calibration(folder, entry.input_px)
     equalize(model, images)

@@ -31,14 +31,15 @@ from scripts.modeling.backbone import InvertedBottleneckNet
 from scripts.training.inputs import normalize_pixels
 from scripts.modeling.weight_files import read_state_dict
 from scripts.modeling.weight_sources import package_file
-from scripts.steps.pretrained import prepare_weights, weights_prefix
+from scripts.core.layout import Layout
+from scripts.steps.pretrained import pretrained
 from scripts.modeling.zoo import zoo_entry
 
 def classifier(model_id, side_px, convolution, norm, last):
     entry = zoo_entry(model_id)
-    prepare_weights(entry, Path("."))
+    pretrained(Path("."), entry)
     backbone = InvertedBottleneckNet(model_id=entry.backbone)
-    tf.train.Checkpoint(backbone=backbone).read(weights_prefix(entry)).assert_consumed()
+    tf.train.Checkpoint(backbone=backbone).read(str(Layout(Path(".")).pretrained(entry.id))).assert_consumed()
     tensors = read_state_dict(package_file(entry.weights))
     gamma, beta, mean, variance = (tensors[f"{norm}.{part}"] for part in
                                    ("weight", "bias", "running_mean", "running_var"))

@@ -128,9 +128,9 @@ def records(c):
 def pretrained(c):
     """07 Convert the pre-trained weights of the chosen model."""
     from scripts.modeling.zoo import zoo_entry
-    from scripts.steps.pretrained import prepare_weights
+    from scripts.steps.pretrained import pretrained as run
 
-    return prepare_weights(zoo_entry(SETTINGS.model.id), ROOT, SETTINGS.model.weights)
+    return run(ROOT, zoo_entry(SETTINGS.model.id), SETTINGS.model.weights)
 
 
 @task(klass=Step, pre=[records], settings=["model.id", "train", "overrides"], room_noted="training",
@@ -210,7 +210,7 @@ def forget(c, step):
     """Make a step run again; of train, set its run aside in training/previous."""
     text = overview.forget(STEPS, step)
     if step == "train":
-        from scripts.training.run_file import set_aside
+        from scripts.steps.train import set_aside
 
         text = "\n".join(filter(None, [text, set_aside(ROOT)]))
     return text

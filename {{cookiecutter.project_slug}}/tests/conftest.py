@@ -145,7 +145,7 @@ def make_trained(root: Path) -> None:
     """Run every step up to `train` on a few drawn images in the new folder `root`."""
     from scripts.modeling.zoo import zoo_entry
     from scripts.steps.labelmap import labelmap
-    from scripts.steps.pretrained import prepare_weights
+    from scripts.steps.pretrained import pretrained
     from scripts.steps.records import records
     from scripts.steps.tables import tables
 
@@ -156,7 +156,7 @@ def make_trained(root: Path) -> None:
     labelmap(root, [])
     tables(root)
     records(root)
-    prepare_weights(zoo_entry("lite0-256"), root)
+    pretrained(root, zoo_entry("lite0-256"))
     configure_small(root)
     train_small(root)
     return root

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from openimages_server import IMPATIENT, Server
-from torch_like import write_torch
-
 from scripts.core.text import DetectorError
-from scripts.modeling import weight_sources as archives
-from scripts.modeling.weight_sources import cache_folder, cached, unpack
+from scripts.modeling import weight_files
+from scripts.modeling.weight_files import unpack
+from scripts.modeling.weight_sources import cache_folder, cached
+from torch_like import write_torch
 
 CHECKPOINT = {"weights/ckpt-7.index": b"index", "weights/ckpt-7.data-00000-of-00001": bytes(range(256)) * 4000}
 
@@ -132,7 +132,7 @@ def test_an_archive_that_would_write_elsewhere_is_refused(tmp_path, name, kind, 
 
 
 def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(weight_files, "MOST_BYTES", 1_000_000)
     with pytest.raises(DetectorError, match="too much"):
         unpack(packed(tmp_path / "a.tar.gz", CHECKPOINT), tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.data-*"))

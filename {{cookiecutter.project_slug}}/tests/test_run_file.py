@@ -1,10 +1,9 @@
 """Whether a training goes on, starts anew, or is refused."""
 
 import pytest
-
 from scripts.core.text import DetectorError
-from scripts.steps.train import spare_time
-from scripts.training.run_file import may_continue, set_aside
+from scripts.steps.train import set_aside, spare_time
+from scripts.training.run_file import may_continue
 
 RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256": {"train": "1"}, "steps": 10,
        "settings": {"trainer.train_steps": 20}}  # fmt: skip

@@ -9,9 +9,9 @@ from made_detections import made
 from scripts.core.files import write_json
 from scripts.core.text import DetectorError
 from scripts.evaluation.metrics import score
-from scripts.evaluation.runs import keep_run, list_runs
-from scripts.tools.compare import compare
-from scripts.training.run_file import set_aside
+from scripts.evaluation.runs import keep_run
+from scripts.tools.compare import compare, list_runs
+from scripts.steps.train import set_aside
 
 SETTINGS = {"score_threshold": 0.01, "max_detections": 100}
 TRUTH, FOUND = made(40)
@@ -29,7 +29,8 @@ def keep(root, weights, found=FOUND, truth=TRUTH, trained=None, **settings):
         (best / name).write_text(f"{name} {weights}", "utf-8")
     metrics = score(truth, found)
     write_json(root / "eval/metrics.json", metrics)
-    return keep_run(root, best / "ckpt-400", SETTINGS | settings, (truth, found), metrics, {"AP": (0.1, 0.9)})
+    return keep_run(root / "eval/runs", best / "ckpt-400", training, SETTINGS | settings, (truth, found), metrics,
+                    {"AP": (0.1, 0.9)})
 
 
 def listed(root):
@@ -105,12 +106,12 @@ def test_images_added_or_relabeled_later_are_left_out_and_counted(tmp_path):
     keep(tmp_path, "two", HALF)
     found = compare(tmp_path, "previous", "last")
     truth, rows = without({1, 2})
-    assert (found.images, found.left_out) == (38, (0, 2))
+    assert (found.images, found.only) == (38, (0, 2))
     assert found.differences[0].a == score(truth, rows)["AP"]
     assert "on 38 images that both scored with equal labels (0 more of A and 2 more of B are left out)" in str(found)
     moved = [{**row, "bbox": [1, 2, 30, 40]} if row["image_id"] == 5 else row for row in TRUTH["annotations"]]
     keep(tmp_path, "three", FOUND, {**TRUTH, "annotations": moved})
-    assert compare(tmp_path, "previous", "last").left_out == (1, 1)
+    assert compare(tmp_path, "previous", "last").only == (1, 1)
 
 
 def test_images_and_classes_are_known_by_their_names_not_their_numbers(tmp_path):

@@ -122,7 +122,7 @@ def test_boxes_follow_a_view_in_every_change(tmp_path):
 
 def test_a_view_without_changes_is_the_stretched_image():
     from scripts.evaluation.detector import stretch
-    from scripts.training.inputs import Strength, augment
+    from scripts.training.augmentation import Strength, augment
 
     pixels = tf.constant(np.random.default_rng(7).integers(0, 256, (50, 90, 3)), tf.uint8)
     key = tf.constant([7, 0], tf.int64)
@@ -133,7 +133,7 @@ def test_a_view_without_changes_is_the_stretched_image():
 
 
 def test_a_box_that_is_hardly_in_view_is_dropped_and_the_others_are_clipped():
-    from scripts.training.inputs import _see
+    from scripts.training.augmentation import _see
 
     window = tf.constant([0.0, 0.5, 1.0, 1.5])
     boxes = tf.constant([[0.1, 0.1, 0.9, 0.6], [0.1, 0.3, 0.9, 0.9], [0.0, 0.0, 0.2, 0.2]])

@@ -8,7 +8,7 @@ tf = pytest.importorskip("tensorflow")
 
 
 def match(scores, boxes, anchors, truth, classes, candidates=2):
-    from scripts.training.task import task_aligned
+    from scripts.training.losses import task_aligned
 
     def tensor(values):
         return tf.constant(values, tf.float32)[tf.newaxis]
@@ -59,7 +59,7 @@ def test_padding_and_images_without_boxes_want_nothing():
 def test_boxes_are_coded_as_the_post_processing_operation_reads_them():
     from official.vision.ops import box_ops
 
-    from scripts.training.task import decode_boxes
+    from scripts.training.losses import decode_boxes
 
     dice = np.random.default_rng(7)
     anchors = tf.constant([[10, 20, 40, 80], [0, 0, 32, 32]], tf.float32)
@@ -74,14 +74,14 @@ def test_boxes_are_coded_as_the_post_processing_operation_reads_them():
     ([0, 0, 10, 10], [2.5, 2.5, 7.5, 7.5], 0.75),  # one inside the other, of one shape and center: 1 - IoU
 ])
 def test_complete_iou_by_hand(box, truth, loss):
-    from scripts.training.task import complete_iou_loss
+    from scripts.training.losses import complete_iou_loss
 
     assert complete_iou_loss(tf.constant(box, tf.float32), tf.constant(truth, tf.float32)).numpy() == \
         pytest.approx(loss, abs=1e-4)
 
 
 def test_complete_iou_draws_a_wrong_shape_towards_the_right_one():
-    from scripts.training.task import complete_iou_loss
+    from scripts.training.losses import complete_iou_loss
 
     box, truth = tf.Variable([0.0, 0.0, 5.0, 20.0]), tf.constant([0.0, 0.0, 20.0, 5.0])
     with tf.GradientTape() as tape:
@@ -91,7 +91,7 @@ def test_complete_iou_draws_a_wrong_shape_towards_the_right_one():
 
 
 def test_quality_focal_loss_is_least_where_score_and_quality_agree():
-    from scripts.training.task import quality_focal_loss
+    from scripts.training.losses import quality_focal_loss
 
     wanted = tf.constant([0.7])
     losses = {score: quality_focal_loss(tf.constant([np.log(score / (1 - score))], tf.float32), wanted, 2.0).numpy()

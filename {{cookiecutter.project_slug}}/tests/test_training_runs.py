@@ -83,12 +83,11 @@ def test_overrides_are_checked_against_the_schema(copy, override, message):
 @pytest.mark.release
 def test_a_raised_budget_goes_on_at_the_rate_of_the_new_schedule(copy):
     from scripts.modeling.experiment import read_experiment
-    from scripts.steps.configure import CONFIGURED
 
     configure_small(copy, INVOKE_TRAIN_EPOCHS="10")
     # As if minutes had been turned into steps on a busy machine.
-    planned = json.loads((copy / CONFIGURED).read_text("utf-8")) | {"step_s": 900.0}
-    (copy / CONFIGURED).write_text(json.dumps(planned), "utf-8")
+    planned = json.loads((copy / "training/configured.json").read_text("utf-8")) | {"step_s": 900.0}
+    (copy / "training/configured.json").write_text(json.dumps(planned), "utf-8")
     assert "not the 900.00 s that invoke configure measured" in str(train_small(copy))
 
     trainer = read_experiment(copy / "training/experiment.yaml").trainer

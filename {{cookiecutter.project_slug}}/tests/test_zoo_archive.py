@@ -2,6 +2,7 @@
 on loopback."""
 
 import io
+import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from openimages_server import Server
-
+from scripts.core.layout import Layout
 from scripts.core.text import DetectorError
 from scripts.modeling.zoo import ArchiveWeights, zoo_entry
 
@@ -81,23 +82,24 @@ def task_of(entry, root):
 
     train = SimpleNamespace(batch_size=2, learning_rate=0.001, augment="none", seed=7, epochs=1, minutes=0.0,
                             patience=0)
-    experiment = build_experiment(entry, train, {}, DataFacts(3, 4, 2, 5), 2)
+    weights = Layout(root).shown(Layout(root).pretrained(entry.id))
+    facts = DataFacts(3, 4, 2, 5, "train.record-*", "validation.record-*", weights)
+    experiment = build_experiment(entry, train, {}, facts, 2)
     return DetectorTask(with_absolute_paths(experiment, root).task)
 
 
 def test_an_archive_is_fetched_resumed_and_every_tensor_taken(served, tmp_path):
-    from scripts.modeling.weight_sources import weights_facts
-    from scripts.steps.pretrained import prepare_weights
+    from scripts.steps.pretrained import pretrained
 
     _, entry, server = served
     server.fail("ckpt", "truncated", None)
-    counts = prepare_weights(entry, tmp_path)
+    counts = pretrained(tmp_path, entry)
     assert "@" in server.requests[1]
     assert counts.matched.taken == counts.matched.expected > 300 and not counts.matched.reasons
-    assert "(backbone, decoder and head)" in str(counts) and "not fetched by us" in str(counts)
-    prepare_weights(entry, tmp_path / "another project")
+    assert "(backbone, decoder and head)" in str(counts) and "was not fetched" in str(counts)
+    pretrained(tmp_path / "another project", entry)
     assert len(server.requests) == 2, "one cache for all projects"
-    facts = weights_facts(tmp_path, entry)
+    facts = json.loads(Layout(tmp_path).pretrained_facts(entry.id).read_text("utf-8"))
     assert facts["origin"] == entry.weights.url and facts["parts"] == ["backbone", "decoder", "head"]
 
 
@@ -105,16 +107,16 @@ def test_training_begins_with_all_of_it_but_the_classifier(served, tmp_path):
     """What differs from the published weights is the classifier, and the first layer by exactly the
     normalization."""
     from scripts.modeling.backbone import IMAGENET_DEVIATION, IMAGENET_MEAN
-    from scripts.modeling.experiment import stem
-    from scripts.modeling.weight_files import transferable_parts
-    from scripts.steps.pretrained import prepare_weights
+    from scripts.modeling.hooks import first_pair
+    from scripts.modeling.weights import transferable_parts
+    from scripts.steps.pretrained import pretrained
 
     theirs, entry, _ = served
-    prepare_weights(entry, tmp_path)
+    pretrained(tmp_path, entry)
     task = task_of(entry, tmp_path)
     ours = task.build_model()
     task.initialize(ours)
-    kernel, mean = stem(ours.backbone)[0].kernel, stem(ours.backbone)[1].moving_mean
+    kernel, mean = first_pair(ours.backbone)[0].kernel, first_pair(ours.backbone)[1].moving_mean
     for part in ("backbone", "decoder"):
         for one, other in zip(getattr(ours, part).variables, getattr(theirs, part).variables, strict=True):
             assert (one is kernel or one is mean) or np.array_equal(one, other), one.name
@@ -127,7 +129,7 @@ def test_training_begins_with_all_of_it_but_the_classifier(served, tmp_path):
     assert ours.head._classifier.bias.shape == (9 * 4,) and theirs.head._classifier.bias.shape == (9 * 91,)
     image = DICE.uniform(0, 255, (1, INPUT_PX, INPUT_PX, 3)).astype("f4")
     seen, was_seen = (norm(convolution(pixels)).numpy()[0, :-1, :-1] for (convolution, norm), pixels in (
-        (stem(ours.backbone), image / 127.5 - 1), (stem(theirs.backbone), (image / 255 - np.float32(
+        (first_pair(ours.backbone), image / 127.5 - 1), (first_pair(theirs.backbone), (image / 255 - np.float32(
             IMAGENET_MEAN)) / np.float32(IMAGENET_DEVIATION))))
     assert np.allclose(seen, was_seen, atol=1e-3 * np.abs(was_seen).max())
 
@@ -138,50 +140,50 @@ def variables(nested):
 
 
 def test_a_folder_and_a_prefix_work_as_model_weights_too(served, published, tmp_path):
-    from scripts.steps.pretrained import prepare_weights
+    from scripts.steps.pretrained import pretrained
 
     _, entry, server = served
     folder = published[1].parent.parent / "ckpt"
     for own in (str(folder), str(folder / "ckpt-277200"), str(published[1]), f"{server.url}/{published[1].name}"):
-        counts = prepare_weights(entry, tmp_path, own)
+        counts = pretrained(tmp_path, entry, own)
         assert counts.matched.taken == counts.matched.expected and own in str(counts)
 
 
 @pytest.mark.parametrize("model_id", ["avg-256-coco", "lite0-256"])
 def test_weights_of_another_model_are_refused_with_tensors_and_shapes(published, tmp_path, model_id):
-    from scripts.steps.pretrained import prepare_weights
+    from scripts.steps.pretrained import pretrained
 
     reason = rf"only \d+ of \d+ tensors of {model_id} fit \(.*\[.*ckpt.tar.gz.*model.id"
     with pytest.raises(DetectorError, match=reason):
-        prepare_weights(zoo_entry(model_id), tmp_path, str(published[1]))
+        pretrained(tmp_path, zoo_entry(model_id), str(published[1]))
     assert not (tmp_path / "pre_trained_model").exists()
 
 
 def test_an_archive_without_a_checkpoint_is_refused(served, tmp_path):
-    from scripts.steps.pretrained import prepare_weights
+    from scripts.steps.pretrained import pretrained
 
     _, entry, server = served
     with tarfile.open(server.folder / "empty.tar.gz", "w:gz") as tar:
         note = tarfile.TarInfo("README")
         tar.addfile(note, io.BytesIO())
     with pytest.raises(DetectorError, match="no checkpoint"):
-        prepare_weights(entry, tmp_path, f"{server.url}/empty.tar.gz")
+        pretrained(tmp_path, entry, f"{server.url}/empty.tar.gz")
 
 
 def test_features_of_mobilenet_v2_are_those_of_imagenets_pixels(tmp_path):
     """Normalization and epsilon of torchvision are folded: away from the border every feature is
     the same."""
     import tensorflow as tf
-
     from scripts.modeling.backbone import IMAGENET_DEVIATION, IMAGENET_MEAN, InvertedBottleneckNet
-    from scripts.modeling.weight_files import load_state_dict, read_state_dict
-    from scripts.modeling.weight_sources import package_file, weights_prefix
-    from scripts.steps.pretrained import prepare_weights
+    from scripts.modeling.weight_files import read_state_dict
+    from scripts.modeling.weight_sources import package_file
+    from scripts.modeling.weights import load_state_dict
+    from scripts.steps.pretrained import pretrained
 
     entry = zoo_entry("mnv2-256")
-    prepare_weights(entry, tmp_path)
+    pretrained(tmp_path, entry)
     ours = InvertedBottleneckNet(model_id=entry.backbone)
-    tf.train.Checkpoint(backbone=ours).read(str(tmp_path / weights_prefix(entry))).assert_consumed()
+    tf.train.Checkpoint(backbone=ours).read(str(Layout(tmp_path).pretrained(entry.id))).assert_consumed()
     theirs = InvertedBottleneckNet(model_id=entry.backbone, norm_epsilon=1e-5)
     load_state_dict(theirs, read_state_dict(package_file(entry.weights)))
     image = DICE.uniform(0, 255, (1, 256, 256, 3)).astype("f4")
@@ -197,13 +199,12 @@ def test_features_of_mobilenet_v2_are_those_of_imagenets_pixels(tmp_path):
 def test_own_training_goes_on_with_other_classes(tmp_path):
     """A checkpoint of this project's own kind is taken whole, except for what knows the classes."""
     import tensorflow as tf
-
     from scripts.modeling.experiment import build_network
-    from scripts.steps.pretrained import prepare_weights
+    from scripts.steps.pretrained import pretrained
 
     entry = zoo_entry("lite0-256")
     network, _ = build_network(entry, 5)
     tf.train.Checkpoint(model=network, **network.checkpoint_items).write(str(tmp_path / "best_ckpt-100"))
-    counts = prepare_weights(entry, tmp_path, "best_ckpt-100")
+    counts = pretrained(tmp_path, entry, "best_ckpt-100")
     assert counts.matched.taken == counts.matched.expected
     assert counts.matched.parts == ("backbone", "decoder", "head")

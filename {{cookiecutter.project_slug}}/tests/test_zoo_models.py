@@ -5,9 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_project import calibration_of, settings_text
-
 from scripts.modeling.zoo import ENTRIES
+from small_project import calibration_of, settings_text
 
 pytestmark = pytest.mark.slow
 SMALL = {"INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_IMAGES": "8",
@@ -65,12 +64,12 @@ def test_a_complete_model_goes_the_whole_way(drawn, tmp_path, model_id):
     from scripts.evaluation.detector import checkpoint_path, load_model
     from scripts.steps.configure import configure
     from scripts.steps.export import export
-    from scripts.steps.pretrained import prepare_weights
+    from scripts.steps.pretrained import pretrained
     from scripts.steps.train import train
 
     root = Path(shutil.copytree(drawn, tmp_path / "project"))
     entry, settings = ENTRIES[model_id], settings_of(root, model_id)
-    counts = prepare_weights(entry, root)
+    counts = pretrained(root, entry)
     assert counts.matched.taken == counts.matched.expected > 200
     assert f"{counts.matched.taken} of {counts.matched.taken} tensors of {model_id} (backbone)" in str(counts)
     configure(root, settings)

@@ -72,6 +72,14 @@ class Layout:
     def weights(self) -> Path:
         return self.root / "pre_trained_model"
 
+    def pretrained(self, model_id: str) -> Path:
+        """Return the prefix of the checkpoint with the pre-trained weights of a model."""
+        return self.weights / model_id / "weights"
+
+    def pretrained_facts(self, model_id: str) -> Path:
+        """Return the path of the file that says where the pre-trained weights come from."""
+        return self.weights / model_id / "weights.json"
+
     @property
     def training(self) -> Path:
         return self.root / "training"

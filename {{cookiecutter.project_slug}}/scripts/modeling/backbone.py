@@ -1,5 +1,4 @@
-"""EfficientNet-Lite and MobileNetV2 for Model Garden: one class, since both are chains of inverted
-bottlenecks.
+"""EfficientNet-Lite and MobileNetV2 for Model Garden: one class, as both are inverted bottlenecks.
 
 Model Garden's own `efficientnet` scales the first and last block group, which the Lite family does
 not; it and `mobilenet` carry a 1280-wide classification convolution that a detector never uses,
@@ -19,6 +18,8 @@ from official.modeling import hyperparams, tf_utils
 from official.vision.configs import backbones as backbones_cfg
 from official.vision.modeling.backbones import factory
 from official.vision.modeling.layers import nn_blocks
+
+from scripts.modeling.hooks import bottleneck_pairs
 
 STEM_FILTERS = 32
 
@@ -75,22 +76,28 @@ class InvertedBottleneckNet(tf_keras.Model):
     most general features, so freezing them saves much of the time of a training step on a CPU.
     """
 
-    def __init__(self, model_id="lite0", input_specs=None, kernel_regularizer=None, activation="relu6",
-                 use_sync_bn=False, norm_momentum=0.99, norm_epsilon=0.001, frozen_groups=0, **kwargs):
-        self._arguments = dict(model_id=model_id, input_specs=input_specs, kernel_regularizer=kernel_regularizer,
-                               activation=activation, use_sync_bn=use_sync_bn, norm_momentum=norm_momentum,
-                               norm_epsilon=norm_epsilon, frozen_groups=frozen_groups)
+    def __init__(self, model_id="lite0", input_specs=None, kernel_regularizer=None,
+                 activation="relu6", use_sync_bn=False, norm_momentum=0.99, norm_epsilon=0.001,
+                 frozen_groups=0, **kwargs):
+        self._arguments = dict(
+            model_id=model_id, input_specs=input_specs, kernel_regularizer=kernel_regularizer,
+            activation=activation, use_sync_bn=use_sync_bn, norm_momentum=norm_momentum,
+            norm_epsilon=norm_epsilon, frozen_groups=frozen_groups)
         input_specs = input_specs or tf_keras.layers.InputSpec(shape=[None, None, None, 3])
         inputs = tf_keras.Input(shape=input_specs.shape[1:])
         stem = [
-            tf_keras.layers.Conv2D(STEM_FILTERS, 3, strides=2, padding="same", use_bias=False,
-                                   kernel_initializer="VarianceScaling", kernel_regularizer=kernel_regularizer),
+            tf_keras.layers.Conv2D(
+                STEM_FILTERS, 3, strides=2, padding="same", use_bias=False,
+                kernel_initializer="VarianceScaling", kernel_regularizer=kernel_regularizer),
             tf_keras.layers.BatchNormalization(momentum=norm_momentum, epsilon=norm_epsilon,
                                                synchronized=use_sync_bn),
         ]
         # This layer, not an Activation: quantization-aware training joins it with the batch norm
         # before it.
-        act = tf_keras.layers.ReLU(6.0) if activation == "relu6" else tf_utils.get_activation(activation, True)
+        if activation == "relu6":
+            act = tf_keras.layers.ReLU(6.0)
+        else:
+            act = tf_utils.get_activation(activation, True)
         x = act(stem[1](stem[0](inputs)))
         block_groups, endpoints = self._block_groups(x)
         super().__init__(inputs=inputs, outputs=endpoints, **kwargs)
@@ -99,15 +106,18 @@ class InvertedBottleneckNet(tf_keras.Model):
         self._freeze(frozen_groups)
 
     def _block_groups(self, x):
+        """Return (blocks of each group, features of the groups that end a level by level)."""
         a = self._arguments
         filters_in, groups, endpoints = STEM_FILTERS, [], {}
-        for index, (repeats, kernel, stride, expand, filters, level) in enumerate(GROUPS[a["model_id"]]):
+        for index, group in enumerate(GROUPS[a["model_id"]]):
+            repeats, kernel, stride, expand, filters, level = group
             blocks = []
             for repeat in range(repeats):
                 block = nn_blocks.InvertedBottleneckBlock(
                     in_filters=filters_in, out_filters=filters, expand_ratio=expand,
                     strides=stride if repeat == 0 else 1, kernel_size=kernel, se_ratio=0.0,
-                    kernel_initializer="VarianceScaling", kernel_regularizer=a["kernel_regularizer"],
+                    kernel_initializer="VarianceScaling",
+                    kernel_regularizer=a["kernel_regularizer"],
                     activation=a["activation"], use_sync_bn=a["use_sync_bn"],
                     norm_momentum=a["norm_momentum"], norm_epsilon=a["norm_epsilon"])
                 x = block(x)
@@ -122,25 +132,24 @@ class InvertedBottleneckNet(tf_keras.Model):
 
     def _freeze(self, frozen_groups):
         if frozen_groups:
-            for layer in [*self._stem, *(b for group in self._block_group_layers[:frozen_groups] for b in group)]:
+            blocks = [b for group in self._block_group_layers[:frozen_groups] for b in group]
+            for layer in [*self._stem, *blocks]:
                 layer.trainable = False
 
     def convolution_layers(self):
-        """Pairs (convolution, its batch norm) in the order of the forward pass."""
+        """Return pairs (convolution, its batch norm) in the order of the forward pass."""
         pairs = [tuple(self._stem)]
         for block in (b for group in self._block_group_layers for b in group):
-            if block.get_config()["expand_ratio"] > 1:
-                pairs.append((block._conv0, block._norm0))
-            pairs += [(block._conv1, block._norm1), (block._conv2, block._norm2)]
+            pairs += bottleneck_pairs(block)
         return pairs
 
     def get_config(self):
-        """Arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return dict(self._arguments)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """The model that `get_config` described."""
+        """Return the model that `get_config` described."""
         return cls(**config)
 
     @property
@@ -159,15 +168,17 @@ class InvertedBottleneckConfig(hyperparams.Config):
 
 @dataclasses.dataclass
 class Backbone(backbones_cfg.Backbone):
-    """Model Garden's choice of backbones with ours added."""
+    """Model Garden's choice of backbones with one more."""
 
     type: str | None = "inverted_bottleneck"
-    inverted_bottleneck: InvertedBottleneckConfig = dataclasses.field(default_factory=InvertedBottleneckConfig)
+    inverted_bottleneck: InvertedBottleneckConfig = dataclasses.field(
+        default_factory=InvertedBottleneckConfig)
 
 
 @factory.register_backbone_builder("inverted_bottleneck")
-def build_inverted_bottleneck(input_specs, backbone_config, norm_activation_config, l2_regularizer=None):
-    """Builds the backbone of an experiment; called by Model Garden's model factory."""
+def build_inverted_bottleneck(input_specs, backbone_config, norm_activation_config,
+                              l2_regularizer=None):
+    """Build the backbone of an experiment; Model Garden's model factory calls this."""
     config = backbone_config.get()
     norm = norm_activation_config
     return InvertedBottleneckNet(
@@ -176,8 +187,7 @@ def build_inverted_bottleneck(input_specs, backbone_config, norm_activation_conf
         norm_epsilon=norm.norm_epsilon, frozen_groups=config.frozen_groups)
 
 
-# Rewrites the first layers of a network, so that weights trained on other pixel values and another
-# batch norm fit.
+# Weights that were trained on other pixel values, or with another batch norm, made to fit.
 
 # Of RGB as fractions 0..1: what torchvision and Model Garden subtract and divide by.
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
@@ -185,13 +195,12 @@ IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
 
 
 def fold_imagenet_normalization(convolution, norm) -> None:
-    """Makes a first convolution (kernel HWIO) and its batch norm take pixels -1..1 instead of
-    ImageNet-normalized ones.
+    """Make a first convolution and its batch norm take pixels -1..1, not ImageNet-normalized ones.
 
     With u in -1..1 the normalized value is u * 0.5 / deviation + (0.5 - mean) / deviation. The
-    factor goes into the kernel, the constant into the mean that the batch norm subtracts. Exact but
-    for the border: there the padding of zeros means the mean color to the one and gray to the
-    other.
+    factor goes into the kernel (HWIO), the constant into the mean that the batch norm subtracts.
+    Exact but for the border: there the padding of zeros stood for the mean color, and now stands
+    for gray.
     """
     kernel = convolution.kernel.numpy().astype(np.float64)
     constant = ((0.5 - IMAGENET_MEAN) / IMAGENET_DEVIATION)[None, None, :, None]
@@ -200,8 +209,11 @@ def fold_imagenet_normalization(convolution, norm) -> None:
 
 
 def fold_epsilon(norms, epsilon: float) -> None:
-    """Makes batch norms that were trained with another epsilon compute the same with their own:
-    exact in inference."""
+    """Make batch norms that were trained with `epsilon` compute the same with their own.
+
+    Exact in inference.
+    """
     for norm in norms:
         variance = norm.moving_variance.numpy().astype(np.float64)
-        norm.gamma.assign(norm.gamma.numpy() * np.sqrt((variance + norm.epsilon) / (variance + epsilon)))
+        factor = np.sqrt((variance + norm.epsilon) / (variance + epsilon))
+        norm.gamma.assign(norm.gamma.numpy() * factor)

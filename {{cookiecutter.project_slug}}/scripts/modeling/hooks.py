@@ -213,7 +213,10 @@ def bottleneck_pairs(block) -> list[tuple]:
 
 
 def first_pair(backbone) -> tuple:
-    """Return the first convolution and its batch norm of Model Garden's `mobilenet`."""
+    """Return the first convolution of a backbone and its batch norm."""
+    if hasattr(backbone, "convolution_layers"):
+        return backbone.convolution_layers()[0]
+    # Model Garden's `mobilenet`.
     block = next(layer for layer in backbone.layers if hasattr(layer, "_conv0"))
     return block._conv0, block._norm0
 

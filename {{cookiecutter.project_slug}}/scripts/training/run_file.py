@@ -16,7 +16,8 @@ from scripts.data.demo.scene import CLASSES
 from scripts.modeling.experiment import dotted_values
 from scripts.modeling.zoo import ZooEntry
 
-PACKAGES = ("tensorflow", "tensorflow-cpu", "tf-models-official", "tf-keras", "numpy", "pycocotools")
+PACKAGES = ("tensorflow", "tensorflow-cpu", "tf-models-official", "tf-keras", "numpy",
+            "pycocotools")
 
 # Keys of an experiment that follow from the budget: a larger budget continues the run.
 BUDGET_KEYS = ("trainer.train_steps", "trainer.validation_interval", "trainer.checkpoint_interval",
