@@ -14,7 +14,6 @@ def made(copy, monkeypatch):
     """A small project after `tflite`, and the bytes of each file as LiteRT was given them to be
     scored."""
     from scripts.deploy import reader
-    from scripts.evaluation.thresholds import ANALYSIS
     from scripts.steps.evaluate import evaluate
     from scripts.steps.tflite import make_tflite
 
@@ -30,10 +29,10 @@ def made(copy, monkeypatch):
     )
     evaluate(copy, "best", 0.01, 100, 1.0)
     # Two steps of training find nothing: what is tested is where the advice goes.
-    analysis = json.loads((copy / ANALYSIS).read_text("utf-8"))
+    analysis = json.loads((copy / "eval/analysis.json").read_text("utf-8"))
     analysis["thresholds"]["all"]["best_f1"] = {
         "score": 0.35, "precision": 0.9, "recall": 0.72, "f1": 0.8}
-    (copy / ANALYSIS).write_text(json.dumps(analysis), "utf-8")
+    (copy / "eval/analysis.json").write_text(json.dumps(analysis), "utf-8")
     make_tflite(copy, "folder", settings_of(copy))
     return copy, scored
 
