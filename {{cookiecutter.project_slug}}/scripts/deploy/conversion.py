@@ -19,8 +19,8 @@ from scripts.evaluation.detections import RecordImage, decode_rgb
 from scripts.evaluation.detector import TrainedModel, stretch
 from scripts.modeling.experiment import SUPPRESSION_IOU
 
+# Variants whose ranges are measured on training images.
 CALIBRATED = ("int8", "int8_qat", "int8_raw")
-"""Variants whose ranges are measured on training images."""
 
 
 def variant_bytes(model: TrainedModel, variant: str, calibration: Sequence, score_threshold: float,
@@ -65,7 +65,7 @@ def convert(model: TrainedModel, variant: str, score_threshold: float,
         module = _raw_module(model) if is_raw else _module(model, score_threshold)
         tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.allow_custom_ops = True
+        converter.allow_custom_ops = True  # The post-processing operation is one.
         if variant != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if variant == "float16":
@@ -77,6 +77,7 @@ def convert(model: TrainedModel, variant: str, score_threshold: float,
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.uint8
         elif variant == "int8_qat":
+            # Its ranges stand in the network, so no images are needed.
             converter.inference_input_type = tf.uint8
         return converter.convert()
 
@@ -177,6 +178,7 @@ def calibration_images(images: Iterable[RecordImage], total: int, side_px: int, 
         images: those of the training split, `total` of them; `count` are taken, evenly spread.
         side_px: the side of the network's input.
     """
+    # Spread over the split: images that lie side by side often show one scene.
     every = max(1, total // count)
     chosen = [image for index, image in enumerate(images) if index % every == 0][:count]
     pixels = [stretch(decode_rgb(image.encoded), side_px).numpy() for image in chosen]

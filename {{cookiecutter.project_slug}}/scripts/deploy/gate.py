@@ -3,8 +3,8 @@
 from scripts.core.text import points
 from scripts.evaluation.intervals import cannot_tell
 
+# Calibration images from which more of them hardly change the ranges.
 ENOUGH_IMAGES = 200
-"""Calibration images from which more of them hardly change the ranges."""
 
 
 def passes(drop: float | None, interval: tuple[float, float] | None, allowed: float) -> bool:
@@ -47,6 +47,7 @@ def what_to_try(settings) -> str:
 def summary(row: dict, allowed: float, images: int) -> str:
     """Return the figures of the shipped file that passed, in one line; arguments as for `refusal`.
     """
+    # A file that passes although it lost more than is allowed does so by its interval.
     low, high = row["ap_drop_interval"]
     remark = ""
     if row["ap_drop"] > allowed:

@@ -79,6 +79,7 @@ def main(model: str, values: str, threads: str, runs: str) -> None:
     """Be the child: print a `Measured` as JSON on the last line."""
     from ai_edge_litert.interpreter import Interpreter
 
+    # The input is loaded before the first look at the memory: it is no part of the model.
     image = np.load(values)
     before = peak_bytes()
     interpreter = Interpreter(model_path=model, num_threads=int(threads))

@@ -28,16 +28,16 @@ from scripts.deploy.tflite_file import (
     with_files,
 )
 
+# Names of the outputs in the signature, in the order of their indices.
 OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
-"""Names of the outputs in the signature, in the order of their indices."""
+# The same of a file that ends before the post-processing.
 RAW_OUTPUTS = ("raw_boxes", "raw_logits")
-"""The same of a file that ends before the post-processing."""
 
+# The oldest version of the metadata schema that has all fields written here.
 SCHEMA_SINCE = "1.2.0"
-"""The oldest version of the metadata schema that has all fields written here."""
 
+# Where left, top, right and bottom stand in a row of boxes, which is ymin, xmin, ymax, xmax.
 LOCATION_ORDER = (1, 0, 3, 2)
-"""Where left, top, right and bottom stand in a row of boxes, which is ymin, xmin, ymax, xmax."""
 
 ANCHORS_NAME, ANCHORS_IDENTIFIER = b"DETECTOR_METADATA", b"V001"
 
@@ -89,6 +89,7 @@ def _put_metadata(network, data: bytes) -> None:
     """Store `data` as the metadata of the network, in place of older metadata."""
     from ai_edge_litert import schema_py_generated as schema
 
+    # The metadata is a buffer like those of weights; an entry of the network names it.
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(data, np.uint8)
     network.metadata = network.metadata or []

@@ -101,14 +101,13 @@ def _table_rows(row: dict) -> Iterator[list]:
 # Videos, frame by frame.
 
 CODEC = "mp4v"
+# Longest side of a copy; larger frames are shrunk. MPEG-4 ends at 8191 pixels, many players
+# earlier.
 COPY_PX = 4096
-"""Longest side of a copy; larger frames are shrunk. MPEG-4 ends at 8191 pixels, many players
-earlier."""
 
 ASSUMED_FPS, MOST_FPS = 25.0, 1000.0
+# Some containers only estimate how many frames they hold: one and one in a hundred may be missing.
 MISSING_TOLERATED = 0.01
-"""Some containers only estimate how many frames they hold: one and one in a hundred may be missing.
-"""
 
 
 @dataclass(frozen=True)
@@ -259,6 +258,7 @@ def predict_video(path: Path, look: Callable, every: int, target: Path,
 
 def _copy_frames(path: Path, video: Video, look: Callable, every: int, copy: VideoCopy,
                  add: Callable) -> None:
+    # Without an announced number the bar only counts.
     total = math.ceil(video.announced / every) or None
     for frame in tqdm(video.frames(every), desc=path.name, unit="frame", total=total, disable=None,
                       leave=False):

@@ -86,6 +86,7 @@ def note_scores(files: dict[str, Path], scores: dict[str, float | None]) -> dict
     `scores` are AP of the checkpoint and of every variant, in fractions.
     """
     noted = {}
+    # Also into files that were rejected: they say what they lost.
     for name, path in files.items():
         write_bytes(path, with_more_provenance(path.read_bytes(), {"AP": scores}))
         noted[name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}

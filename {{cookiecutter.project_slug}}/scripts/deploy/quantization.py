@@ -24,14 +24,14 @@ from tqdm import tqdm
 from scripts.core.runtime import silence_libraries
 from scripts.evaluation.detector import TrainedModel
 from scripts.modeling.hooks import bottleneck_pairs, inner_variable, made_by, quantizer_ranges
-from scripts.training.inputs import PIXEL_CENTRE, normalize_pixels
+from scripts.training.inputs import PIXEL_CENTER, normalize_pixels
 from scripts.training.runner import make_repeatable
 from scripts.training.task import DetectorTask
 
 CALIBRATION_BATCH = 8
 
+# Learning rate of `int8_qat` at its start, as a share of that of the training.
 RATE_SHARE = 0.1
-"""Learning rate of `int8_qat` at its start, as a share of that of the training."""
 
 
 # Equalization.
@@ -228,8 +228,8 @@ def rounded_normalization(pixels):
     A uint8 input is then the raw pixel.
     """
     rounded = tf.quantization.fake_quant_with_min_max_args
-    centered = rounded(rounded(pixels, 0.0, 255.0) - PIXEL_CENTRE, -128.0, 127.0)
-    return rounded(centered / PIXEL_CENTRE, -1.0, 1.0)
+    centered = rounded(rounded(pixels, 0.0, 255.0) - PIXEL_CENTER, -128.0, 127.0)
+    return rounded(centered / PIXEL_CENTER, -1.0, 1.0)
 
 
 def quantization_aware(model: TrainedModel, experiment, share: float,

@@ -77,9 +77,11 @@ class RawDecoder:
         encoded, logits = (
             real_numbers(values[0], *quantization) for values, quantization in
             zip((raw_boxes, raw_logits), self._quantizations, strict=True))
+        # Boxes: an offset in sides of the anchor, and the logarithm of a size in the same.
         centers = self._anchors[:, :2] + encoded[:, :2] * self._anchors[:, 2:]
         halves = np.exp(encoded[:, 2:]) * self._anchors[:, 2:] / 2
         boxes = np.concatenate([centers - halves, centers + halves], 1)
+        # Each anchor stands for its best class, as in the post-processing operation.
         scores = 1 / (1 + np.exp(-logits.max(1)))
         kept = self._suppressed(boxes, scores)
         return Detections(np.clip(boxes[kept], 0, 1).astype(np.float32), logits.argmax(1)[kept],
@@ -188,6 +190,7 @@ class TfliteDetector:
 
     def _reading(self):
         """Return the indices of the output tensors, and the function that makes Detections."""
+        # Names are safer than the order, which converters differ in.
         for key in self._interpreter.get_signature_list():
             details = self._interpreter.get_signature_runner(key).get_output_details()
             if set(OUTPUTS) <= set(details):

@@ -25,12 +25,12 @@ from scripts.core.text import DetectorError
 FIELD, MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFLITE_METADATA", b"TFL3", b"M001"
 LABELS = "labels.txt"
 
+# The line of an id that the label map leaves out: the other ids keep their lines.
 UNUSED = "???"
-"""The line of an id that the label map leaves out: the other ids keep their lines."""
 
+# What the schema modules raise on bytes that are not what they should be: they check nothing.
 FAULTS = (struct.error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
           RecursionError, MemoryError)
-"""What the schema modules raise on bytes that are not what they should be: they check nothing."""
 
 
 # The schemas.

@@ -29,8 +29,8 @@ from scripts.deploy.third_party_outputs import (
 )
 from scripts.evaluation.detections import Detections
 
+# Anchors in fractions of the image have their center inside it; those in pixels go far beyond.
 FRACTIONS_UP_TO = 1.5
-"""Anchors in fractions of the image have their center inside it; those in pixels go far beyond."""
 
 
 # The input.
@@ -104,6 +104,7 @@ def input_form(file: TfliteFile) -> InputForm:
     if kind not in ("uint8", "int8", "float32"):
         raise DetectorError(f"input {kind} {shape} is not uint8, int8 or float32: {path}: convert "
                             "it to one of them")
+    # A quantized input without a scale takes plain numbers.
     quantization, scale, zero_point = tensor.quantization, 0.0, 0
     if quantization is not None and quantization.scale is not None and len(quantization.scale):
         scale, offsets = float(quantization.scale[0]), quantization.zeroPoint
@@ -223,10 +224,10 @@ class ThirdPartyDetector(TfliteDetector):
             real_numbers(self._interpreter.get_tensor(index), *self._quantizations[index])
             for index in self._outputs)
         # Of the rows of each counted detection only the first may be filled.
-        each, filled = self._rows_each
-        classes, scores = (part.reshape(-1, each)[:, :filled].reshape(1, -1)
+        rows, filled = self._rows_each
+        classes, scores = (part.reshape(-1, rows)[:, :filled].reshape(1, -1)
                            for part in (classes, scores))
-        boxes = boxes.reshape(-1, each, 4)[:, :filled].reshape(1, -1, 4)
+        boxes = boxes.reshape(-1, rows, 4)[:, :filled].reshape(1, -1, 4)
         found = first_slots(boxes, classes, scores, count * filled)
         order = np.argsort(-found.scores, kind="stable")
         boxes = found.yxyx_norm[order] / np.float32(self._scale_px * 2)

@@ -20,11 +20,11 @@ from scripts.deploy.tflite_file import (
 )
 from scripts.evaluation.detections import Detections
 
+# How label files call what is no class: a first line that shifts all others by one.
 BACKGROUND = (UNUSED, "background", "__background__", "unlabeled")
-"""How label files call what is no class: a first line that shifts all others by one."""
 
+# So many class names stand in a line; all of them are in benchmark.json.
 SHOWN = 8
-"""So many class names stand in a line; all of them are in benchmark.json."""
 
 
 # Label files.

@@ -23,11 +23,11 @@ from scripts.deploy.tflite_file import (
 POST_PROCESS = "TFLite_Detection_PostProcess"
 ADVICE = f"only detectors with {POST_PROCESS} or the same four outputs can be scored"
 
+# In the order in which TFLite_Detection_PostProcess gives them.
 ROLES = ("boxes", "classes", "scores", "count")
-"""In the order in which TFLite_Detection_PostProcess gives them."""
 
+# Operations behind which a tensor still has the same role.
 PASSED_ON = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "CAST", "SQUEEZE", "EXPAND_DIMS")
-"""Operations behind which a tensor still has the same role."""
 
 NAMES = {
     "boxes": "boxes", "location": "boxes", "locations": "boxes", "detectionboxes": "boxes",
@@ -124,6 +124,7 @@ def _by_operation(file: TfliteFile) -> dict[str, int]:
     final = post_process(file)
     if final is None:
         return {}
+    # From each output of the graph back through operations that keep the role.
     graph, sources = file.network.subgraphs[0], {}
     for operator in graph.operators:
         if operation_name(file.network, operator)[0] in PASSED_ON:

@@ -35,11 +35,11 @@ from scripts.evaluation.detections import (
 from scripts.evaluation.metrics import score
 
 THREADS = (1, 2, 4)
+# Runs of a file with one number of threads in one round.
 RUNS = 30
-"""Runs of a file with one number of threads in one round."""
 COLUMNS, NAME_COLUMNS = 100, 30
+# Medians of rounds on an idle machine differ by a tenth or so.
 UNSTEADY = 1.5
-"""Medians of rounds on an idle machine differ by a tenth or so."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def benchmark(root: Path, settings, third_party: ThirdParty, rounds: int) -> Ben
     if rounds < 1:
         raise DetectorError(f"--rounds {rounds} measures nothing: arguments: give 1 or more, such "
                             "as 5")
+    # What there is to measure.
     layout, notes = Layout(root), []
     metrics = _read_metrics(layout)
     variants = _variants(root, metrics, notes)
@@ -91,6 +92,7 @@ def benchmark(root: Path, settings, third_party: ThirdParty, rounds: int) -> Ben
         names, shipped = read_label_map(layout.label_map), variants.get(metrics["ship"])
         others = _third_party_files(third_party, records, names, shipped, settings)
 
+    # Time and memory; more threads than cores would only wait for each other.
     threads = [count for count in THREADS if count <= cores()]
     _measure([*variants.values(), *others], _spread_images(records, rounds), threads, rounds)
     report = {
@@ -213,6 +215,7 @@ def _spread_images(records: list[Path], count: int) -> list:
     if not encoded:
         raise DetectorError("no images in split test: annotations/test_labels.csv: add images or "
                             "change [split] in detector.toml, then invoke organize")
+    # Decoded are only those that are taken.
     step = max(1, len(encoded) // count)
     return [decode_rgb(data) for data in encoded[::step][:count]]
 

@@ -29,14 +29,14 @@ from scripts.deploy.third_party_classes import label_files
 
 COLUMNS = 100
 SHOWN_SCALES = 3
+# Pairs of fields of the metadata schema: the kind of the second stands in the first.
 UNIONS = (("contentPropertiesType", "contentProperties"), ("optionsType", "options"))
-"""Pairs of fields of the metadata schema: the kind of the second stands in the first."""
 GENERAL = ("name", "description", "version", "author", "license", "minParserVersion")
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "CAST")
+# Results whose type does not say in which numbers an operation computes, such as those of ARG_MAX
+# or SHAPE.
 NO_ARITHMETIC = ("bool", "int32", "int64", "uint32", "uint64", "string", "resource", "variant")
-"""Results whose type does not say in which numbers an operation computes, such as those of ARG_MAX
-or SHAPE."""
 
 ENUMS = {
     ("ImagePropertiesT", "colorSpace"): "ColorSpaceType",
@@ -141,6 +141,7 @@ def _numbers(network, graph, operator, kind: str) -> str:
     results = [dtype_name(graph.tensors[index].type)
                for index in _listed(operator.outputs) if index >= 0]
     result = results[0] if results else "none"
+    # Conversions are told by both sides.
     if kind in CONVERSIONS and read:
         return f"{dtype_name(read[0].type)} to {result}"
     constant = [_buffer_bytes(network.buffers[tensor.buffer]) > 0 for tensor in read]
@@ -150,6 +151,7 @@ def _numbers(network, graph, operator, kind: str) -> str:
                    if not is_constant]
     if result in NO_ARITHMETIC and activations:
         return activations[0]
+    # Dynamic-range files keep weights in int8 and compute in float32.
     small = sorted(constants & {"int8", "uint8", "int4"})
     if result == "float32" and small and set(activations) == {"float32"}:
         return f"float32, {small[0]} weights"

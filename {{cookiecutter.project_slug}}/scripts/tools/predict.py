@@ -77,6 +77,7 @@ def predict(paths: list[Path], model: Path, out: Path, threshold: str = "",
         DetectorError: A path is missing, a folder has no images, a copy would replace an original,
             or nothing can be read.
     """
+    # What was typed and all paths are checked before the model is loaded, which takes longer.
     lowest, reason = _lowest_score(threshold, model)
     step = parse_count(every, "every", "5")
     files = find_files(paths, out)

@@ -19,13 +19,13 @@ from scripts.deploy.reader import open_detector
 PAGE = Path(__file__).resolve().parents[2] / "clients/web"
 PACKAGE, PACKAGE_FILE = "@mediapipe/tasks-vision", "package.json"
 NEEDED = ("vision_bundle.mjs", "wasm/vision_wasm_internal.js", "wasm/vision_wasm_internal.wasm")
+# For browsers without SIMD; copied when the package has them.
 OLD_BROWSERS = ("wasm/vision_wasm_nosimd_internal.js", "wasm/vision_wasm_nosimd_internal.wasm")
-"""For browsers without SIMD; copied when the package has them."""
 
 GET_IT = f"`npm pack {PACKAGE}`, unpack the .tgz, then name its folder `package`"
+# The model has one name in every folder, so that no older one is left beside it; ABOUT says what it
+# was called.
 ABOUT, MODEL = "about.json", "detector.tflite"
-"""The model has one name in every folder, so that no older one is left beside it; ABOUT says what
-it was called."""
 
 
 def make_web(model: Path, bundle: Path | None, out: Path) -> str:
@@ -49,6 +49,7 @@ def make_web(model: Path, bundle: Path | None, out: Path) -> str:
     about = {**_about(model), "tasks_vision": version}
     if out.exists() and not out.is_dir():
         raise DetectorError(f"not a folder: {out}: name another with --out")
+    # The page, the package and the model, by their names in the folder.
     sources = {path.name: path for path in sorted(PAGE.iterdir()) if path.is_file()}
     sources |= {name: bundle / name for name in (*NEEDED, *OLD_BROWSERS)
                 if (bundle / name).is_file()}
@@ -70,6 +71,7 @@ def _about(model: Path) -> dict:
     if model.is_dir():
         raise DetectorError(f"a folder, browsers run only .tflite files: {model}: name a file of "
                             "tflite/")
+    # Opened once here, so that a file that cannot run is found now and not in a browser.
     detector, metadata = open_detector(model), read_metadata(model)
     if detector.is_raw:
         raise DetectorError(f"a raw file, which MediaPipe finishes in another way than was "
