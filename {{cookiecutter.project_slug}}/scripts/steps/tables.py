@@ -6,7 +6,7 @@ from pathlib import Path
 from scripts.core.files import write_json, write_text
 from scripts.core.layout import Layout
 from scripts.core.text import counted
-from scripts.data.box_table import change_of, table_rows, table_text
+from scripts.data.box_table import change_entry, table_rows, table_text
 from scripts.data.dataset import SPLITS
 from scripts.data.label_map import read_label_map
 from scripts.data.manifest import read_stored
@@ -25,22 +25,24 @@ def tables(root: Path) -> str:
     rows, changes, images, boxes = {split: [] for split in SPLITS}, [], 0, 0
     for stored in read_stored(root, "csv"):
         if stored.facts.error:
-            changes.append(change_of("unreadable image left out", stored.shown))
+            changes.append(change_entry("unreadable image left out", stored.shown))
         elif stored.label is None:
-            changes.append(change_of("image without a readable label file left out", stored.shown))
+            change = "image without a readable label file left out"
+            changes.append(change_entry(change, stored.shown))
         else:
-            found, count = table_rows(stored, classes, changes)
-            rows[stored.split] += found
-            images, boxes = images + 1, boxes + count
+            image_rows, box_count, box_changes = table_rows(stored, classes)
+            rows[stored.split] += image_rows
+            changes += box_changes
+            images, boxes = images + 1, boxes + box_count
 
     for split in SPLITS:
         write_text(layout.table(split), table_text(rows[split]))
     write_json(changes_path, {"schema": 1, "changes": changes})
     return ", ".join([counted(images, "image"), counted(boxes, "box", "boxes"),
-                      *_changes_texts(changes, layout.shown(changes_path))])
+                      *_change_texts(changes, layout.shown(changes_path))])
 
 
-def _changes_texts(changes: list[dict], shown: str) -> list[str]:
+def _change_texts(changes: list[dict], shown: str) -> list[str]:
     """Return a text for each kind of change: how often, and the first three places."""
     texts = []
     for kind, count in sorted(Counter(change["what"] for change in changes).items()):

@@ -1,29 +1,23 @@
-"""The fruit of the demo: apple, banana, orange and strawberry, each drawn on a `Stamp`.
+"""The objects of the demo: fruit, which is labeled, and things, which are not.
 
-Each function draws one fruit of about 1.0 object units radius and returns nothing; `FRUIT` names
-them all.
+Each `draw_` function draws one object of a radius of about 1.0 object units on a `Stamp`. `FRUIT`,
+`THINGS` and `PLATE` name them all, with how far from its center each may reach.
 """
 
 import math
 
 import numpy as np
 
-from scripts.data.demo.painting import Stamp, capsule, paint_leaf, round_normal
+from scripts.data.demo.painting import Stamp, capsule, mix, paint_leaf, round_normal
 
-
-def _mix(a, b, amount: np.ndarray | float) -> np.ndarray:
-    """`a` where `amount` is 0, `b` where it is 1; colors [3], amount a number or [N, N]."""
-    amount = np.clip(np.asarray(amount, np.float32), 0, 1)[..., None]
-    return np.asarray(a, np.float32) * (1 - amount) + np.asarray(b, np.float32) * amount
-
+# Fruit.
 
 def _leaf_green(rng: np.random.Generator) -> tuple:
     return rng.uniform(0.15, 0.32), rng.uniform(0.42, 0.6), rng.uniform(0.08, 0.2)
 
 
 def draw_apple(stamp: Stamp) -> None:
-    """An apple from the side: a dip with a stem on top, streaks, often a leaf; red, red on yellow
-    or green."""
+    """Draw an apple from the side: a dip with a stem on top, streaks, often a leaf."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
     top = np.arctan2(x, -y)  # 0 at the stem, +-pi at the bottom
     dip, waist = rng.uniform(0.18, 0.26), rng.uniform(0.02, 0.07)
@@ -43,7 +37,7 @@ def draw_apple(stamp: Stamp) -> None:
 
 
 def _apple_skin(stamp: Stamp, normal: tuple) -> np.ndarray:
-    """The lit skin of an apple, [N, N, 3]."""
+    """Return the lit skin of an apple, [N, N, 3]: red, red on yellow, or green."""
     rng = stamp.rng
     kind = rng.choice(3, p=[0.5, 0.25, 0.25])
     skin = [(0.72, 0.07, 0.09), (0.80, 0.16, 0.10), (0.48, 0.68, 0.12)][kind]
@@ -54,18 +48,19 @@ def _apple_skin(stamp: Stamp, normal: tuple) -> np.ndarray:
     knots = np.linspace(-1, 1, 60)
     streaks = np.interp(angle, knots, rng.uniform(-1, 1, knots.size))
     blush = 0.35 + 0.4 * stamp.noise(4) + 0.32 * streaks
-    color = _mix(skin, other, blush)
+    color = mix(skin, other, blush)
     dots = np.clip(stamp.noise(max(6, round(stamp.radius_px * 0.8))) - 0.6, 0, 1) * 0.9
-    return stamp.lit(_mix(0, (0.95, 0.88, 0.6), dots) + color * (1 - dots[..., None]), normal, rng.uniform(0.35, 0.6))
+    dotted = mix(0, (0.95, 0.88, 0.6), dots) + color * (1 - dots[..., None])
+    return stamp.lit(dotted, normal, rng.uniform(0.35, 0.6))
 
 
 def draw_orange(stamp: Stamp) -> None:
-    """An orange: whole with dimpled skin and a navel, at times with a leaf; one in five is a cut
-    half."""
+    """Draw an orange with dimpled skin and a navel, at times with a leaf; one in five is halved."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
     peel = (rng.uniform(0.93, 1.0), rng.uniform(0.48, 0.58), rng.uniform(0.03, 0.10))
     angle = np.arctan2(y, x)
-    rim = 0.97 + 0.015 * np.cos(2 * angle + rng.uniform(0, 6)) + 0.01 * np.cos(3 * angle + rng.uniform(0, 6))
+    rim = 0.97 + 0.015 * np.cos(2 * angle + rng.uniform(0, 6))
+    rim = rim + 0.01 * np.cos(3 * angle + rng.uniform(0, 6))
     nx, ny, nz = round_normal(x, y, rim)
     cells = max(8, round(stamp.radius_px * 0.9))
     dimples = 0.13 * np.minimum(1, stamp.radius_px / 40)
@@ -79,13 +74,14 @@ def draw_orange(stamp: Stamp) -> None:
     turn, off = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.62)
     cx, cy = off * math.cos(turn), off * math.sin(turn)
     if rng.random() < 0.35:
-        end = (cx + rng.uniform(0.4, 0.6) * math.cos(turn + 0.7), cy + rng.uniform(0.4, 0.6) * math.sin(turn + 0.7))
+        end = (cx + rng.uniform(0.4, 0.6) * math.cos(turn + 0.7),
+               cy + rng.uniform(0.4, 0.6) * math.sin(turn + 0.7))
         paint_leaf(stamp, (cx, cy), end, 0.13, _leaf_green(rng))
     _navel(stamp, cx, cy)
 
 
 def _navel(stamp: Stamp, cx: float, cy: float) -> None:
-    """The green button where the stem was, in a shallow hollow with short creases."""
+    """Draw the green button where the stem was, in a shallow hollow with short creases."""
     x, y = stamp.x - cx, stamp.y - cy
     r, angle = np.hypot(x, y), np.arctan2(y, x)
     creases = np.clip(np.cos(7 * angle), 0, 1) * np.exp(-((r / 0.22) ** 2))
@@ -95,7 +91,7 @@ def _navel(stamp: Stamp, cx: float, cy: float) -> None:
 
 
 def _cut_face(stamp: Stamp, angle: np.ndarray) -> None:
-    """The inside of a halved orange: white rind, ten or so segments and a white core."""
+    """Draw the inside of a halved orange: white rind, ten or so segments and a white core."""
     rng, r = stamp.rng, np.hypot(stamp.x, stamp.y)
     count = int(rng.integers(9, 12))
     wedge = (angle / (2 * np.pi) * count + rng.uniform()) % 1
@@ -107,7 +103,7 @@ def _cut_face(stamp: Stamp, angle: np.ndarray) -> None:
 
 
 def draw_banana(stamp: Stamp) -> None:
-    """One banana, more or less bent, with ridges, a stem, a dark tip and now and then brown spots.
+    """Draw a banana, more or less bent, with ridges, a stem, a dark tip and at times brown spots.
     """
     rng = stamp.rng
     bow = rng.uniform(0.55, 1.0)  # half of the angle that the arc spans
@@ -119,22 +115,23 @@ def draw_banana(stamp: Stamp) -> None:
     taper = np.clip(1 - np.abs(along) ** 2.6, 0, 1) ** 0.55
     half = thick * (taper * 0.9 + 0.1)
     distance = np.maximum(np.abs(across) - half, (np.abs(along) - 1) * bow * arc)
-    stamp.paint(distance, _banana_skin(stamp, along, across / half, (x, y), arc))
+    stamp.paint(distance, _banana_skin(stamp, along, across / half, (x, y)))
     spots = stamp.noise(max(8, round(stamp.radius_px / 3))) - rng.uniform(0.45, 1.1)
     stamp.stain(np.clip(spots, 0, 1) * 2.5, (0.36, 0.22, 0.07))
     ends = [(arc * math.sin(t * bow), arc * math.cos(t * bow)) for t in (-1, 1)]
     out = (ends[1][0] + 0.20 * math.cos(bow * 0.7), ends[1][1] - 0.20 * math.sin(bow * 0.9))
-    stamp.paint(capsule(x, y, (ends[1][0] * 0.97, ends[1][1]), out, thick * 0.36, 0.055), (0.62, 0.58, 0.16))
+    stem = capsule(x, y, (ends[1][0] * 0.97, ends[1][1]), out, thick * 0.36, 0.055)
+    stamp.paint(stem, (0.62, 0.58, 0.16))
     stamp.paint(np.hypot(x - out[0], y - out[1]) - 0.06, (0.27, 0.19, 0.09))
     stamp.paint(np.hypot(x - ends[0][0], y - ends[0][1]) - 0.05, (0.18, 0.13, 0.07))
 
 
-def _banana_skin(stamp: Stamp, along: np.ndarray, side: np.ndarray, xy: tuple, arc: float) -> np.ndarray:
-    """The lit skin, [N, N, 3]: three flat faces along the fruit, greener towards the ends."""
+def _banana_skin(stamp: Stamp, along: np.ndarray, side: np.ndarray, xy: tuple) -> np.ndarray:
+    """Return the lit skin, [N, N, 3]: three flat faces along it, greener towards the ends."""
     rng, (x, y) = stamp.rng, xy
     ripe = (rng.uniform(0.93, 1.0), rng.uniform(0.76, 0.86), rng.uniform(0.14, 0.26))
     green = np.clip(np.abs(along) ** 3 * rng.uniform(0.2, 1.0), 0, 1)
-    color = _mix(ripe, (0.62, 0.70, 0.20), green)
+    color = mix(ripe, (0.62, 0.70, 0.20), green)
     side = np.clip(side, -1, 1)
     faces = 0.5 * side + 0.5 * np.clip(np.round(side * 1.4 + 0.25), -1, 1) * 0.8
     rho = np.hypot(x, y) + 1e-6
@@ -145,7 +142,7 @@ def _banana_skin(stamp: Stamp, along: np.ndarray, side: np.ndarray, xy: tuple, a
 
 
 def draw_strawberry(stamp: Stamp) -> None:
-    """A strawberry: a red cone with rows of yellow seeds and a crown of green leaves."""
+    """Draw a strawberry: a red cone with rows of yellow seeds and a crown of green leaves."""
     rng, x, y = stamp.rng, stamp.x, stamp.y - 0.08
     wide, point = rng.uniform(0.72, 0.82), rng.uniform(0.42, 0.52)
     width = np.clip(wide - point * (y + 0.25) * np.where(y > -0.25, 0.75, 0.25), 0.2, 1)
@@ -153,7 +150,7 @@ def draw_strawberry(stamp: Stamp) -> None:
     red = (rng.uniform(0.78, 0.9), rng.uniform(0.06, 0.13), rng.uniform(0.08, 0.14))
     pale = np.clip((-y - 0.55) * 1.2 + 0.2 * stamp.noise(5), 0, 0.5)
     normal = round_normal(x / width, y / 0.98)
-    stamp.paint(distance, stamp.lit(_mix(red, (0.96, 0.70, 0.55), pale), normal, 0.5, 18))
+    stamp.paint(distance, stamp.lit(mix(red, (0.96, 0.70, 0.55), pale), normal, 0.5, 18))
     _seeds(stamp, x / width, y)
     crown = _leaf_green(rng)
     turn = rng.uniform(-0.2, 0.2)
@@ -166,7 +163,7 @@ def draw_strawberry(stamp: Stamp) -> None:
 
 
 def _seeds(stamp: Stamp, side: np.ndarray, y: np.ndarray) -> None:
-    """Yellow seeds in dark pits, in staggered rows that bend round the fruit."""
+    """Draw yellow seeds in dark pits, in staggered rows that bend round the fruit."""
     pitch = 0.26
     lat = np.arcsin(np.clip(side, -1, 1)) / 1.2
     row = np.floor(y / pitch)
@@ -178,7 +175,7 @@ def _seeds(stamp: Stamp, side: np.ndarray, y: np.ndarray) -> None:
     stamp.stain(inside * seed, (0.95, 0.82, 0.40))
 
 
-# How to draw each, and how far from its center it may reach in object units, whatever the dice say.
+# How to draw each, and how far from its center it may reach in object units.
 FRUIT = {
     "apple": (draw_apple, 1.4),
     "banana": (draw_banana, 1.3),
@@ -187,21 +184,11 @@ FRUIT = {
 }
 
 
-# What lies among the fruit of the demo and is none: balls, mugs, boxes, plates, leaves, pens and
-# spoons.
+# Things, in the colors of fruit and in others: a detector has to tell them apart by shape.
 
-COLORS = (
-    (0.80, 0.10, 0.10),
-    (0.95, 0.50, 0.08),
-    (0.96, 0.80, 0.18),
-    (0.40, 0.62, 0.16),
-    (0.16, 0.36, 0.70),
-    (0.20, 0.55, 0.60),
-    (0.50, 0.25, 0.55),
-    (0.92, 0.90, 0.86),
-    (0.45, 0.30, 0.20),
-    (0.18, 0.18, 0.20),
-)
+COLORS = ((0.80, 0.10, 0.10), (0.95, 0.50, 0.08), (0.96, 0.80, 0.18), (0.40, 0.62, 0.16),
+          (0.16, 0.36, 0.70), (0.20, 0.55, 0.60), (0.50, 0.25, 0.55), (0.92, 0.90, 0.86),
+          (0.45, 0.30, 0.20), (0.18, 0.18, 0.20))
 
 
 def _any_color(rng: np.random.Generator) -> np.ndarray:
@@ -210,7 +197,7 @@ def _any_color(rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_ball(stamp: Stamp) -> None:
-    """A ball: panels of two colors, a basketball's seams, or one band."""
+    """Draw a ball: panels of two colors, a basketball's seams, or one band."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
     normal = round_normal(x, y)
     nx, ny, nz = normal
@@ -221,7 +208,8 @@ def draw_ball(stamp: Stamp) -> None:
         part = np.floor(longitude / np.pi * 3) % 2 == 0
         color = np.where(part[..., None], first, second)
     elif kind == 1:
-        seam = np.minimum(np.abs(nx), np.minimum(np.abs(ny), np.abs(np.hypot(nx - 0.95, ny) - 0.62)))
+        seam = np.minimum(np.abs(ny), np.abs(np.hypot(nx - 0.95, ny) - 0.62))
+        seam = np.minimum(np.abs(nx), seam)
         seam = np.minimum(seam, np.abs(np.hypot(nx + 0.95, ny) - 0.62))
         orange = np.asarray((0.85, 0.42, 0.12), np.float32)
         color = np.where((seam < 0.035)[..., None], np.float32(0.1), orange)
@@ -231,7 +219,7 @@ def draw_ball(stamp: Stamp) -> None:
 
 
 def draw_mug(stamp: Stamp) -> None:
-    """A mug from the side and a little above, with a handle and a drink."""
+    """Draw a mug from the side and a little above, with a handle and a drink."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
     color = _any_color(rng)
     handle = np.abs(np.hypot((x - 0.62) / 0.85, y - 0.08) - 0.36) - 0.085
@@ -251,7 +239,7 @@ def draw_mug(stamp: Stamp) -> None:
 
 
 def draw_box(stamp: Stamp) -> None:
-    """A carton or a book: a lit top, two sides and a stripe."""
+    """Draw a carton or a book: a lit top, two sides and a stripe."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
     color, stripe = _any_color(rng), _any_color(rng)
     wide, high, deep = rng.uniform(0.5, 0.85), rng.uniform(0.4, 0.7), rng.uniform(0.06, 0.25)
@@ -261,15 +249,17 @@ def draw_box(stamp: Stamp) -> None:
     top = np.maximum(np.abs(x) - wide, np.abs(y) - high)
     grain = (1 + 0.05 * stamp.noise(20, 0.3))[..., None]
     stamp.paint(top, np.clip(color * grain, 0, 1))
-    stamp.paint(np.maximum(top, np.abs(x - rng.uniform(-0.3, 0.3)) - rng.uniform(0.06, 0.16)), stripe)
+    band = np.abs(x - rng.uniform(-0.3, 0.3)) - rng.uniform(0.06, 0.16)
+    stamp.paint(np.maximum(top, band), stripe)
     label = np.maximum(np.abs(x) - wide * 0.6, np.abs(y + high * 0.4) - high * 0.12)
     stamp.paint(label, (0.95, 0.94, 0.90), 0.9)
 
 
 def draw_plate(stamp: Stamp) -> None:
-    """A plate from above, with a colored ring."""
+    """Draw a plate from above, with a colored ring."""
     rng, r = stamp.rng, np.hypot(stamp.x, stamp.y)
-    color = np.asarray((0.93, 0.92, 0.88), np.float32) if rng.random() < 0.6 else _any_color(rng)
+    white = np.asarray((0.93, 0.92, 0.88), np.float32)
+    color = white if rng.random() < 0.6 else _any_color(rng)
     slope = np.where(r > 0.7, -0.35, np.where(r > 0.6, -0.6, 0.0))
     nx, ny = slope * stamp.x / (r + 1e-6), slope * stamp.y / (r + 1e-6)
     stamp.paint(r - 1, stamp.lit(color, (nx, ny, np.sqrt(1 - slope**2)), 0.15, 30))
@@ -277,29 +267,33 @@ def draw_plate(stamp: Stamp) -> None:
 
 
 def draw_leaf(stamp: Stamp) -> None:
-    """A big single leaf, green or of autumn."""
+    """Draw a big single leaf, green or of autumn."""
     rng = stamp.rng
     green = (rng.uniform(0.15, 0.35), rng.uniform(0.40, 0.6), rng.uniform(0.08, 0.22))
     autumn = (rng.uniform(0.65, 0.85), rng.uniform(0.25, 0.6), rng.uniform(0.05, 0.15))
     color = green if rng.random() < 0.7 else autumn
-    stamp.paint(capsule(stamp.x, stamp.y, (-1.05, 0), (-0.7, 0), 0.03, 0.025), [c * 0.7 for c in color])
+    stem = capsule(stamp.x, stamp.y, (-1.05, 0), (-0.7, 0), 0.03, 0.025)
+    stamp.paint(stem, [c * 0.7 for c in color])
     paint_leaf(stamp, (-0.85, 0), (1.0, rng.uniform(-0.1, 0.1)), rng.uniform(0.3, 0.5), color)
 
 
 def draw_pen(stamp: Stamp) -> None:
-    """A pen or pencil; a yellow one is as long and thin as a banana, but straight."""
+    """Draw a pen or pencil; a yellow one is as long and thin as a banana, but straight."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
     color, thick = _any_color(rng), rng.uniform(0.06, 0.12)
     bulge = np.clip(y / thick, -1, 1)
     round_side = (0 * x, bulge, np.sqrt(1 - bulge * bulge))
-    stamp.paint(capsule(x, y, (0.7, 0), (1.0, 0), thick, 0.015), stamp.lit((0.85, 0.68, 0.45), round_side))
-    stamp.paint(np.maximum(np.abs(x + 0.1) - 0.85, np.abs(y) - thick), stamp.lit(color, round_side, 0.5))
-    stamp.paint(np.maximum(np.abs(x + 0.9) - 0.12, np.abs(y) - thick * 1.05), stamp.lit(_any_color(rng), round_side))
+    point = capsule(x, y, (0.7, 0), (1.0, 0), thick, 0.015)
+    stamp.paint(point, stamp.lit((0.85, 0.68, 0.45), round_side))
+    shaft = np.maximum(np.abs(x + 0.1) - 0.85, np.abs(y) - thick)
+    stamp.paint(shaft, stamp.lit(color, round_side, 0.5))
+    end = np.maximum(np.abs(x + 0.9) - 0.12, np.abs(y) - thick * 1.05)
+    stamp.paint(end, stamp.lit(_any_color(rng), round_side))
     stamp.paint(capsule(x, y, (0.93, 0), (1.0, 0), 0.035, 0.012), (0.1, 0.1, 0.1))
 
 
 def draw_spoon(stamp: Stamp) -> None:
-    """A metal or wooden spoon."""
+    """Draw a metal or wooden spoon."""
     rng, x, y = stamp.rng, stamp.x, stamp.y
     color = (0.70, 0.72, 0.75) if rng.random() < 0.6 else (0.66, 0.46, 0.26)
     handle = capsule(x, y, (-1.0, 0), (0.4, 0), 0.075, 0.04)
@@ -309,8 +303,6 @@ def draw_spoon(stamp: Stamp) -> None:
     stamp.paint(bowl + 0.03, stamp.lit(color, (-nx, -ny, nz), 0.6, 12))
 
 
-# How to draw each, and how far from its center it reaches in object units.
-THINGS = (
-    (draw_ball, 1.02), (draw_mug, 1.15), (draw_box, 1.5), (draw_leaf, 1.15), (draw_pen, 1.05), (draw_spoon, 1.08),
-)
+THINGS = ((draw_ball, 1.02), (draw_mug, 1.15), (draw_box, 1.5), (draw_leaf, 1.15), (draw_pen, 1.05),
+          (draw_spoon, 1.08))
 PLATE = (draw_plate, 1.02)
