@@ -13,19 +13,24 @@ def main(project: Path) -> None:
     """Print the table of classes."""
     os.chdir(project)
     sys.path.insert(0, str(project))
-    from scripts.evaluation.detections import coco_groundtruth
-    from scripts.evaluation.detector import TrainedModel
+    from scripts.core.layout import Layout
+    from scripts.data.label_map import read_label_map
+    from scripts.evaluation.detections import coco_groundtruth, record_images
+    from scripts.evaluation.detector import TrainedModel, checkpoint_detections
+    from scripts.evaluation.intervals import ap_intervals
     from scripts.evaluation.metrics import score, table_text
     from scripts.modeling.experiment import read_experiment, with_absolute_paths
-    from scripts.steps.evaluate import checkpoint_detections
     from scripts.training.task import DetectorTask
 
     task = DetectorTask(with_absolute_paths(read_experiment(project / "training/experiment.yaml"), project).task)
     network = task.build_model()
     task.initialize(network)
     model = TrainedModel(network, task.task_config.model, "untrained")
-    detections = list(checkpoint_detections(project, model, 0.0, 100))
-    print(table_text(score(coco_groundtruth(project, "test"), detections)))
+    layout = Layout(project)
+    files = layout.records("test")
+    detections = list(checkpoint_detections(model, record_images(files), 0.0, 100))
+    groundtruth = coco_groundtruth(files, read_label_map(layout.label_map))
+    print(table_text(score(groundtruth, detections), ap_intervals(groundtruth, detections)))
 
 
 if __name__ == "__main__":

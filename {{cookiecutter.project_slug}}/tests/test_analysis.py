@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from independent import differences, figures_of_files
 from made_detections import made
 
-from scripts.evaluation.analysis import analyze, cannot_tell, remarks
-from scripts.evaluation.metrics import by_size, confusion, evaluated, precision_over_recall, score
+from scripts.evaluation.analysis import analyze, by_size, confusion, precision_over_recall, remarks
+from scripts.evaluation.intervals import cannot_tell
+from scripts.evaluation.metrics import evaluated, score
 
 
 def agree(folder, truth, detections):

@@ -1,12 +1,23 @@
 """The error atlas: causes as TIDE defines them, what each costs, and the files that people read."""
 
 import csv
-import json
+import io
 import random
 
 import pytest
 
-from scripts.evaluation.errors import CAUSES, analyze, gains, mended, write_errors
+from scripts.core.layout import Layout
+from scripts.data.manifest import read_manifest
+from scripts.evaluation.errors import (
+    CAUSES,
+    LabelPlaces,
+    error_report,
+    errors_csv,
+    errors_line,
+    find_errors,
+    gains,
+    mended,
+)
 from scripts.evaluation.metrics import score
 
 BOX = [100, 100, 100, 100]  # x, y, width, height in pixels
@@ -30,7 +41,7 @@ def seen(*rows):
 
 
 def causes(groundtruth, detections, from_score=0.3):
-    return [error.cause for error in analyze(groundtruth, detections, from_score).errors]
+    return [error.cause for error in find_errors(groundtruth, detections, from_score).errors]
 
 
 @pytest.mark.parametrize(("boxes", "found", "expected"), [
@@ -76,7 +87,7 @@ def test_the_borders_are_tides():
 def test_of_several_detections_meant_for_one_box_the_best_is_mended_and_the_others_go():
     groundtruth = truth_of((APPLE, BOX))
     rows = seen((APPLE, HALF_OFF, 0.6), (APPLE, [50, 100, 100, 100], 0.9), (PEAR, BOX, 0.8))
-    errors = analyze(groundtruth, rows, 0.3).errors
+    errors = find_errors(groundtruth, rows, 0.3).errors
     assert [(error.cause, error.detection["score"], error.mends) for error in errors] == [
         ("localisation", 0.9, True), ("class", 0.8, False), ("localisation", 0.6, False)]  # fmt: skip
     _, left = mended(groundtruth, rows, list(errors))
@@ -85,7 +96,7 @@ def test_of_several_detections_meant_for_one_box_the_best_is_mended_and_the_othe
 
 def test_a_wrong_detection_beside_a_box_that_another_one_found_is_only_removed():
     groundtruth, rows = truth_of((APPLE, BOX)), seen((APPLE, HALF_OFF, 0.9), (APPLE, BOX, 0.5))
-    (error,) = analyze(groundtruth, rows, 0.3).errors
+    (error,) = find_errors(groundtruth, rows, 0.3).errors
     assert error.cause == "localisation" and not error.mends
     assert mended(groundtruth, rows, [error])[1] == rows[1:]
 
@@ -114,7 +125,7 @@ def drawn_at_random(seed, images=25):
 @pytest.mark.parametrize("from_score", [0.0, 0.4])
 def test_ap50_is_pycocotools_without_a_fix_and_one_with_all(seed, from_score):
     groundtruth, rows = drawn_at_random(seed)
-    analysis = analyze(groundtruth, rows, from_score)
+    analysis = find_errors(groundtruth, rows, from_score)
     before = score(groundtruth, rows)["AP50"]
     assert score(*mended(groundtruth, rows, []))["AP50"] == before
     assert score(*mended(groundtruth, rows, list(analysis.errors)))["AP50"] == 1.0
@@ -128,7 +139,7 @@ def test_ap50_is_pycocotools_without_a_fix_and_one_with_all(seed, from_score):
 @pytest.mark.parametrize("seed", range(8))
 def test_every_detection_and_every_box_is_accounted_for_once(seed):
     groundtruth, rows = drawn_at_random(seed)
-    analysis = analyze(groundtruth, rows, 0.3)
+    analysis = find_errors(groundtruth, rows, 0.3)
     wrong = [error for error in analysis.errors if error.detection]
     assert analysis.shown == sum(row["score"] >= 0.3 for row in rows) >= analysis.right + len(wrong)
     scored = [row for row in groundtruth["annotations"] if not row["iscrowd"]]
@@ -137,9 +148,9 @@ def test_every_detection_and_every_box_is_accounted_for_once(seed):
 
 
 def test_without_any_box_nothing_can_be_gained_and_nothing_found_costs_all():
-    assert gains(truth_of(), seen(), analyze(truth_of(), [], 0.3)) == dict.fromkeys(CAUSES)
+    assert gains(truth_of(), seen(), find_errors(truth_of(), [], 0.3)) == dict.fromkeys(CAUSES)
     groundtruth = truth_of((APPLE, BOX))
-    assert gains(groundtruth, [], analyze(groundtruth, [], 0.3))["missed"] == 1.0
+    assert gains(groundtruth, [], find_errors(groundtruth, [], 0.3))["missed"] == 1.0
 
 
 @pytest.fixture
@@ -165,20 +176,24 @@ def one_missed():
                          (([5, 5, 20, 20], 0.9), ([0, 30, 5, 5], 0.8))]  # fmt: skip
 
 
-def test_the_files_name_image_cause_and_the_line_of_the_sources_label(labeled):
-    line = str(write_errors(labeled.root, *one_missed(), "ckpt-7", 0.3))
-    assert line == ("from score 0.30 on 1 of 2 boxes found; most costly: missed 1 (49.5 points), "
-                    "background 1 (0.0 points); see eval/errors.csv")
-    written = json.loads((labeled.root / "eval/errors.json").read_text("utf-8"))
-    assert written["causes"]["missed"] == {"count": 1, "ap50_gain": pytest.approx(0.49505, abs=1e-4)}
-    assert (written["boxes"], written["detections"], written["right"]) == (2, 2, 1)
-    missed, background = written["errors"]
+def report_of(root):
+    """What `invoke evaluate` notes of the errors from score 0.3 on."""
+    places = LabelPlaces(Layout(root).images, read_manifest(root)["images"], ["apple"])
+    return error_report(*one_missed(), 0.3, places)
+
+
+def test_the_report_names_image_cause_and_the_line_of_the_sources_label(labeled):
+    report = report_of(labeled.root)
+    assert errors_line(report) == ("from score 0.30 on 1 of 2 boxes found; most costly: missed 1 (49.5 points), "
+                                   "background 1 (0.0 points)")
+    assert report["causes"]["missed"] == {"count": 1, "ap50_gain": pytest.approx(0.49505, abs=1e-4)}
+    assert (report["boxes"], report["detections"], report["right"]) == (2, 2, 1)
+    missed, background = report["errors"]
     assert missed["annotation"] == "../source/test/test.xml" and missed["line"] == 17
     assert missed["truth_box_xyxy_px"] == [30, 5, 50, 25] and missed["class"] is missed["score"] is None
     assert background["annotation"] == "../source/test/test.xml" and background["line"] is None
     assert background["file"] == "images/test/test.jpg" and background["box_xyxy_px"] == [0, 30, 5, 35]
-    with (labeled.root / "eval/errors.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(errors_csv(report["errors"]))))
     assert [(row["rank"], row["cause"], row["line"]) for row in rows] == [
         ("1", "missed", "17"), ("2", "background", "")]  # fmt: skip
 
@@ -186,8 +201,6 @@ def test_the_files_name_image_cause_and_the_line_of_the_sources_label(labeled):
 def test_a_label_edited_in_images_is_named_there(labeled):
     path = labeled.find("test.xml")
     path.write_text("\n\n".join(path.read_text("utf-8").split("\n")[1:]), "utf-8")
-    write_errors(labeled.root, *one_missed(), "ckpt-7", 0.3)
-    missed = json.loads((labeled.root / "eval/errors.json").read_text("utf-8"))["errors"][0]
+    missed = report_of(labeled.root)["errors"][0]
     assert missed["annotation"] == "images/test/test.xml"
     assert path.read_text("utf-8").split("\n")[missed["line"] - 1].strip() == "<object>"
-

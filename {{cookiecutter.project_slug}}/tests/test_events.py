@@ -29,9 +29,12 @@ def board(trained, tmp_path_factory):
 
 def truth(root, split):
     """Boxes to find by class name, and names of images, of a split."""
+    from scripts.core.layout import Layout
+    from scripts.data.label_map import read_label_map
     from scripts.evaluation.detections import coco_groundtruth
 
-    found = coco_groundtruth(root, split)
+    layout = Layout(root)
+    found = coco_groundtruth(layout.records(split), read_label_map(layout.label_map))
     names = {category["id"]: category["name"] for category in found["categories"]}
     classes = [names[row["category_id"]] for row in found["annotations"] if not row["iscrowd"]]
     return ({name: classes.count(name) for name in set(classes)}, {image["file_name"] for image in found["images"]})

@@ -1,24 +1,22 @@
 """Records back as COCO ground truth."""
 
 import pytest
-
+from scripts.core.layout import Layout
 from scripts.core.text import DetectorError
 from scripts.data.dataset import Box, Image
-from scripts.data.label_map import write_label_map
 
 pytestmark = pytest.mark.slow
 IDS = {"apple": 1, "пиво": 4}
+NAMES = {number: name for name, number in IDS.items()}
 
 
 @pytest.fixture
 def root(project):
     """A project whose test split has two images: one with a box of each flag, one without boxes."""
     import tensorflow as tf
-
     from scripts.data.examples import example_bytes
 
     root = project.root
-    write_label_map(root / "annotations/label_map.pbtxt", {number: name for name, number in IDS.items()})
     boxes = (
         Box("apple", (0.0, 0.5, 333.0, 250.25)),
         Box("пиво", (10.0, 20.0, 30.0, 40.0), group_of=True),
@@ -36,7 +34,7 @@ def root(project):
 def test_boxes_come_back_as_they_were_labeled(root):
     from scripts.evaluation.detections import coco_groundtruth
 
-    truth = coco_groundtruth(root, "test")
+    truth = coco_groundtruth(Layout(root).records("test"), NAMES)
     assert truth["images"] == [
         {"id": 12, "file_name": "ä b.jpg", "width": 333, "height": 251},
         {"id": 3, "file_name": "empty.jpg", "width": 333, "height": 251},
@@ -52,7 +50,7 @@ def test_boxes_come_back_as_they_were_labeled(root):
 def test_images_are_given_with_the_bytes_of_their_file(root, project):
     from scripts.evaluation.detections import decode_rgb, record_images
 
-    images = list(record_images(root, "test"))
+    images = list(record_images(Layout(root).records("test")))
     assert [image.image_id for image in images] == [12, 3]
     assert images[0].encoded == project.bytes_of("a", (333, 251))
     assert decode_rgb(images[0].encoded).shape == (251, 333, 3)
@@ -62,7 +60,6 @@ def test_missing_records_and_unknown_classes_are_named(root):
     from scripts.evaluation.detections import coco_groundtruth
 
     with pytest.raises(DetectorError, match="invoke records"):
-        coco_groundtruth(root, "validation")
-    write_label_map(root / "annotations/label_map.pbtxt", {1: "apple"})
+        coco_groundtruth(Layout(root).records("validation"), NAMES)
     with pytest.raises(DetectorError, match="class id 4 .*ä b.jpg"):
-        coco_groundtruth(root, "test")
+        coco_groundtruth(Layout(root).records("test"), {1: "apple"})

@@ -11,8 +11,8 @@ from PIL import Image
 
 from scripts.core.text import DetectorError
 from scripts.data.dataset import ious
-from scripts.evaluation.detections import RecordBox
-from scripts.evaluation.label_issues import View, grounds, leave_one_out_scores, suspects, trust
+from scripts.evaluation.crop_classifier import background_boxes, leave_one_out_scores, reliability
+from scripts.evaluation.label_issues import View, find_label_issues
 from scripts.tools.suspects import TABLE, find_suspects, write_suspects
 
 APPLE, PEAR = 1, 2
@@ -34,9 +34,9 @@ def seen(split, name, labels, objects, noise=0):
     def described(kinds):
         return np.eye(3, FEATURES)[kinds] + dice.normal(0, 0.1, (len(kinds), FEATURES))
 
-    boxes = tuple(RecordBox(class_id, box, False) for class_id, box in labels)
+    label_ids, boxes = tuple(label_id for label_id, _ in labels), tuple(box for _, box in labels)
     ids = np.array([class_id for class_id, _, _ in objects], int)
-    return View(split, name, 60, 40, boxes, anchors, scores, anchors, ids, scores.max(1, initial=0),
+    return View(split, name, 60, 40, label_ids, boxes, (False,) * len(boxes), anchors, scores, anchors, ids, scores.max(1, initial=0),
                 described(looks), described([0, 0]))  # fmt: skip
 
 
@@ -57,7 +57,7 @@ WRONG = {
 
 
 def test_every_kind_of_wrong_label_stands_before_all_right_ones_under_its_name():
-    found = suspects(images(WRONG.values()))
+    found = find_label_issues(images(WRONG.values()))
     first = found[:4]
     assert {one.file_name: one.kind for one in first} == {f"{kind}.jpg": kind for kind in WRONG}
     assert first[-1].suspicion > 2 * found[4].suspicion
@@ -65,7 +65,7 @@ def test_every_kind_of_wrong_label_stands_before_all_right_ones_under_its_name()
 
 
 def test_what_is_suggested_is_what_the_network_sees():
-    found = {one.kind: one for one in suspects(images(WRONG.values()))[:4]}
+    found = {one.kind: one for one in find_label_issues(images(WRONG.values()))[:4]}
     assert (found["class"].label_id, found["class"].suggested_id) == (PEAR, APPLE)
     assert found["box"].suggested_px == LEFT and found["box"].box_px == (15, 5, 35, 25)
     assert found["box"].iou == pytest.approx(1 / 3, abs=1e-6)
@@ -76,22 +76,22 @@ def test_what_is_suggested_is_what_the_network_sees():
 
 def test_a_wrong_class_that_the_network_has_learned_by_heart_is_found_all_the_same():
     learned = replace(WRONG["class"], scores=np.array([[0.05, 0.9]]), found_ids=np.array([PEAR]))
-    first = suspects(images([learned]))[0]
+    first = find_label_issues(images([learned]))[0]
     assert (first.kind, first.file_name) == ("class", "class.jpg")
 
 
-def test_without_a_witness_the_network_is_asked():
+def test_without_a_crop_classifier_the_network_is_asked():
     def silent(view):
-        return replace(view, label_features=np.zeros((len(view.labels), FEATURES)),
-                       ground_features=np.zeros((2, FEATURES)))  # fmt: skip
+        return replace(view, label_features=np.zeros((len(view.label_ids), FEATURES)),
+                       background_features=np.zeros((2, FEATURES)))  # fmt: skip
 
-    found = suspects(map(silent, images(WRONG.values())))
+    found = find_label_issues(map(silent, images(WRONG.values())))
     assert {one.file_name for one in found[:4]} == {f"{kind}.jpg" for kind in WRONG}
 
 
 def test_a_box_a_little_beside_its_object_is_found():
     beside = seen("train", "beside.jpg", [(APPLE, (9.0, 5.0, 29.0, 25.0))], [(APPLE, LEFT, 0.8)], 60)
-    first = suspects(images([beside]))[0]
+    first = find_label_issues(images([beside]))[0]
     assert (first.file_name, first.kind, first.suggested_px) == ("beside.jpg", "box", LEFT)
 
 
@@ -102,7 +102,7 @@ def test_a_network_that_often_sees_things_where_none_are_is_believed_less():
                for number in range(60)]  # fmt: skip
 
     def suspicion(images_seen):
-        return {one.file_name: one.suspicion for one in suspects(images_seen) if one.kind == "missing"}
+        return {one.file_name: one.suspicion for one in find_label_issues(images_seen) if one.kind == "missing"}
 
     assert suspicion(images([*wrong, fancies[0]]))["fancy0.jpg"] > 0.3
     crowd = suspicion(images([*wrong, *fancies]))
@@ -113,24 +113,25 @@ def test_that_a_network_sees_nothing_says_little_where_it_often_sees_nothing():
     blank = (APPLE, LEFT, 0.02)
     blind = [seen("test", f"blind{number}.jpg", [(APPLE, LEFT)], [blank], number) for number in range(12)]
     sharp = [seen("test", f"sharp{number}.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8)], number) for number in range(14)]
-    one_of_many = {one.file_name: one.suspicion for one in suspects([*images(), *blind, *sharp])}
-    only = {one.file_name: one.suspicion for one in suspects([*images(), blind[0], *sharp])}
+    one_of_many = {one.file_name: one.suspicion for one in find_label_issues([*images(), *blind, *sharp])}
+    only = {one.file_name: one.suspicion for one in find_label_issues([*images(), blind[0], *sharp])}
     assert one_of_many["blind0.jpg"] < 0.6 < 0.8 < only["blind0.jpg"]
 
 
 def test_a_crowd_is_not_judged_and_nothing_is_missing_inside_it():
-    crowd = replace(WRONG["missing"], labels=(RecordBox(APPLE, (0.0, 0.0, 60.0, 40.0), True),))
-    assert all(one.file_name != "missing.jpg" for one in suspects(images([crowd])))
+    crowd = replace(WRONG["missing"], label_ids=(APPLE,), xyxy_px=((0.0, 0.0, 60.0, 40.0),),
+                    crowds=(True,))
+    assert all(one.file_name != "missing.jpg" for one in find_label_issues(images([crowd])))
 
 
 def test_images_without_labels_and_networks_without_detections_are_no_trouble():
     nothing = seen("test", "empty.jpg", [], [])
-    assert suspects([]) == suspects([nothing]) == []
-    (one,) = suspects([seen("test", "found.jpg", [], [(APPLE, LEFT, 0.4)])])
+    assert find_label_issues([]) == find_label_issues([nothing]) == []
+    (one,) = find_label_issues([seen("test", "found.jpg", [], [(APPLE, LEFT, 0.4)])])
     assert one.kind == "missing"
-    blind = suspects([seen("test", f"{number}.jpg", [(APPLE, LEFT)], [], number) for number in range(3)])
+    blind = find_label_issues([seen("test", f"{number}.jpg", [(APPLE, LEFT)], [], number) for number in range(3)])
     assert len(blind) == 3
-    lone = suspects(replace(view, scores=view.scores[:, :1]) for view in images() if view.file_name == "good1.jpg")
+    lone = find_label_issues(replace(view, scores=view.scores[:, :1]) for view in images() if view.file_name == "good1.jpg")
     assert [each.label_id for each in lone] == [APPLE], "of a class that the network does not know"
 
 
@@ -145,8 +146,8 @@ def test_an_example_is_judged_as_if_it_had_not_been_learned():
         penalty = 3.0 * 5 * np.eye(5)
         weights = np.linalg.solve(full[rest].T @ full[rest] + penalty, full[rest].T @ np.eye(3)[classes[rest]])
         assert scores[at] == pytest.approx(full[at] @ weights)
-    assert trust(np.eye(3)[classes], classes) == 1.0
-    assert trust(np.tile([1.0, 0, 0], (30, 1)), classes) == 0.0
+    assert reliability(np.eye(3)[classes], classes) == 1.0
+    assert reliability(np.tile([1.0, 0, 0], (30, 1)), classes) == 0.0
 
 
 def test_overlaps_do_not_depend_on_how_the_boxes_lie_in_memory():
@@ -154,17 +155,17 @@ def test_overlaps_do_not_depend_on_how_the_boxes_lie_in_memory():
     assert ious(np.asfortranarray(boxes), [LEFT])[:, 0] == pytest.approx([1, 0, 400 / 2400])
 
 
-def test_ground_is_where_neither_label_nor_detection_is():
-    boxes = grounds("a.jpg", (600, 400), [(0, 0, 300, 400)], [(300, 0, 450, 400)])
+def test_background_is_where_neither_label_nor_detection_is():
+    boxes = background_boxes("a.jpg", (600, 400), [(0, 0, 300, 400)], [(300, 0, 450, 400)])
     assert len(boxes) and ious(boxes, [(0, 0, 300, 400), (300, 0, 450, 400)]).max() < 0.15
-    assert (boxes == grounds("a.jpg", (600, 400), [(0, 0, 300, 400)], [(300, 0, 450, 400)])).all()
-    assert len(grounds("a.jpg", (60, 40), [(0, 0, 60, 40)], [])) <= 3
+    assert (boxes == background_boxes("a.jpg", (600, 400), [(0, 0, 300, 400)], [(300, 0, 450, 400)])).all()
+    assert len(background_boxes("a.jpg", (60, 40), [(0, 0, 60, 40)], [])) <= 3
 
 
 @pytest.fixture
 def judged(project):
     """A project with one wrong class in train and a missing box in test; `judge` makes the list."""
-    from scripts.data.label_map import build_label_map
+    from scripts.steps.labelmap import labelmap
 
     for number in range(40):
         project.add(f"train/good{number}.jpg", [("apple", LEFT), ("pear", RIGHT)])
@@ -172,7 +173,7 @@ def judged(project):
     project.add("validation/validation.jpg")
     project.add("test/missing.jpg", [("apple", LEFT)])
     project.organize()
-    build_label_map(project.root, [])
+    labelmap(project.root, [])
     wrong = [seen("train", "class.jpg", [(APPLE, RIGHT), (PEAR, LEFT)], [(APPLE, RIGHT, 0.8), (APPLE, LEFT, 0.8)], 50),
              replace(WRONG["missing"], split="test")]  # fmt: skip
 

@@ -6,10 +6,8 @@ import json
 import pytest
 from by_hand import APPLE, BOX, DETECTIONS, ELSEWHERE, PEAR, TRUTHS, found, groundtruth, matched
 from hypothesis import given, settings
-
 from scripts.evaluation.metrics import match
 from scripts.evaluation.thresholds import (
-    ANALYSIS,
     SCORES,
     advice_of,
     advice_text,
@@ -97,8 +95,8 @@ def test_thresholds_are_chosen_on_validation_and_measured_on_test():
 def test_tflite_takes_its_advice_from_what_evaluate_wrote(tmp_path):
     best = {"score": 0.51, "precision": 0.8, "recall": None, "f1": 0.72}
     (tmp_path / "eval").mkdir()
-    (tmp_path / ANALYSIS).write_text(json.dumps({"thresholds": {"all": {"best_f1": best}}}), "utf-8")
-    advice = read_advice(tmp_path)
+    (tmp_path / "analysis.json").write_text(json.dumps({"thresholds": {"all": {"best_f1": best}}}), "utf-8")
+    advice = read_advice(tmp_path / "analysis.json")
     assert advice.as_dict() == {"split": "test", "F1": 0.72, "precision": 0.8, "recall": None}
     assert "from a score of 0.51 on: F1 72.0 on test (precision 80.0, recall undefined)" in advice_text(advice)
     assert advice_of({"thresholds": {"all": {"best_f1": None}}}) is None

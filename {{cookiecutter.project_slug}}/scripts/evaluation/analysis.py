@@ -3,15 +3,18 @@
 All of it is of the test images; validation images only choose the score thresholds.
 """
 
-from scripts.core.text import counted, points
-from scripts.evaluation.intervals import ap_intervals
+from scripts.core.text import counted
+from scripts.evaluation.intervals import ap_intervals, cannot_tell
 from scripts.evaluation.metrics import (
+    ALL_AREAS,
+    AT_100,
+    DECIMALS,
     IOU,
-    by_size,
-    confusion,
+    IOU_50,
+    as_fraction,
     evaluated,
     match,
-    precision_over_recall,
+    mean_defined,
 )
 from scripts.evaluation.thresholds import (
     USUAL_SCORE,
@@ -22,17 +25,24 @@ from scripts.evaluation.thresholds import (
     together,
 )
 
+SIZES = ("small", "medium", "large")
+"""pycocotools' areas after the one of all boxes."""
+BACKGROUND = "background"
 
-def analyze(groundtruth: dict, detections: list[dict], validation: tuple[dict, list[dict]], miss_cost: float) -> dict:
-    """The parts of `eval/analysis.json` from COCO ground truth and results of the test split, which
-    has images.
 
-    `validation` is the same pair of the validation split, `miss_cost` what a missed box costs in
-    false alarms.
+def analyze(groundtruth: dict, detections: list[dict], validation: tuple[dict, list[dict]],
+            miss_cost: float) -> dict:
+    """Return the parts of `eval/analysis.json`.
+
+    Args:
+        groundtruth: of the test split, a COCO dict that has images.
+        detections: COCO results on it.
+        validation: the same pair of the validation split.
+        miss_cost: how many false alarms a missed box costs.
     """
     evaluation = evaluated(groundtruth, detections)
     names = {category["id"]: category["name"] for category in groundtruth["categories"]}
-    test, chosen_on = (curves(match(*pair)) for pair in ((groundtruth, detections), validation))
+    test, chosen_on = curves(match(groundtruth, detections)), curves(match(*validation))
     all_test = together(test.values())
     overall = thresholds(together(chosen_on.values()), all_test, miss_cost)
     best = overall["best_f1"]
@@ -53,32 +63,80 @@ def analyze(groundtruth: dict, detections: list[dict], validation: tuple[dict, l
 
 
 def remarks(analysis: dict) -> list[str]:
-    """What a person should know beyond the table, a line each."""
+    """Return what a person should know beyond the table, a line each."""
     too_small, found = analysis["too_small"], analysis["thresholds"]
     advice, cheapest = advice_of(analysis), found["all"]["best_cost"]
     lines = [f"{too_small}: add images to that split"] if too_small else []
     lines.append(advice_text(advice))
     if advice and cheapest:
-        lines.append(f"least cost with evaluate.miss_cost = {found['miss_cost']:g}: from {cheapest['score']:.2f} on "
-                     f"({cheapest['misses']:,} missed, {counted(cheapest['false_alarms'], 'false alarm')})")
+        alarms = counted(cheapest["false_alarms"], "false alarm")
+        lines.append(f"least cost with evaluate.miss_cost = {found['miss_cost']:g}: from "
+                     f"{cheapest['score']:.2f} on ({cheapest['misses']:,} missed, {alarms})")
     return lines
 
 
-# When a test split is too small to tell.
+def by_size(evaluation) -> dict:
+    """Return AP and number of scored boxes by class name, and "all", and by size.
 
-FEWEST_IMAGES = 20
-"""With fewer, what is right or wrong in all of them looks certain, whatever the interval says."""
-TOLD_AP = 0.05
-"""What one wants to tell of a single model: five points of AP."""
-
-
-def cannot_tell(images: int, interval: tuple[float, float] | None, told_ap: float = TOLD_AP) -> str:
-    """A plain sentence when `images` test images leave AP, or a loss of it, open by more than
-    `told_ap`, else "".
-
-    `interval` is the 95 % interval, fractions 0..1; None when no AP is defined.
+    `evaluation` is a `COCOeval` that has run. An area on a limit is in both sizes, as pycocotools
+    counts it.
     """
-    low, high = interval or (0.0, 1.0)
-    if images >= FEWEST_IMAGES and (high - low) / 2 <= told_ap:
-        return ""
-    return f"{images:,} test images cannot tell {points(told_ap)} points of AP from chance"
+    classes = {name: [index] for index, name in enumerate(_names(evaluation))}
+    classes["all"] = list(range(len(classes)))
+    return {name: {size: _size_figures(evaluation, indices, area)
+                   for area, size in enumerate(SIZES, start=1)}
+            for name, indices in classes.items()}
+
+
+def _size_figures(evaluation, indices: list[int], area: int) -> dict:
+    least, most = evaluation.params.areaRng[area]
+    ids = [evaluation.params.catIds[index] for index in indices]
+    boxes = sum(row["category_id"] in ids and not row["iscrowd"] and least <= row["area"] <= most
+                for row in evaluation.cocoGt.dataset["annotations"])
+    precision = evaluation.eval["precision"][:, :, indices, area, AT_100]
+    return {"AP": mean_defined(precision), "boxes": boxes}
+
+
+def precision_over_recall(evaluation) -> dict:
+    """Return by class name `recall` (101 values, 0 to 1) and `precision` at IoU 0.5.
+
+    Classes without a box are left out.
+    """
+    precision = evaluation.eval["precision"][IOU_50, :, :, ALL_AREAS, AT_100]
+    recall = [round(float(value), DECIMALS) for value in evaluation.params.recThrs]
+    return {name: {"recall": recall, "precision": list(map(as_fraction, precision[:, index]))}
+            for index, name in enumerate(_names(evaluation)) if precision[0, index] > -1}
+
+
+def _names(evaluation) -> list[str]:
+    """Class names in the order in which the evaluation has its classes."""
+    names = {category["id"]: category["name"]
+             for category in evaluation.cocoGt.dataset["categories"]}
+    return [names[category_id] for category_id in evaluation.params.catIds]
+
+
+def confusion(groundtruth: dict, detections: list[dict], score: float) -> dict:
+    """Count which class the boxes were taken for.
+
+    Detections from `score` 0..1 on are matched at IoU 0.5 whatever their class, the best first.
+    Crowds count neither way.
+
+    Returns:
+        `score`, `labels` (classes, then background) and `rows` of counts: rows are the truth,
+        columns what was found. The last row counts boxes found where nothing is, the last column
+        boxes that were missed.
+    """
+    places = {category["id"]: place for place, category in enumerate(groundtruth["categories"])}
+    unmatched = {row["id"]: places[row["category_id"]]
+                 for row in groundtruth["annotations"] if not row["iscrowd"]}
+    background = len(places)
+    rows = [[0] * (background + 1) for _ in range(background + 1)]
+    shown = [row for row in detections if row["score"] >= score]
+    for row in match(groundtruth, shown, by_class=False).rows:
+        if not row.ignored:
+            truth = unmatched.pop(row.annotation_id) if row.hit else background
+            rows[truth][places[row.category_id]] += 1
+    for truth in unmatched.values():
+        rows[truth][background] += 1
+    labels = [category["name"] for category in groundtruth["categories"]]
+    return {"score": score, "labels": [*labels, BACKGROUND], "rows": rows}

@@ -1,8 +1,7 @@
-"""From which score detections are worth showing: chosen on the validation images, measured on the
-test images.
+"""From which score detections are worth showing.
 
-What is chosen on images can no longer be measured on them. All counts are at one IoU, by
-`matching.match`.
+The score is chosen on the validation images and measured on the test images: what is chosen on
+images can no longer be measured on them. All counts are at one IoU, by `metrics.match`.
 """
 
 import json
@@ -13,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from scripts.core.text import points
+from scripts.evaluation.metrics import DECIMALS, Matches
 
-ANALYSIS = "eval/analysis.json"
-DECIMALS = 6
 SCORES = tuple(hundredth / 100 for hundredth in range(1, 100))
 USUAL_SCORE = 0.3
 """For a model of which no score is advised."""
@@ -29,40 +27,38 @@ A model that has hardly learned has its best F1 at 0.01, where a hundred boxes c
 
 @dataclass(frozen=True)
 class Curve:
-    """Counts at each of SCORES: boxes `shown`, those of them that are `hits`; and the `boxes` there
-    are to find."""
+    """Counts at each of SCORES: boxes `shown`, `hits` among them; and the `boxes` to be found."""
 
     shown: tuple[int, ...]
     hits: tuple[int, ...]
     boxes: int
 
-    def __add__(self, other: "Curve") -> "Curve":
-        shown, hits = (tuple(map(sum, zip(*pair, strict=True)))
-                       for pair in ((self.shown, other.shown), (self.hits, other.hits)))
-        return Curve(shown, hits, self.boxes + other.boxes)
-
     def misses(self, place: int) -> int:
-        """Boxes that are not found at SCORES[place]."""
+        """Return how many boxes are not found at SCORES[place]."""
         return self.boxes - self.hits[place]
 
     def false_alarms(self, place: int) -> int:
-        """Boxes shown at SCORES[place] that are wrong."""
+        """Return how many boxes shown at SCORES[place] are wrong."""
         return self.shown[place] - self.hits[place]
 
     def figures(self, place: int) -> dict:
-        """`precision`, `recall` and `f1` (0..1) at SCORES[place], None where nothing is shown or to
-        be found."""
+        """Return `precision`, `recall` and `f1` (0..1) at SCORES[place].
+
+        None where nothing is shown or to be found.
+        """
         hits, shown, boxes = self.hits[place], self.shown[place], self.boxes
-        return {"precision": _ratio(hits, shown), "recall": _ratio(hits, boxes), "f1": _ratio(2 * hits, shown + boxes)}
+        return {"precision": _ratio(hits, shown), "recall": _ratio(hits, boxes),
+                "f1": _ratio(2 * hits, shown + boxes)}
 
     def over_scores(self) -> dict:
-        """`score` and the figures at each of them as lists."""
+        """Return `score` and the figures at each of them as lists."""
         rows = [self.figures(place) for place in range(len(SCORES))]
-        return {"score": list(SCORES)} | {name: [row[name] for row in rows] for name in ("precision", "recall", "f1")}
+        figures = {name: [row[name] for row in rows] for name in ("precision", "recall", "f1")}
+        return {"score": list(SCORES)} | figures
 
 
-def curves(matches) -> dict[int, Curve]:
-    """Category id -> Curve of `Matches`. What lies on a crowd counts neither way."""
+def curves(matches: Matches) -> dict[int, Curve]:
+    """Return the curve of each category id. What lies on a crowd counts neither way."""
     found = {category_id: ([], []) for category_id in matches.boxes}
     for row in matches.rows:
         if not row.ignored:
@@ -72,20 +68,24 @@ def curves(matches) -> dict[int, Curve]:
     result = {}
     for category_id, lists in found.items():
         shown, hits = (len(scores) - np.searchsorted(np.sort(scores), SCORES) for scores in lists)
-        result[category_id] = Curve(tuple(shown.tolist()), tuple(hits.tolist()), matches.boxes[category_id])
+        boxes = matches.boxes[category_id]
+        result[category_id] = Curve(tuple(shown.tolist()), tuple(hits.tolist()), boxes)
     return result
 
 
 def together(parts: Iterable[Curve]) -> Curve:
-    """The curve of all classes: their counts added up."""
-    return sum(parts, Curve((0,) * len(SCORES), (0,) * len(SCORES), 0))
+    """Return the curve of all classes: their counts added up."""
+    parts = list(parts)
+    shown, hits = (tuple(map(sum, zip(*([0] * len(SCORES), *lists), strict=True)))
+                   for lists in ([part.shown for part in parts], [part.hits for part in parts]))
+    return Curve(shown, hits, sum(part.boxes for part in parts))
 
 
 def best_f1(curve: Curve) -> int | None:
-    """The place in SCORES at which F1 is highest; of equals the middle one. None for a model that
-    hardly learned.
+    """Return the place in SCORES at which F1 is highest; of equals the middle one.
 
-    Only scores count at which at least WORTH_PRECISION of what is shown is right.
+    Only scores count at which at least WORTH_PRECISION of what is shown is right. None for a model
+    that hardly learned.
     """
     rows = [curve.figures(place) for place in range(len(SCORES))]
     worth = {place: row["f1"] for place, row in enumerate(rows)
@@ -94,10 +94,9 @@ def best_f1(curve: Curve) -> int | None:
 
 
 def best_cost(curve: Curve, miss_cost: float) -> int | None:
-    """The place in SCORES at which `miss_cost` x misses + false alarms is least; of equals the
-    middle one.
+    """Return the place in SCORES at which `miss_cost` x misses + false alarms is least.
 
-    None where there is nothing to find.
+    Of equals the middle one; None where there is nothing to find.
     """
     if not curve.boxes:
         return None
@@ -106,21 +105,22 @@ def best_cost(curve: Curve, miss_cost: float) -> int | None:
 
 
 def thresholds(validation: Curve, test: Curve, miss_cost: float) -> dict:
-    """`best_f1` and `best_cost` as `eval/analysis.json` has them: chosen on `validation`, figures
-    of `test`."""
+    """Return `best_f1` and `best_cost`: chosen on `validation`, figures of `test`."""
+    found = {"best_f1": None, "best_cost": None}
     by_f1, by_cost = best_f1(validation), best_cost(validation, miss_cost)
-    return {
-        "best_f1": None if by_f1 is None else {"score": SCORES[by_f1], **test.figures(by_f1)},
-        "best_cost": None if by_cost is None else {
-            "score": SCORES[by_cost], **test.figures(by_cost), "misses": test.misses(by_cost),
-            "false_alarms": test.false_alarms(by_cost)},
-    }  # fmt: skip
+    if by_f1 is not None:
+        found["best_f1"] = {"score": SCORES[by_f1], **test.figures(by_f1)}
+    if by_cost is not None:
+        found["best_cost"] = {"score": SCORES[by_cost], **test.figures(by_cost),
+                              "misses": test.misses(by_cost),
+                              "false_alarms": test.false_alarms(by_cost)}
+    return found
 
 
 @dataclass(frozen=True)
 class Advice:
-    """The score 0..1 from which detections are worth showing, and what it gives on the test images:
-    0..1 or None."""
+    """The score 0..1 from which detections are worth showing, and its figures on the test images.
+    """
 
     score_threshold: float
     f1: float | None
@@ -128,29 +128,32 @@ class Advice:
     recall: float | None
 
     def as_dict(self) -> dict:
-        """The figures as they stand in `tflite/metrics.json`."""
+        """Return the figures as they stand in `tflite/metrics.json`."""
         return {"split": "test", "F1": self.f1, "precision": self.precision, "recall": self.recall}
 
 
-def read_advice(root: Path) -> Advice | None:
-    """`advice_of` what `invoke evaluate` wrote."""
-    return advice_of(json.loads((root / ANALYSIS).read_text(encoding="utf-8")))
+def read_advice(path: Path) -> Advice | None:
+    """Return the advice of the file `eval/analysis.json`."""
+    return advice_of(json.loads(path.read_text(encoding="utf-8")))
 
 
 def advice_of(analysis: dict) -> Advice | None:
-    """What the dict of `eval/analysis.json` advises for all classes together; None if the model
-    hardly learned."""
+    """Return what `analysis` advises for all classes together; None if the model hardly learned.
+    """
     best = analysis["thresholds"]["all"]["best_f1"]
-    return None if best is None else Advice(best["score"], best["f1"], best["precision"], best["recall"])
+    if best is None:
+        return None
+    return Advice(best["score"], best["f1"], best["precision"], best["recall"])
 
 
 def advice_text(advice: Advice | None) -> str:
-    """The line that `invoke evaluate` and `invoke tflite` print."""
+    """Return the line that `invoke evaluate` and `invoke tflite` print."""
     if advice is None:
-        return ("no score is advised: from none on are detections worth showing, the model has hardly learned; "
-                f"train longer ({USUAL_SCORE:g} is taken meanwhile)")
-    return (f"show detections from a score of {advice.score_threshold:.2f} on: F1 {points(advice.f1)} on test "
-            f"(precision {points(advice.precision)}, recall {points(advice.recall)})")
+        return ("no score is advised: from none on are detections worth showing, the model has "
+                f"hardly learned; train longer ({USUAL_SCORE:g} is taken meanwhile)")
+    return (f"show detections from a score of {advice.score_threshold:.2f} on: F1 "
+            f"{points(advice.f1)} on test (precision {points(advice.precision)}, recall "
+            f"{points(advice.recall)})")
 
 
 def _middle_of_least(costs: dict[int, float]) -> int:
@@ -159,5 +162,5 @@ def _middle_of_least(costs: dict[int, float]) -> int:
     return equal[len(equal) // 2]
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return round(part / whole, DECIMALS) if whole else None
+def _ratio(part: int, total: int) -> float | None:
+    return round(part / total, DECIMALS) if total else None

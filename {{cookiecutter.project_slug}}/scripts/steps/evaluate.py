@@ -1,117 +1,81 @@
-"""The `evaluate` step: detections of a checkpoint on the test split, and their score."""
+"""The `evaluate` step: score a checkpoint on the test images, and say what its errors are."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.core.files import write_json, write_text
+from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, points
+from scripts.data.label_map import read_label_map
+from scripts.data.manifest import read_manifest
 from scripts.evaluation.analysis import analyze, remarks
-from scripts.evaluation.detections import (
-    Detections,
-    coco_detections,
-    coco_groundtruth,
-    decode_rgb,
-    record_images,
-)
-from scripts.evaluation.errors import write_errors
+from scripts.evaluation.detections import coco_groundtruth, record_images
+from scripts.evaluation.detector import checkpoint_detections, checkpoint_path, load_model
+from scripts.evaluation.errors import LabelPlaces, error_report, errors_csv, errors_line
 from scripts.evaluation.metrics import score, table_text
-from scripts.evaluation.thresholds import ANALYSIS, USUAL_SCORE, advice_of
-
-BATCH = 8
-
-
-@dataclass(frozen=True)
-class EvaluateCounts:
-    """What was scored; AP and AP50 are fractions 0..1 or None where undefined. `table` is for
-    people."""
-
-    images: int
-    boxes: int
-    checkpoint: str
-    ap: float | None
-    ap50: float | None
-
-    def __str__(self):
-        return (f"{self.images:,} images, {self.boxes:,} boxes, {self.checkpoint}: "
-                f"AP {points(self.ap)}, AP50 {points(self.ap50)}")
+from scripts.evaluation.runs import keep_run
+from scripts.evaluation.thresholds import USUAL_SCORE, Advice, advice_of
+from scripts.training.run_file import read_run
+from scripts.training.summaries import write_events
 
 
 def evaluate(root: Path, which: str, score_threshold: float, max_detections: int,
-             miss_cost: float) -> EvaluateCounts:
-    """Scores checkpoint `which` on the test split and writes `eval/`; prints the table of classes
-    and what to know.
+             miss_cost: float) -> str:
+    """Score a checkpoint on the test split, write `eval/` and print the table of classes.
 
-    The arguments are `export.checkpoint` and those of `[evaluate]`. The validation images are
-    looked at once, to choose score thresholds. Raises DetectorError if there is no such checkpoint
-    or no test image.
+    Args:
+        root: the project.
+        which: the checkpoint: `best`, `last` or a step.
+        score_threshold: detections below this score (0..1) are dropped.
+        max_detections: the best so many of each image are scored.
+        miss_cost: how many false alarms a missed box costs, for the choice of a threshold.
+
+    Returns:
+        The summary of the step.
     """
-    from scripts.evaluation.detector import checkpoint_path, load_model
-    from scripts.evaluation.runs import keep_run
-    from scripts.training.summaries import write_events
-
-    groundtruth = coco_groundtruth(root, "test")
+    layout = Layout(root)
+    test, validation = layout.records("test"), layout.records("validation")
+    names = read_label_map(layout.label_map)
+    groundtruth = coco_groundtruth(test, names)
     if not groundtruth["images"]:
-        raise DetectorError("no images in split test: annotations/test_labels.csv: add images or change "
-                            "[split] in detector.toml, then invoke organize")
-    model = load_model(root, which)
-    detections = list(checkpoint_detections(root, model, score_threshold, max_detections))
-    validation = list(checkpoint_detections(root, model, score_threshold, max_detections, "validation"))
+        raise DetectorError("no images in split test: annotations/test_labels.csv: add images or "
+                            "change [split] in detector.toml, then invoke organize")
+    checkpoint = checkpoint_path(layout.training, which)
+    model = load_model(layout.experiment, checkpoint)
+    limits = {"score_threshold": score_threshold, "max_detections": max_detections}
+    detections = list(checkpoint_detections(model, record_images(test), **limits))
+
+    # What is chosen on images can no longer be measured on them: score thresholds are chosen on
+    # the validation images.
+    chosen_on = (coco_groundtruth(validation, names),
+                 list(checkpoint_detections(model, record_images(validation), **limits)))
+
     about = {"schema": 1, "split": "test", "checkpoint": model.checkpoint}
     metrics = about | score(groundtruth, detections)
-    chosen_on = (coco_groundtruth(root, "validation"), validation)
     analysis = about | analyze(groundtruth, detections, chosen_on, miss_cost)
+    write_json(layout.groundtruth, groundtruth)
+    write_json(layout.detections, detections)
+    write_json(layout.metrics, metrics)
+    write_json(layout.analysis, analysis)
     table = table_text(metrics, analysis["intervals"])
-    write_json(root / "eval/groundtruth.json", groundtruth)
-    write_json(root / "eval/detections.json", detections)
-    write_json(root / "eval/metrics.json", metrics)
-    write_json(root / ANALYSIS, analysis)
-    write_text(root / "eval/table.txt", table + "\n")
-    write_events(root, metrics, groundtruth, detections)
-    keep_run(root, checkpoint_path(root, which), {"score_threshold": score_threshold, "max_detections": max_detections},
+    write_text(layout.eval / "table.txt", table + "\n")
+
+    errors = _write_errors(layout, about, groundtruth, detections, advice_of(analysis))
+    write_events(layout.eval / "tensorboard", metrics, groundtruth, detections, test)
+    keep_run(layout.runs, checkpoint, read_run(layout.run) or {}, limits,
              (groundtruth, detections), metrics, analysis["intervals"])
-    advice = advice_of(analysis)
+    print("\n".join([table, *remarks(analysis), errors]))
+    return (f"{metrics['images']:,} images, {metrics['boxes']:,} boxes, {model.checkpoint}: "
+            f"AP {points(metrics['AP'])}, AP50 {points(metrics['AP50'])}")
+
+
+def _write_errors(layout: Layout, about: dict, groundtruth: dict, detections: list[dict],
+                  advice: Advice | None) -> str:
+    """Write the cause of each error among the detections that a user would see; return a line."""
     shown_from = advice.score_threshold if advice else USUAL_SCORE
-    errors = write_errors(root, groundtruth, detections, model.checkpoint, shown_from)
-    print("\n".join([table, *remarks(analysis), str(errors)]))
-    return EvaluateCounts(metrics["images"], metrics["boxes"], model.checkpoint, metrics["AP"], metrics["AP50"])
-
-
-def checkpoint_detections(root: Path, model, score_threshold: float, max_detections: int,
-                          split: str = "test") -> Iterator[dict]:
-    """Detections of a `TrainedModel` on a split in COCO form, in pixels of the stored images."""
-    import tensorflow as tf
-
-    from scripts.evaluation.detector import stretch
-
-    detect = tf.function(lambda pixels: model.detect(pixels, score_threshold))
-    for images in batched(record_images(root, split), BATCH):
-        pixels = tf.stack([stretch(decode_rgb(image.encoded), model.input_px) for image in images])
-        found = [output.numpy() for output in detect(pixels)]
-        for image, boxes, classes, scores, count in zip(images, *found, strict=True):
-            kept = min(int(count), max_detections)
-            yield from coco_detections(image.image_id, image.width_px, image.height_px,
-                                       Detections(boxes[:kept], classes[:kept].astype(int), scores[:kept]))
-
-
-def detector_detections(root: Path, detect: Callable, max_detections: int, progress: Callable = iter) -> list[dict]:
-    """Detections of any reader (`detect(rgb) -> Detections`) on the test split in COCO form, one
-    image at a time."""
-    rows = []
-    for image in progress(record_images(root, "test")):
-        found = detect(decode_rgb(image.encoded))
-        kept = Detections(*(part[:max_detections] for part in (found.yxyx_norm, found.class_ids, found.scores)))
-        rows += coco_detections(image.image_id, image.width_px, image.height_px, kept)
-    return rows
-
-
-def batched(items: Iterator, size: int) -> Iterator[list]:
-    """Lists of `size` items; the last may be shorter."""
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    entries = read_manifest(layout.root)["images"]
+    names = [category["name"] for category in groundtruth["categories"]]
+    places = LabelPlaces(layout.images, entries, names)
+    report = error_report(groundtruth, detections, shown_from, places)
+    write_json(layout.eval / "errors.json", about | report)
+    write_text(layout.eval / "errors.csv", errors_csv(report["errors"]))
+    return f"{errors_line(report)}; see eval/errors.csv"

@@ -32,22 +32,27 @@ run_main()
 
 
 def open_tensorboard(root: Path, port: int = 6006) -> None:
-    """Serve `training/` and `eval/tensorboard/` to this machine only, until Ctrl-C, and print the
-    address.
+    """Serve `training/` and `eval/tensorboard/` to this machine only until Ctrl-C.
 
-    `port` is tried first, then the next ones. DetectorError when none is free or TensorBoard does
-    not start.
+    `port` is tried first, then the next ones. Raises DetectorError when none is free or TensorBoard
+    does not start.
     """
     port = free_port(port)
-    if not any(True for folder in FOLDERS.values() for _ in (root / folder).rglob("events.out.tfevents.*")):
+    events = (path for folder in FOLDERS.values()
+              for path in (root / folder).rglob("events.out.tfevents.*"))
+    if next(events, None) is None:
         print("no curves yet; they appear while `invoke train` runs", flush=True)
+    folders = ",".join(f"{name}:{folder}" for name, folder in FOLDERS.items())
+    command = [sys.executable, "-c", SERVER, f"--logdir_spec={folders}", f"--host={HOST}",
+               f"--port={port}"]
     with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(_command(port), cwd=root, stdout=log, stderr=log)
+        server = subprocess.Popen(command, cwd=root, stdout=log, stderr=log)
         try:
             _wait_for(server, port, log)
             print(f"TensorBoard: http://{HOST}:{port}/ (Ctrl-C ends it)", flush=True)
             server.wait()
-            raise DetectorError(f"TensorBoard ended by itself ({_last_line(log)}): port {port}: run `invoke doctor`")
+            raise DetectorError(f"TensorBoard ended by itself ({_last_line(log)}): port {port}: "
+                                "run `invoke doctor`")
         except KeyboardInterrupt:
             print(flush=True)
         finally:
@@ -55,23 +60,28 @@ def open_tensorboard(root: Path, port: int = 6006) -> None:
 
 
 def free_port(port: int) -> int:
-    """`port`, or the next one that nothing on this machine listens at. DetectorError when there is
-    none."""
+    """Return `port`, or the next one that nothing on this machine listens at.
+
+    Raises DetectorError when there is none.
+    """
     if not 1 <= port <= 65535:
-        raise DetectorError(f"port {port} does not exist: --port: give a number from 1024 to 65535, such as 6006")
+        raise DetectorError(f"port {port} does not exist: --port: give a number from 1024 to "
+                            "65535, such as 6006")
     last = min(port + PORTS_TRIED, 65536)
-    for one in range(port, last):
-        if _is_free(one):
-            return one
-    raise DetectorError(f"ports {port} to {last - 1} are all taken: {HOST}: give another one with --port")
+    for candidate in range(port, last):
+        if not _answers(candidate) and _can_bind(candidate):
+            return candidate
+    raise DetectorError(f"ports {port} to {last - 1} are all taken: {HOST}: give another one with "
+                        "--port")
 
 
-def _is_free(port: int) -> bool:
-    """Binding alone is not asked: a server that listens on all addresses does not hinder it on some
-    systems."""
+def _answers(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            return False
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _can_bind(port: int) -> bool:
+    """Not enough alone: on some systems a server that listens on all addresses allows it."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
             if sys.platform != "win32":  # there it would allow two servers on one port
@@ -82,22 +92,16 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _command(port: int) -> list[str]:
-    folders = ",".join(f"{name}:{folder}" for name, folder in FOLDERS.items())
-    return [sys.executable, "-c", SERVER, f"--logdir_spec={folders}", f"--host={HOST}", f"--port={port}"]
-
-
 def _wait_for(server: subprocess.Popen, port: int, log) -> None:
-    """Return when the server answers. DetectorError with its last line when it ends or stays
-    silent."""
+    """Return when the server answers; raise DetectorError with its last line when it does not."""
     deadline_s = time.monotonic() + STARTING_S
     while time.monotonic() < deadline_s and server.poll() is None:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if _answers(port):
+            return
         time.sleep(0.2)
     state = "ended" if server.poll() is not None else f"did not answer in {STARTING_S} s"
-    raise DetectorError(f"TensorBoard {state} ({_last_line(log)}): port {port}: run `invoke doctor`")
+    raise DetectorError(f"TensorBoard {state} ({_last_line(log)}): port {port}: run `invoke "
+                        "doctor`")
 
 
 def _last_line(log) -> str:
