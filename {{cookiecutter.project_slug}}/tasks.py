@@ -313,10 +313,12 @@ def suspects(c, split="", count="0"):
 @task(klass=Tool, help={"to": "coco, yolo or voc", "out": "folder to write; images/converted/FORMAT if not given"})
 def convert(c, to="", out=""):
     """Write the images of images/ with labels in another format, for other tools."""
-    from scripts.data.label_map import LABEL_MAP, read_label_map
+    from scripts.core.layout import Layout
+    from scripts.data.label_map import read_label_map
     from scripts.tools.convert import convert as run
 
-    ids = read_label_map(ROOT / LABEL_MAP) if (ROOT / LABEL_MAP).is_file() else {}
+    path = Layout(ROOT).label_map
+    ids = read_label_map(path) if path.is_file() else {}
     return run(ROOT, to, ROOT / out if out else None, ids)
 
 
