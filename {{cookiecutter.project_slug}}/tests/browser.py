@@ -21,19 +21,24 @@ VARIABLE = "DETECTOR_TASKS_VISION"
 FLAGS = (
     "--headless=new", "--no-sandbox", "--enable-logging=stderr", "--no-first-run", "--disable-sync",
     "--disable-background-networking",
-    "--disable-component-update", "--disable-extensions", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--disable-component-update", "--disable-extensions", "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
     "--remote-debugging-port=0", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
 HOST_PAGE = """<!DOCTYPE html><meta charset="utf-8">
-<iframe id="frame" src="{page}" allow="camera" style="width: {width_px}px; height: 900px; border: 0"></iframe>
+<iframe id="frame" src="{page}" allow="camera"
+  style="width: {width_px}px; height: 900px; border: 0"></iframe>
 <script type="module">
 const frame = document.getElementById("frame");
 const page = frame.contentWindow;
-const loaded = () => page.location.href !== "about:blank" && page.document.readyState === "complete";
+const loaded = () =>
+  page.location.href !== "about:blank" && page.document.readyState === "complete";
 await new Promise((done) => {{ frame.addEventListener("load", done); if (loaded()) done(); }});
-const until = async (holds) => {{ while (!holds()) await new Promise((done) => setTimeout(done, 50)); }};
+const pause = () => new Promise((done) => setTimeout(done, 50));
+const until = async (holds) => {{ while (!holds()) await pause(); }};
 const run = async () => {{ {script} }};
-const result = await run().then((returned) => ({{ returned }}), (error) => ({{ thrown: String(error) }}));
+const result = await run().then(
+  (returned) => ({{ returned }}), (error) => ({{ thrown: String(error) }}));
 await fetch("/result", {{ method: "POST", body: JSON.stringify(result) }});
 </script>
 """
@@ -57,7 +62,8 @@ def missing() -> str:
     if missing_browser():
         return missing_browser()
     if not os.environ.get(VARIABLE):
-        return f"{VARIABLE} is not set: unpack the npm package @mediapipe/tasks-vision and name its folder there"
+        return (f"{VARIABLE} is not set: unpack the npm package @mediapipe/tasks-vision and name "
+                "its folder there")
     return ""
 
 
@@ -71,7 +77,8 @@ def rows_of_ours(path: Path, model: Path) -> tuple[tuple[int, int], list[dict]]:
     from scripts.deploy.reader import open_detector
 
     image, detector = open_upright(path.read_bytes()), open_detector(model)
-    return image.size, detection_rows(detector.detect(np.asarray(image)), image.size, detector.labels, 0.0)
+    return image.size, detection_rows(
+        detector.detect(np.asarray(image)), image.size, detector.labels, 0.0)
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -141,9 +148,12 @@ class Site:
         `page` is the address of the page under test, `flags` are more flags of Chromium, `wait_s`
         the guard against a browser that hangs.
         """
-        self.pages["/host.html"] = HOST_PAGE.format(script=script, width_px=width_px, page=page).encode("utf-8")
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, open_log(profile) as log:
-            command = [chromium(), *FLAGS, *flags, f"--user-data-dir={profile}", f"{self.address}/host.html"]
+        self.pages["/host.html"] = HOST_PAGE.format(
+            script=script, width_px=width_px, page=page).encode("utf-8")
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, open_log(
+            profile) as log:
+            command = [chromium(), *FLAGS, *flags, f"--user-data-dir={profile}",
+                       f"{self.address}/host.html"]
             browser = subprocess.Popen(command, stdout=log, stderr=log)
             try:
                 result = self.results.get(timeout=wait_s)
