@@ -47,7 +47,7 @@ def corrupt(project: Path, share: float, seed: int) -> list[dict]:
     no box is.
     """
     dice = random.Random(seed)
-    labels = {key: read_voc(path.with_suffix(".xml")) for key, path in stored_images(project).items()}
+    labels = {key: read_voc(path.with_suffix(".xml")) for key, path in stored_images(project / "images").items()}
     boxes = {key: list(label.boxes) for key, label in labels.items()}
     places = [(key, index) for key, label in labels.items() for index in range(len(label.boxes))]
     classes = sorted({box.class_name for label in labels.values() for box in label.boxes})
@@ -65,7 +65,7 @@ def corrupt(project: Path, share: float, seed: int) -> list[dict]:
             boxes[key][index] = new
             seen = new or old
             done.append(Corruption(kind, f"images/{key}", seen.class_name, seen.xyxy_px, old.class_name, old.xyxy_px))
-    for key, path in stored_images(project).items():
+    for key, path in stored_images(project / "images").items():
         if key in {each.file.removeprefix("images/") for each in done}:
             kept = tuple(box for box in boxes[key] if box)
             data = voc_xml(path.parent.name, path.name, labels[key].width_px, labels[key].height_px, kept)

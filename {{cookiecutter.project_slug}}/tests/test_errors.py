@@ -178,7 +178,7 @@ def one_missed():
 
 def report_of(root):
     """What `invoke evaluate` notes of the errors from score 0.3 on."""
-    places = LabelPlaces(Layout(root).images, read_manifest(root)["images"], ["apple"])
+    places = LabelPlaces(Layout(root).images, read_manifest(Layout(root).manifest)["images"], ["apple"])
     return error_report(*one_missed(), 0.3, places)
 
 

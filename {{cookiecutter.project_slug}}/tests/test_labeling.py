@@ -50,7 +50,7 @@ def test_two_formats_over_different_images_are_both_read(project):
     put(project, "b.txt", YOLO_LINE)
     put(project, "classes.txt", "apple\n")
     counts = project.organize()
-    assert counts.formats == {"voc": 1, "yolo": 1} and "read as voc (1) and yolo (1)" in str(counts)
+    assert "read as voc (1) and yolo (1)" in str(counts)
     assert boxes_of(project, "b") == [("apple", (15, 10, 45, 30))]
 
 
@@ -77,7 +77,7 @@ def test_the_layouts_of_yolo(project, image, label):
         project.add(image.replace("train", split), None)
         put(project, label.replace("train", split), f"{number}{YOLO_LINE[1:]}")
     put(project, "data.yaml", "names: [train, val]\n")
-    assert project.organize().errors == 0
+    assert "error" not in project.organize()
     manifest = json.loads((project.root / "annotations/organize.json").read_text("utf-8"))
     for entry in manifest["images"]:  # each class is named as the folder of its label file
         (box,) = read_voc(project.find(f"{entry['name']}.xml")).boxes
@@ -134,7 +134,7 @@ def test_images_are_found_however_the_table_writes_their_path(project, stated):
     project.add("my photo.jpg", None)
     put(project, "x.csv", f"filename,class,xmin,ymin,xmax,ymax\n{stated},apple,5,5,25,15\n")
     counts = project.organize()
-    assert (counts.boxes, counts.errors) == (1, 0)
+    assert "1 box," in counts and "error" not in counts
 
 
 def test_the_prefix_of_label_studio_is_seen_through(project):
@@ -154,7 +154,7 @@ def test_copies_of_oidv4_become_one_image_with_all_boxes(project):
         project.add(f"OID/Dataset/train/{name}/0a.jpg", None, data=data)
         put(project, f"OID/Dataset/train/{name}/Label/0a.txt", line)
     counts = project.organize()
-    assert counts.boxes == 2 and len(project.splits()) == 1
+    assert "2 boxes" in counts and len(project.splits()) == 1
     (name,) = project.splits()
     assert boxes_of(project, name) == [("Apple", (1, 2, 30, 20)), ("Bell pepper", (5.5, 5, 50, 39.9))]
     assert [code for code, _, _ in project.findings()] == ["R215"]
@@ -175,7 +175,7 @@ def test_an_image_that_a_format_lists_without_boxes_is_a_negative(project):
     text["annotations"].pop()
     put(project, "x.json", json.dumps(text))
     counts = project.organize()
-    assert (sum(counts.splits.values()), counts.boxes, counts.errors) == (2, 1, 0)
+    assert counts.startswith("2 images ") and "1 box," in counts and "error" not in counts
 
 
 def test_labels_that_fit_no_image_are_one_line(project):
@@ -210,7 +210,7 @@ def test_a_folder_as_download_leaves_it(project):
 def test_an_image_with_labels_beside_it_leaves_those_of_another_folder_to_the_next(project):
     project.add("x/1.jpg", [("left", (1, 1, 9, 9))])
     project.add("y/1.jpg", [("right", (1, 1, 9, 9))], label="Annotations/1.xml")
-    assert project.organize().errors == 0
+    assert "error" not in project.organize()
     assert {boxes_of(project, name)[0][0] for name in ("x_1", "y_1")} == {"left", "right"}
 
 

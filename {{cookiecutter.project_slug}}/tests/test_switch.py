@@ -1,14 +1,18 @@
-"""Another source in detector.toml: drawn images make way, images of the user are never lost."""
+"""Another source in detector.toml: unedited images move out of the way, nothing gets lost."""
 
 import shutil
 
 import pytest
+from conftest import SOURCE, SPLIT
 
+from scripts.core.schema import Demo, Source, Split
 from scripts.core.text import DetectorError
 from scripts.data.formats.voc import read_voc
+from scripts.data.images_folder import ImagesFolder
 from scripts.data.label_map import read_label_map
 from scripts.data.split import read_split
 from scripts.steps.labelmap import labelmap
+from scripts.steps.organize import organize
 
 DEMO = {"kind": "demo", "path": ""}
 
@@ -25,6 +29,11 @@ def images(project) -> list[str]:
 def rename_class(label) -> None:
     text = label.read_text("utf-8")
     label.write_text(text.replace(f"<name>{read_voc(label).boxes[0].class_name}<", "<name>mine<"), "utf-8")
+
+
+def organize_demo(project, **values) -> str:
+    source = Source(**{**SOURCE, **DEMO})
+    return organize(project.root, source, Demo(size_px=64, **values), Split(**SPLIT))
 
 
 def label_map(project) -> str:
@@ -57,10 +66,13 @@ def moved(project):
 
 
 def test_drawn_images_make_way_for_a_folder(drawn):
-    assert "3 new, 4 drawn images removed" in str(drawn.organize())
+    before = images(drawn)
+    assert "3 new, 4 images of the earlier source moved to images/previous" in str(drawn.organize())
+    assert sorted(path.name for path in (drawn.root / "images/previous").rglob("*.jpg")) == before
+    assert len(list((drawn.root / "images/previous").rglob("*.xml"))) == 4
     assert images(drawn) == ["a.jpg", "b.jpg", "c.jpg"]
     assert len(read_split(drawn.root / "annotations/split.csv")) == 3
-    assert "removed" not in str(drawn.organize())
+    assert "moved to" not in str(drawn.organize())
 
 
 def test_their_names_are_free_at_once(drawn):
@@ -91,32 +103,75 @@ def test_edited_drawings_are_kept_and_the_line_says_what_to_type(drawn):
     label = next((drawn.root / "images").glob("t*/fruit_*.xml"))
     label.write_bytes(label.read_bytes().replace(b"</annotation>", b" </annotation>"))
     where = label.relative_to(drawn.root).with_suffix("").as_posix()
-    with pytest.raises(DetectorError, match=rf"^1 drawn image edited here .*: {where}: .*`rm {where}\.\*`"):
+    with pytest.raises(DetectorError, match=rf"^1 image edited here .*: {where}: .*`rm {where}\.\*`"):
         drawn.organize()
     assert len(images(drawn)) == 4
     drawn.organize(**DEMO)  # the other way out that the line names
     for path in label.parent.glob(label.stem + ".*"):
         path.unlink()
-    assert "3 drawn images removed" in str(drawn.organize())
+    assert "3 images of the earlier source moved" in str(drawn.organize())
 
 
 def test_drawings_without_a_manifest_are_not_mixed_with_images_of_the_user(drawn):
     (drawn.root / "annotations/organize.json").unlink()
-    with pytest.raises(DetectorError, match=r"4 drawn images would be mixed.*`rm images/\*/fruit_\[0-9\]\*`"):
+    with pytest.raises(DetectorError, match="4 images of an earlier source would be mixed.*`rm -r images/.*train"):
         drawn.organize()
 
 
 def test_a_copy_of_the_drawn_images_may_become_the_source(drawn):
     counts = str(drawn.organize(path="images/source/demo"))
-    assert "4 images" in counts and "removed" not in counts and "new" not in counts
+    assert "4 images" in counts and "moved to" not in counts and "new" not in counts
 
 
-def test_the_demo_does_not_replace_images_of_the_user(project):
+def test_images_of_the_user_make_way_for_the_demo_unless_they_were_edited(project):
     project.add("a.jpg")
     project.organize()
-    with pytest.raises(DetectorError, match=r"1 image in images/ came from '../source', source.kind is now \"demo\""):
+    label = project.find("a.xml")
+    text = label.read_bytes()
+    rename_class(label)
+    with pytest.raises(DetectorError, match=r"^1 image edited here .* '../source': images/train/a: "
+                                            r'.*set kind = "folder", path = "../source"'):
         project.organize(**DEMO)
-    assert images(project) == ["a.jpg"] and not (project.root / "images/source").exists()
+    assert images(project) == ["a.jpg"]
+    label.write_bytes(text)
+    assert "1 image of the earlier source moved to images/previous" in str(project.organize(**DEMO))
+    assert len(images(project)) == 4 and (project.root / "images/previous/train/a.jpg").exists()
+    assert "4 images of the earlier source moved to images/previous_2" in str(project.organize())
+    assert images(project) == ["a.jpg"]
+
+
+def test_a_demo_of_other_values_is_another_source(drawn):
+    counts = str(organize_demo(drawn, images=3, seed=7))
+    assert "3 images" in counts and "1 image of the earlier source moved" in counts
+    rename_class(next(path for path in (drawn.root / "images").glob("t*/*2.xml") if read_voc(path).boxes))
+    with pytest.raises(DetectorError, match="^1 image edited here came from the earlier source"):
+        organize_demo(drawn, images=2, seed=7)
+
+
+def test_an_interrupted_change_goes_on_with_equal_names(project, monkeypatch):
+    for name in "abc":
+        project.add(f"{name}.jpg")
+    project.organize()
+    other = project.root.parent / "other"
+    project.source = other
+    for name in "abc":
+        project.add(f"{name}.jpg", [("pear", (1, 1, 9, 9))], data=project.bytes_of(f"other {name}"))
+    put, calls = ImagesFolder.put, []
+
+    def stop_at_second(folder, item):
+        calls.append(item)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return put(folder, item)
+
+    monkeypatch.setattr(ImagesFolder, "put", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        project.organize(path="../other")
+    project.organize(path="../other")
+    classes = {read_voc(path).boxes[0].class_name
+               for path in (project.root / "images").glob("t*/*.xml")}
+    assert classes == {"pear"} and images(project) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert len(list((project.root / "images/previous").rglob("*.jpg"))) == 3
 
 
 def test_a_moved_folder_is_the_same_source(moved):
@@ -146,20 +201,35 @@ def test_copies_in_respected_splits_stay_apart_when_the_folder_moves(project):
     assert project.stored() == before
 
 
-def test_another_folder_is_refused_until_images_is_cleared(moved):
+def test_of_another_folder_only_what_it_lacks_makes_way(moved):
     other = moved.root.parent / "other"
     shutil.copytree(moved.root.parent / "elsewhere", other)
     (other / "sub/b.jpg").unlink()
     (moved.root / "images/train/own.jpg").write_bytes(moved.bytes_of("own"))
+    counts = str(moved.organize(path="../other"))
+    assert "5 found under another path, 1 edited here, kept" in counts
+    assert "1 image of the earlier source moved to images/previous" in counts
+    assert images(moved) == ["a.jpg", "c.jpg", "d.jpg", "e.jpg", "f.jpg", "own.jpg"]
+    assert read_voc(moved.find("a.xml")).boxes[0].class_name == "mine"
+
+
+def test_edited_images_that_another_folder_lacks_stop_it(moved):
+    other = moved.root.parent / "other"
+    shutil.copytree(moved.root.parent / "elsewhere", other)
+    (other / "sub/a.jpg").unlink()
     before = moved.stored()
     with pytest.raises(DetectorError) as caught:
         moved.organize(path="../other")
-    assert str(caught.value).startswith("6 images in images/ came from '../source', source.path is now '../other'")
-    assert "which lacks 1 of them" in str(caught.value) and "loses 2 images edited or added here" in str(caught.value)
-    assert "`rm -r images/train images/validation images/test`" in str(caught.value)
-    assert 'set source.path = "../source"' in str(caught.value) and moved.stored() == before
+    assert str(caught.value).startswith("1 image edited here came from the earlier source '../source': images/")
+    assert 'set kind = "folder", path = "../source"' in str(caught.value) and moved.stored() == before
+    for name in "cdef":
+        rename_class(moved.find(f"{name}.xml"))
+        (other / f"sub/{name}.jpg").unlink()
+    with pytest.raises(DetectorError, match=r"^5 images edited here .*, \.\.\.: .*`rm -r images/train images/.*` "
+                                            r"\(copy what you edited or added there first\)"):
+        moved.organize(path="../other")
     clear(moved)
-    assert "5 new" in str(moved.organize(path="../other"))
+    assert "1 new" in str(moved.organize(path="../other"))
 
 
 def test_drawn_classes_leave_the_label_map(drawn):
@@ -230,15 +300,14 @@ def test_labels_of_the_user_do_not_meet_drawn_images(project):
 
 
 @pytest.mark.parametrize("source", [{"kind": "demo", "path": ""}, {"kind": "folder", "path": "../source"}])
-def test_downloaded_images_do_not_make_way_for_another_source(project, source):
+def test_downloaded_images_make_way_for_another_source(project, source):
     folder = project.root / "images/source/openimages"
     (folder / "train").mkdir(parents=True)
     (folder / "train/0a.jpg").write_bytes(project.bytes_of("a"))
     (folder / "boxes.csv").write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\n0a,/m/1,0.1,0.5,0.2,0.9\n")
     (folder / "class-descriptions-boxable.csv").write_text("LabelName,DisplayName\n/m/1,Apple\n")
     project.organize(kind="openimages", path="")
-    before = project.stored()
     project.add("b.jpg")
-    with pytest.raises(DetectorError, match='source.kind = "openimages"'):
-        project.organize(**source)
-    assert [name for name in project.stored() if "source" not in name] == [n for n in before if "source" not in n]
+    assert "1 image of the earlier source moved to images/previous" in str(project.organize(**source))
+    assert "0a.jpg" not in images(project) and (project.root / "images/previous/train/0a.jpg").exists()
+    assert (folder / "train/0a.jpg").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.data.image_files import is_whole
+from scripts.data.image_files import is_complete
 
 
 def encoded(form: str, mode: str = "RGB", **options) -> bytes:
@@ -35,20 +35,20 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_until_its_end_is_cut_off(kind):
     form, data = KINDS[kind]
-    assert is_whole(data, form) and is_whole(data + b"trailing bytes, as cameras leave them", form)
-    assert not any(is_whole(data[:length], form) for length in range(len(data) - 2))
+    assert is_complete(data, form) and is_complete(data + b"trailing bytes, as cameras leave them", form)
+    assert not any(is_complete(data[:length], form) for length in range(len(data) - 2))
 
 
 def test_damage_that_hides_the_end():
     data = KINDS["baseline"][1]
-    assert not is_whole(data[:-2] + b"\xff\xd5", "jpeg"), "a restart mark in place of the end mark"
+    assert not is_complete(data[:-2] + b"\xff\xd5", "jpeg"), "a restart mark in place of the end mark"
     swallowed = bytearray(data)
     swallowed[-20:-16] = b"\xff\xe8\x64\xc5"  # a segment longer than the rest of the file
-    assert not is_whole(bytes(swallowed), "jpeg")
+    assert not is_complete(bytes(swallowed), "jpeg")
     broken = bytearray(KINDS["png"][1])
     broken[len(broken) // 2] ^= 1
-    assert not is_whole(bytes(broken), "png")
-    assert not is_whole(b"", "jpeg") and not is_whole(b"", "png")
+    assert not is_complete(bytes(broken), "png")
+    assert not is_complete(b"", "jpeg") and not is_complete(b"", "png")
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_tensorflow_decodes_every_whole_image_that_pillow_decodes():
     for _ in range(4000):
         form, data = KINDS[chance.choice(list(KINDS))]
         damaged = damage(bytearray(data), chance)
-        if not is_whole(damaged, form):
+        if not is_complete(damaged, form):
             continue
         try:
             with warnings.catch_warnings():

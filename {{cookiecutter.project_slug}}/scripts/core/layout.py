@@ -5,6 +5,7 @@ one file. Who moves a file changes it here, and in the patterns of `tasks.py`.
 """
 
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 
@@ -31,6 +32,11 @@ class Layout:
     @property
     def demo(self) -> Path:
         return self.root / "images/source/demo"
+
+    def unused_previous_images(self) -> Path:
+        """Return the folder for images that make way for those of another source, a new one."""
+        names = (f"previous_{number}" if number > 1 else "previous" for number in count(1))
+        return next(path for name in names if not (path := self.images / name).exists())
 
     # Annotations: what is known of the images, and what training reads.
 

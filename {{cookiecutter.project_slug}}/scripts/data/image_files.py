@@ -24,12 +24,12 @@ from scripts.data.duplicates import signature
 _INSIDE = frozenset((0x00, 0xFF, *range(0xD0, 0xD8)))
 
 
-def is_whole(data: bytes, image_format: str) -> bool:
+def is_complete(data: bytes, image_format: str) -> bool:
     """Whether the structure of a `jpeg` or `png` file is sound; its pixels are another question."""
-    return _whole_jpeg(data) if image_format == "jpeg" else _whole_png(data)
+    return _is_complete_jpeg(data) if image_format == "jpeg" else _is_complete_png(data)
 
 
-def _whole_jpeg(data: bytes) -> bool:
+def _is_complete_jpeg(data: bytes) -> bool:
     # Without its escapes, image data is searched at the speed of memory; positions stay what they
     # are.
     unescaped = data.replace(b"\xff\x00", b"\0\0")
@@ -57,7 +57,7 @@ def _end_of_data(unescaped: bytes, at: int) -> int:
     return at if at >= 0 else len(unescaped)
 
 
-def _whole_png(data: bytes) -> bool:
+def _is_complete_png(data: bytes) -> bool:
     at = 8
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
@@ -98,8 +98,8 @@ class ImageFacts:
     `sha256` is that of the file; `source_format` and `mode` are Pillow's names for what it holds;
     `format` (`jpeg`, `png`) and the sizes are those of the copy in `images/`; `orientation` is the
     EXIF tag (1: upright); `staged` is the file with the re-encoded bytes ("": bytes are kept);
-    `signature` is what `near.py` compares (b"": not asked for); `whole` that the copy in `images/`
-    is sound enough for TensorFlow too (`whole.py`); `error` says why the image cannot be used ("":
+    `signature` is what `near.py` compares (b"": not asked for); `complete` that the copy in `images/`
+    is sound enough for TensorFlow too; `error` says why the image cannot be used ("":
     it can).
     """
 
@@ -113,7 +113,7 @@ class ImageFacts:
     staged: str = ""
     staged_sha256: str = ""
     signature: bytes = b""
-    whole: bool = False
+    complete: bool = False
     error: str = ""
 
 
@@ -237,9 +237,9 @@ def inspect_bytes(data: bytes, exif: str = "stored", signed: bool = False) -> tu
         height_px=image.height,
         signature=seen,
     )
-    kept = source_format in _KEPT and not upright and is_whole(data, image_format)
+    kept = source_format in _KEPT and not upright and is_complete(data, image_format)
     encoded = None if kept else _encode(image, image_format)
-    return replace(facts, whole=is_whole(encoded or data, image_format)), encoded
+    return replace(facts, complete=is_complete(encoded or data, image_format)), encoded
 
 
 def inspect_image(task: tuple[str, str, str]) -> ImageFacts:

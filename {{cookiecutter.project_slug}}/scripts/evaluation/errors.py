@@ -205,7 +205,7 @@ class LabelPlaces:
             label, as_written = read_label(path, entry)
         except (LabelError, FileNotFoundError):
             return None, []
-        file, lines = shown_lines(self._images.parent, path, label, entry if as_written else None)
+        file, lines = shown_lines(path, label, entry if as_written else None)
         boxes = []
         for box, line in zip(label.boxes, lines, strict=True):
             usable, _ = usable_box(box, width_px, height_px, self._classes)

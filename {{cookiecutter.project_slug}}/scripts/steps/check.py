@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from scripts.core.files import write_json
+from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, counted
 from scripts.data import (
     rules as boxes,
@@ -33,7 +34,7 @@ from scripts.data.fixes import (
     plan_fixes,
     read_fixes,
 )
-from scripts.data.manifest import Stored, read_manifest, read_stored, stored_labels
+from scripts.data.manifest import Stored, entries_by_name, read_manifest, read_stored, stored_labels
 
 _FIELDS = {field.name for field in fields(Finding)}
 
@@ -70,7 +71,7 @@ def _readers_findings(root: Path, images: list[Stored]) -> list[Finding]:
     """What organize found, without what the user has since edited or deleted in `images/`."""
     unedited = {stored.path.name for stored in images if stored.entry and not stored.edited}
     found = []
-    for row in read_manifest(root)["findings"]:
+    for row in read_manifest(Layout(root).manifest)["findings"]:
         values = {"class_name" if key == "class" else key: value for key, value in row.items()}
         one = Finding(**{key: value for key, value in values.items() if key in _FIELDS})
         if not one.image or one.image in unedited:
@@ -87,7 +88,7 @@ def find_all(root: Path, images: list[Stored], source, min_box_px: float, input_
         found += boxes.box_findings(stored, min_box_px)
     found += classes.name_findings(images, labels)
     found += splits.split_findings(images, labels)
-    found += files.orphan_findings(root, images, stored_labels(root))
+    found += files.orphan_findings(images, stored_labels(Layout(root).images))
     found += whole.balance_findings(images, labels)
     found += whole.tiny_findings(images, input_px)
     found += whole.flag_findings(images)
@@ -106,7 +107,8 @@ def check(root: Path, source, limits, input_px: int, fixed: int | None = None) -
     when there are no images or `check.accept` names a code that does not exist.
     """
     require_known_codes(limits.accept)
-    images = read_stored(root, "check")
+    layout = Layout(root)
+    images = read_stored(layout.images, entries_by_name(read_manifest(layout.manifest)), "check")
     if not images:
         raise DetectorError("there are no images: images/train: run `invoke organize`")
     findings = find_all(root, images, source, limits.min_box_px, input_px)
@@ -172,7 +174,9 @@ def fix(root: Path, source, limits, input_px: int) -> CheckCounts:
     require_known_codes(limits.accept)
     earlier = read_fixes(root)
     policy = Policy(source.labels, source.exif, limits.accept, limits.min_box_px)
-    plans = plan_fixes(root, read_stored(root, "fix"), policy)
+    layout = Layout(root)
+    images = read_stored(layout.images, entries_by_name(read_manifest(layout.manifest)), "fix")
+    plans = plan_fixes(root, images, policy)
     done: list[Edit] = []
     try:
         for plan in plans:

@@ -72,7 +72,7 @@ def _write_errors(layout: Layout, about: dict, groundtruth: dict, detections: li
                   advice: Advice | None) -> str:
     """Write the cause of each error among the detections that a user would see; return a line."""
     shown_from = advice.score_threshold if advice else USUAL_SCORE
-    entries = read_manifest(layout.root)["images"]
+    entries = read_manifest(layout.manifest)["images"]
     names = [category["name"] for category in groundtruth["categories"]]
     places = LabelPlaces(layout.images, entries, names)
     report = error_report(groundtruth, detections, shown_from, places)

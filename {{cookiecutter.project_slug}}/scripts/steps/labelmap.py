@@ -9,7 +9,7 @@ from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, counted
 from scripts.data.dataset import LabelError
 from scripts.data.label_map import number_classes, read_label_map, write_label_map
-from scripts.data.manifest import read_label, read_manifest, stored_labels
+from scripts.data.manifest import entries_by_name, read_label, read_manifest, stored_labels
 
 
 def labelmap(root: Path, labels: list[str]) -> str:
@@ -21,8 +21,8 @@ def labelmap(root: Path, labels: list[str]) -> str:
     """
     layout = Layout(root)
     path, memory_path = layout.label_map, layout.annotations / "labelmap.json"
-    manifest, memory = read_manifest(root), _read_memory(memory_path)
-    boxes = _boxes_by_class(root, manifest)
+    manifest, memory = read_manifest(layout.manifest), _read_memory(memory_path)
+    boxes = _boxes_by_class(layout.images, manifest)
     wanted = list(labels) or sorted(boxes)
     before = read_label_map(path) if path.exists() else {}
 
@@ -46,10 +46,10 @@ def _read_memory(path: Path) -> dict:
     return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
-def _boxes_by_class(root: Path, manifest: dict) -> Counter:
+def _boxes_by_class(images: Path, manifest: dict) -> Counter:
     """Count the boxes of `images/` by class; unreadable label files are left to `check`."""
-    boxes, entries = Counter(), {entry["name"]: entry for entry in manifest["images"]}
-    for path in stored_labels(root):
+    boxes, entries = Counter(), entries_by_name(manifest)
+    for path in stored_labels(images):
         try:
             label, _ = read_label(path, entries.get(path.stem))
         except (LabelError, FileNotFoundError):

@@ -31,7 +31,7 @@ def records(root: Path, processes: int | None = None) -> str:
     if not tables["train"]:
         raise DetectorError(f"no images to train on: {layout.shown(layout.table('train'))}: "
                             "add images, then `invoke organize`")
-    plan = plan_files(tables, _decoded(read_manifest(root)))
+    plan = plan_files(tables, _decoded(read_manifest(layout.manifest)))
 
     # All files are written and read back before the first one replaces an older one.
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=layout.annotations) as folder:
@@ -53,4 +53,4 @@ def _decoded(manifest: dict) -> dict[tuple[str, int, int], str]:
     The others are decoded here, so that nothing broken waits in the middle of training.
     """
     return {(entry["name"], entry["width"], entry["height"]): entry["image_sha256"]
-            for entry in manifest["images"] if entry.get("whole") and entry.get("image_sha256")}
+            for entry in manifest["images"] if entry.get("complete") and entry.get("image_sha256")}

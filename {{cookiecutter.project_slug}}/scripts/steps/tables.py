@@ -9,7 +9,7 @@ from scripts.core.text import counted
 from scripts.data.box_table import change_entry, table_rows, table_text
 from scripts.data.dataset import SPLITS
 from scripts.data.label_map import read_label_map
-from scripts.data.manifest import read_stored
+from scripts.data.manifest import entries_by_name, read_manifest, read_stored
 
 
 def tables(root: Path) -> str:
@@ -21,9 +21,10 @@ def tables(root: Path) -> str:
     layout = Layout(root)
     changes_path = layout.annotations / "csv.json"
     classes = set(read_label_map(layout.label_map).values())
+    entries = entries_by_name(read_manifest(layout.manifest))
 
     rows, changes, images, boxes = {split: [] for split in SPLITS}, [], 0, 0
-    for stored in read_stored(root, "csv"):
+    for stored in read_stored(layout.images, entries, "csv"):
         if stored.facts.error:
             changes.append(change_entry("unreadable image left out", stored.shown))
         elif stored.label is None:

@@ -12,13 +12,14 @@ from pathlib import Path
 from PIL import Image
 
 from scripts.core.files import replacing, sha256_file
+from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, counted
 from scripts.data.dataset import SPLITS, Box, LabelError, Labels
 from scripts.data.drawing import TILE_GREY, contact_sheet, draw_detections, text_tile
 from scripts.data.findings import CATALOG, REPORT
 from scripts.data.formats.voc import read_voc
 from scripts.data.image_files import open_shrunk
-from scripts.data.manifest import read_manifest, stored_images
+from scripts.data.manifest import entries_by_name, read_manifest, stored_images
 from scripts.data.source import IMAGE_SUFFIXES
 
 TILE_PX, LETTERS_PX = 360, 13
@@ -54,7 +55,7 @@ def preview(
     image to show.
     """
     _refuse(root, out, count, flagged, split)
-    stored = {key: path for key, path in stored_images(root).items() if not split or path.parent.name == split}
+    stored = {key: path for key, path in stored_images(Layout(root).images).items() if not split or path.parent.name == split}
     rows = {}
     if flagged:
         wanted = [row for row in read_findings(root) if flagged is True or row["code"] == flagged]
@@ -115,7 +116,7 @@ class _Sheet:
 
     def __init__(self, root: Path, ids: dict[str, int]):
         self.root, self.ids = root, dict(ids)
-        self.entries = {entry["name"]: entry for entry in read_manifest(root)["images"]}
+        self.entries = entries_by_name(read_manifest(Layout(root).manifest))
 
     def tile(self, key: str, path: Path | None, rows: list[dict]) -> tuple[Image.Image, str]:
         """One image with its boxes and its caption; a gray tile with the reason when it cannot be
@@ -239,9 +240,9 @@ class _Places:
     """From the file and line of a finding to an image of `images/`, `SPLIT/NAME.jpg`."""
 
     def __init__(self, root: Path):
-        manifest = read_manifest(root)
+        manifest = read_manifest(Layout(root).manifest)
         # An image that the user moved to another split is found by its name.
-        self.by_stem = {Path(key).stem: key for key in stored_images(root)}
+        self.by_stem = {Path(key).stem: key for key in stored_images(Layout(root).images)}
         self.by_file, self.by_line, self.by_name = defaultdict(set), defaultdict(set), defaultdict(set)
         for entry in manifest["images"]:
             key = self.by_stem.get(entry["name"])
