@@ -15,13 +15,17 @@ from PIL import Image
 from scripts.core.schema import Openimages
 from scripts.core.transfer import Patience
 
-HEADER = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
+HEADER = ("ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,"
+          "IsGroupOf,IsDepiction,IsInside")
 CLICKS = "".join(f",XClick{n}{axis}" for axis in "XY" for n in range(1, 5))
-APPLE, ORANGE, CAR, TAXI, SQUASH, PEPPER = ("/m/014j1m", "/m/0cyhj_", "/m/0k4j", "/m/0pg52", "/m/0dv77", "/m/0jg57")
-NAMES = {APPLE: "Apple", ORANGE: "Orange", CAR: "Car", TAXI: "Taxi", SQUASH: "Squash (Plant)", PEPPER: "Bell pepper",
-         "/m/0h8n5zk": "Kitchen & dining room table", "/m/01b7fy": "Headphones", "/m/0jyfg": "Glasses"}
-TREE = '{"LabelName": "/m/0bl9f", "Subcategory": [{"LabelName": "/m/0k4j", "Part": [{"LabelName": "/m/014j1m"}], ' \
-       '"Subcategory": [{"LabelName": "/m/0pg52"}]}]}'
+APPLE, ORANGE, CAR, TAXI, SQUASH, PEPPER = ("/m/014j1m", "/m/0cyhj_", "/m/0k4j", "/m/0pg52",
+                                            "/m/0dv77", "/m/0jg57")
+NAMES = {APPLE: "Apple", ORANGE: "Orange", CAR: "Car", TAXI: "Taxi", SQUASH: "Squash (Plant)",
+         PEPPER: "Bell pepper",
+         "/m/0h8n5zk": "Kitchen & dining room table", "/m/01b7fy": "Headphones",
+         "/m/0jyfg": "Glasses"}
+TREE = ('{"LabelName": "/m/0bl9f", "Subcategory": [{"LabelName": "/m/0k4j", '
+        '"Part": [{"LabelName": "/m/014j1m"}], "Subcategory": [{"LabelName": "/m/0pg52"}]}]}')
 IMPATIENT = Patience(tries=3, first_wait_s=0.01, silence_s=0.5)
 FILES = {
     "classes": "v7/oidv7-class-descriptions-boxable.csv",
@@ -60,7 +64,8 @@ class OpenImages:
             row = f"{image_id},xclick,{mid},1,0.1,0.{5 + at},0.2,0.750000,{flags or '0,0,0,0,0'}"
             self.boxes[split].append(row + ("," * 8 if split == "train" else ""))
         self.authors[split].append(
-            [image_id, split, "https://x/original.jpg", f"https://x/{image_id}", "https://cc/by/2.0/", "https://x/ada",
+            [image_id, split, "https://x/original.jpg", f"https://x/{image_id}",
+             "https://cc/by/2.0/", "https://x/ada",
              'Ada "the, first"\nByron', "A, title", "1", "md5", "", "0.0"])
         path = self.folder / f"images/{split}/{image_id}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,18 +74,20 @@ class OpenImages:
 
     def write(self) -> "OpenImages":
         """Write the metadata of all that was added."""
-        self._write(FILES["classes"], "LabelName,DisplayName\n" + "".join(f"{m},{n}\n" for m, n in NAMES.items()))
+        self._write(FILES["classes"], "LabelName,DisplayName\n"
+                    + "".join(f"{m},{n}\n" for m, n in NAMES.items()))
         self._write("2018_04/bbox_labels_600_hierarchy.json", TREE)
         for split in ("train", "validation", "test"):
             header = HEADER + (CLICKS if split == "train" else "")
             self._write(FILES[split], "\n".join([header, *self.boxes[split], ""]))
             out = io.StringIO()
             writer = csv.writer(out, lineterminator="\n")
-            writer.writerow("ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,"
-                            "OriginalSize,OriginalMD5,Thumbnail300KURL,Rotation".split(","))
+            writer.writerow("ImageID,Subset,OriginalURL,OriginalLandingURL,License,"
+                            "AuthorProfileURL,Author,Title,OriginalSize,OriginalMD5,Thumbnail300KURL,Rotation".split(","))
             writer.writerows(self.authors[split])
             boxable = "-boxable" if split == "train" else ""
-            self._write(f"2018_04/{split}/{split}-images{boxable}-with-rotation.csv", out.getvalue())
+            self._write(f"2018_04/{split}/{split}-images{boxable}-with-rotation.csv",
+                        out.getvalue())
         return self
 
     def _write(self, name: str, text: str) -> None:
@@ -175,7 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def settings(metadata_url: str, images_url: str, **changes: object) -> Openimages:
     """The table [openimages] with its defaults, but a limit of 0."""
-    values = {"version": "v7", "splits": ("train", "validation", "test"), "limit": 0, "seed": 7, "descendants": False,
-              "occluded": "any", "truncated": "any", "group_of": "any", "depiction": "any", "inside": "any",
+    values = {"version": "v7", "splits": ("train", "validation", "test"), "limit": 0, "seed": 7,
+              "descendants": False,
+              "occluded": "any", "truncated": "any", "group_of": "any", "depiction": "any",
+              "inside": "any",
               "unknown": "keep", "metadata_url": metadata_url, "images_url": images_url}
     return Openimages(**{**values, **changes})

@@ -10,7 +10,8 @@ from scripts.data.box_table import read_table
 from scripts.steps.labelmap import labelmap
 from scripts.steps.tables import tables
 
-HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax,difficult,truncated,occluded,group_of,is_crowd"
+HEADER = ("filename,width,height,class,xmin,ymin,xmax,ymax,difficult,truncated,occluded,group_of,"
+          "is_crowd")
 
 
 def written(project):
@@ -38,15 +39,18 @@ def test_columns_order_and_numbers(project):
 
 def test_accepted_broken_boxes_are_clipped_or_dropped_and_named(project):
     boxes = [
-        ("apple", (-5, 5, 70, 20)), ("apple", (20, 5, 10, 30)), ("apple", (5, 5, 5, 9)), ("apple", (70, 5, 90, 9)),
+        ("apple", (-5, 5, 70, 20)), ("apple", (20, 5, 10, 30)), ("apple", (5, 5, 5, 9)),
+        ("apple", (70, 5, 90, 9)),
         ("apple", ("x", 5, 9, 9)), ("pear", (1, 1, 9, 9)), ("apple", (1, 1, 9, 9)),
     ]  # fmt: skip
     project.add("train/a.jpg", boxes)
     counts, lines = written(project)
-    assert lines[1:] == ["a.jpg,60,40,apple,0,5,60,20,0,0,0,0,0", "a.jpg,60,40,apple,1,1,9,9,0,0,0,0,0"]
+    assert lines[1:] == ["a.jpg,60,40,apple,0,5,60,20,0,0,0,0,0",
+                         "a.jpg,60,40,apple,1,1,9,9,0,0,0,0,0"]
     text = str(counts)
     assert "1 box clipped (../source/train/a.xml:8)" in text and "1 inverted box dropped" in text
-    assert "2 boxes without area dropped (../source/train/a.xml:26, ../source/train/a.xml:35)" in text
+    places = "../source/train/a.xml:26, ../source/train/a.xml:35"
+    assert f"2 boxes without area dropped ({places})" in text
     changes = json.loads((project.root / "annotations/csv.json").read_text("utf-8"))["changes"]
     assert len(changes) == 6 and {change["class"] for change in changes} == {"apple", "pear"}
 
@@ -68,7 +72,9 @@ def test_sizes_are_those_of_the_image_and_not_of_the_label_file(project):
 
 def test_flags_stand_in_their_columns(project):
     text = project.text_of("a.jpg", [("apple", (1, 2, 3, 4))])
-    project.add("train/a.jpg", text=text.replace("<bndbox>", "<truncated>1</truncated><group_of>1</group_of><bndbox>"))
+    project.add("train/a.jpg",
+                text=text.replace("<bndbox>",
+                                  "<truncated>1</truncated><group_of>1</group_of><bndbox>"))
     assert written(project)[1][1].endswith(",1,2,3,4,0,1,0,1,0")
 
 
@@ -87,7 +93,8 @@ def test_a_table_reads_back_as_it_was_written(project):
 def test_a_table_of_the_tutorial_has_other_columns_in_another_order(project):
     path = Layout(project.root).table("test")
     path.parent.mkdir(parents=True)
-    path.write_text("class,filename,width,height,xmin,ymin,xmax,ymax,group_of\nfig,a.jpg,60,40,1,2,3,4,1\n\n"
+    path.write_text("class,filename,width,height,xmin,ymin,xmax,ymax,group_of\n"
+                    "fig,a.jpg,60,40,1,2,3,4,1\n\n"
                     "fig,a.jpg,60,40,5,6,7,8\n")  # fmt: skip
     (image,) = read_table(path)
     assert [(box.xyxy_px, box.group_of, box.difficult, box.line) for box in image.boxes] == [
@@ -97,7 +104,8 @@ def test_a_table_of_the_tutorial_has_other_columns_in_another_order(project):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("filename,width\n", "column 'height' is missing"), (HEADER + "\na.jpg,60,40,apple,x,1,2,3,0,0,0,0,0\n", ":2")],
+    [("filename,width\n", "column 'height' is missing"),
+     (HEADER + "\na.jpg,60,40,apple,x,1,2,3,0,0,0,0,0\n", ":2")],
 )
 def test_a_broken_table_is_one_line(project, text, words):
     path = Layout(project.root).table("train")

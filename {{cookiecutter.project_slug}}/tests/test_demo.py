@@ -99,13 +99,15 @@ def test_folder_holds_images_with_their_labels(tmp_path):
 
 def test_image_does_not_depend_on_the_count_and_leftovers_go(tmp_path):
     def digests():
-        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.glob("fruit_*")}
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in tmp_path.glob("fruit_*")}
 
     draw_demo(tmp_path, 5, SIZE_PX, 7)
     five = digests()
     (tmp_path / "mine.jpg").write_bytes(b"not of the demo")
     assert draw_demo(tmp_path, 2, SIZE_PX, 7) == 2
-    assert digests() == {name: digest for name, digest in five.items() if name[:11] in ("fruit_00000", "fruit_00001")}
+    assert digests() == {name: digest for name, digest in five.items()
+                         if name[:11] in ("fruit_00000", "fruit_00001")}
     assert (tmp_path / "mine.jpg").exists()
 
 
@@ -129,7 +131,8 @@ def test_worker_processes_draw_the_same(tmp_path, monkeypatch):
     assert (tmp_path / f"{name}.xml").read_bytes() == xml
 
 
-@pytest.mark.parametrize(("images", "size_px", "named"), [(0, 384, "demo.images"), (5, 32, "demo.size_px")])
+@pytest.mark.parametrize(("images", "size_px", "named"),
+                         [(0, 384, "demo.images"), (5, 32, "demo.size_px")])
 def test_values_that_cannot_be_drawn_are_refused(tmp_path, images, size_px, named):
     with pytest.raises(DetectorError, match=named):
         draw_demo(tmp_path / "out", images, size_px, 7)

@@ -17,13 +17,17 @@ def path(tmp_path):
     "text",
     [
         "item {\n  id: 1\n  name: 'Apple'\n}\nitem {\n  id: 2\n  name: 'Bell pepper'\n}\n",
-        'item { name: "Apple" id: 1 } item { name: "Bell pepper" id: 2 }',  # one line, name first, double quotes
+        # one line, name first, double quotes
+        'item { name: "Apple" id: 1 } item { name: "Bell pepper" id: 2 }',
         "item: {id: 1, name: 'Apple',}\nitem: <id: 2; name: 'Bell pepper'>",
-        "# id: 9\nitem {id: 1 # id: 7\nname: 'Apple' display_name: 'Fruit: apple'}\nitem{id:2 name:'Bell' ' pepper'}",
-        "\ufeffitem {id: 1 name: 'Apple'}\r\nitem {id: 2 name: 'Bell pepper'}\r\n",  # Windows Notepad
-        "item {id: 1 name: 'Apple' keypoints {id: 5 label: 'stem'} ancestor_ids: ['a', 'b'] frequency: FREQUENT}"
-        "item [{id: 0x2 name: 'Bell pepper'}]",
-        "other: 1 item {id: 2 name: 'Bell pepper' instance_count: -3} item {id: 1 name: '\\101pple'}",
+        "# id: 9\nitem {id: 1 # id: 7\nname: 'Apple' display_name: 'Fruit: apple'}\n"
+        "item{id:2 name:'Bell' ' pepper'}",
+        # Windows Notepad
+        "\ufeffitem {id: 1 name: 'Apple'}\r\nitem {id: 2 name: 'Bell pepper'}\r\n",
+        "item {id: 1 name: 'Apple' keypoints {id: 5 label: 'stem'} ancestor_ids: ['a', 'b'] "
+        "frequency: FREQUENT}item [{id: 0x2 name: 'Bell pepper'}]",
+        "other: 1 item {id: 2 name: 'Bell pepper' instance_count: -3} "
+        "item {id: 1 name: '\\101pple'}",
     ],
 )
 def test_every_way_to_write_it_reads_the_same(path, text):
@@ -42,8 +46,10 @@ def test_every_way_to_write_it_reads_the_same(path, text):
         ("item {\n id: 1\n}", "item has no 'name'", 1),
         ("item {\n name: 'a'\n}", "item has no 'id'", 1),
         ("item {id: 1 name: ''}", "name is empty", 1),
-        ("item {\n id: 1\n name: 'a'\n}\nitem {\n name: 'b'\n id: 1\n}", "id 1 is already that of 'a'", 7),
-        ("# {\nx {id: 5}\nitem <id: 3 name: '{'>\nitem {\n name: 'a' # id: 1\n\n id: -1}", "id -1 is not", 7),
+        ("item {\n id: 1\n name: 'a'\n}\nitem {\n name: 'b'\n id: 1\n}",
+         "id 1 is already that of 'a'", 7),
+        ("# {\nx {id: 5}\nitem <id: 3 name: '{'>\nitem {\n name: 'a' # id: 1\n\n id: -1}",
+         "id -1 is not", 7),
         ("item {id: 1 name: Apple}", "Expected string but found: 'Apple'", 1),
         ("// apples\nitem {id: 1 name: 'a'}", "comments begin with #", 1),
         ("item {\n id: 1\n name: 'a'\n", 'Expected "}"', 3),
@@ -56,13 +62,15 @@ def test_every_way_to_write_it_reads_the_same(path, text):
 )
 def test_what_others_garble_is_refused_with_the_line(path, text, words, line):
     path.write_text(text, "utf-8")
-    with pytest.raises(DetectorError, match="annotations/label_map.pbtxt" + (f":{line}:" if line else "")) as caught:
+    where = "annotations/label_map.pbtxt" + (f":{line}:" if line else "")
+    with pytest.raises(DetectorError, match=where) as caught:
         read_label_map(path)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_display_names_are_read_where_they_are_asked_for(path):
-    path.write_text("item {id: 2 name: '/m/01g317' display_name: 'person'} item {id: 1 name: 'car'}")
+    path.write_text("item {id: 2 name: '/m/01g317' display_name: 'person'} "
+                    "item {id: 1 name: 'car'}")
     assert read_label_map(path, display=True) == {1: "car", 2: "person"}
 
 
@@ -77,7 +85,8 @@ def test_names_survive_writing_and_reading(path):
     }
     write_label_map(path, ids)
     assert read_label_map(path) == ids
-    assert path.read_text("utf-8").startswith("item {\n  id: 1\n  name: \"it\\'s\"\n  display_name: \"it\\'s\"\n}\n")
+    first = "item {\n  id: 1\n  name: \"it\\'s\"\n  display_name: \"it\\'s\"\n}\n"
+    assert path.read_text("utf-8").startswith(first)
 
 
 def test_ids_begin_at_one_by_name_and_stay_when_classes_come(project):

@@ -19,19 +19,22 @@ from scripts.data.openimages.slices import Slice
 
 COLUMNS = HEADER.split(",")
 # Shorter and longer than 8 and 16 letters, beginnings of one another, letters beyond ASCII.
-MIDS = ["/m/01", "/m/0k4j", "/m/0k4jx", "/m/01234567", "/m/0123456", "/m/0123456789abcdef", "/m/0123456789abcdeg",
+MIDS = ["/m/01", "/m/0k4j", "/m/0k4jx", "/m/01234567", "/m/0123456", "/m/0123456789abcdef",
+        "/m/0123456789abcdeg",
         "/m/é"]
 
 
 def table(rows: int, columns: list[str] = COLUMNS, **values) -> str:
     """A table of boxes in any order of columns; `values` are functions of a random generator."""
     dice = random.Random(7)
-    makers = {"LabelName": lambda: dice.choice(MIDS), "ImageID": lambda: f"{dice.randrange(1 << 64):016x}"}
+    makers = {"LabelName": lambda: dice.choice(MIDS),
+              "ImageID": lambda: f"{dice.randrange(1 << 64):016x}"}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for _ in range(rows):
-        writer.writerow([values[name](dice) if name in values else makers.get(name, lambda: f"{dice.random():.4f}")()
+        writer.writerow([values[name](dice) if name in values
+                         else makers.get(name, lambda: f"{dice.random():.4f}")()
                          for name in columns])
     return out.getvalue()
 
@@ -53,7 +56,8 @@ def pick_all(text: str, column: str, wanted, size: int, counted=()) -> tuple[str
 
 
 def title(dice: random.Random) -> str:
-    return dice.choice(["plain", 'with "quotes"', "with, comma", "two\nlines", 'x"\n"y', "", "\r\n", "é"])
+    return dice.choice(["plain", 'with "quotes"', "with, comma", "two\nlines", 'x"\n"y', "", "\r\n",
+                        "é"])
 
 
 @pytest.mark.parametrize("size", [97, 4096, 1 << 20])
@@ -84,7 +88,8 @@ def test_a_quote_that_never_closes_costs_its_own_row_only(monkeypatch):
     monkeypatch.setattr("scripts.data.openimages.row_picker._LONGEST_ROW_BYTES", 3000)
     lines = [f'{n:04d},plain\n' for n in range(500)]
     lines[100] = '0100,"open\n'
-    kept, _ = pick_all("ImageID,Title\n" + "".join(lines), "ImageID", [f"{n:04d}" for n in (5, 50, 300, 499)], 512)
+    kept, _ = pick_all("ImageID,Title\n" + "".join(lines), "ImageID",
+                       [f"{n:04d}" for n in (5, 50, 300, 499)], 512)
     assert [line[:4] for line in kept.splitlines()[1:]] == ["0005", "0050", "0300", "0499"]
 
 
@@ -97,7 +102,8 @@ class Bucket:
 
     def slice(self, base: str = "", **options) -> Slice:
         url = f"{base or self.server.url}/boxes.csv"
-        return Slice(self.folder / "kept", "boxes", url, "LabelName", MIDS, **{"patience": IMPATIENT, **options})
+        return Slice(self.folder / "kept", "boxes", url, "LabelName", MIDS,
+                     **{"patience": IMPATIENT, **options})
 
     def expected(self, wanted) -> list:
         whole = pandas.read_csv(self.file, dtype=str)
@@ -146,7 +152,8 @@ def test_trouble_on_the_way_is_overcome(bucket, fault):
 
 def test_a_run_that_gave_up_is_continued_by_the_next(bucket):
     bucket.server.fail("boxes.csv", "reset", 500)
-    with pytest.raises(DetectorError, match="the server answers 500.*same command again; it goes on after"):
+    with pytest.raises(DetectorError,
+                       match="the server answers 500.*same command again; it goes on after"):
         bucket.slice().ensure(MIDS[:2])
     bucket.server.faults.clear()
     bucket.server.asked("")
@@ -169,7 +176,8 @@ def test_ctrl_c_loses_nothing(bucket, monkeypatch):
     monkeypatch.setattr(RowPicker, "pick", stop_at_fifth)
     with pytest.raises(KeyboardInterrupt):
         bucket.slice().ensure(MIDS)
-    with (bucket.folder / "kept/boxes.unfinished.csv").open("a") as file:  # written, and not yet noted as written
+    # Written, and not yet noted as written.
+    with (bucket.folder / "kept/boxes.unfinished.csv").open("a") as file:
         file.write("junk" * 100_000)
     bucket.slice().ensure(MIDS)
     assert int(bucket.server.requests[1].partition("@")[2]) > 60_000
@@ -210,7 +218,8 @@ def test_a_new_file_on_the_server_replaces_what_was_kept_of_the_old_one(bucket):
 
 def test_a_missing_file_and_another_layout_are_one_line(bucket):
     bucket.server.fail("boxes.csv", 404)
-    with pytest.raises(DetectorError, match=r"404.*boxes.csv: correct openimages.metadata_url") as error:
+    with pytest.raises(DetectorError,
+                       match=r"404.*boxes.csv: correct openimages.metadata_url") as error:
         bucket.slice().ensure(MIDS)
     assert "\n" not in str(error.value) and len(bucket.server.requests) == 1
     bucket.server.faults.clear()
@@ -240,7 +249,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         with file.open("w", encoding="utf-8") as out:
             out.write(HEADER + "\n")
             out.writelines(body for _ in range(times))
-        command = [sys.executable, "-c", PEAK, str(Path(__file__).parent.parent), str(file), str(tmp_path / str(times))]
+        command = [sys.executable, "-c", PEAK, str(Path(__file__).parent.parent), str(file),
+                   str(tmp_path / str(times))]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
         peaks_mb.append(float(done.stdout))

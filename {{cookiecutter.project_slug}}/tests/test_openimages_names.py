@@ -46,7 +46,8 @@ def test_the_words_that_name_no_class_are_all_said_at_once_with_the_nearest():
     with pytest.raises(DetectorError) as error:
         resolve(["Aple", "Car", "bell paper", "Qqq"], NAMES)
     text = str(error.value)
-    assert "'Aple' (did you mean 'Apple'?)" in text and "'bell paper' (did you mean 'Bell pepper'?)" in text
+    assert "'Aple' (did you mean 'Apple'?)" in text
+    assert "'bell paper' (did you mean 'Bell pepper'?)" in text
     assert "'Qqq':" in text and "Car" not in text and "\n" not in text
 
 
@@ -62,7 +63,8 @@ def test_two_labels_for_one_class_are_refused():
 
 
 def test_lists_with_and_without_a_header_read_the_same():
-    assert read_class_names("LabelName,DisplayName\n/m/1,A\n") == read_class_names('/m/1,"A"\r\n') == {"/m/1": "A"}
+    for text in ("LabelName,DisplayName\n/m/1,A\n", '/m/1,"A"\r\n'):
+        assert read_class_names(text) == {"/m/1": "A"}
     with pytest.raises(ValueError):
         read_class_names("<html>sign in</html>")
 
@@ -87,7 +89,8 @@ TREE = {"LabelName": "all", "Subcategory": [
         ([CAR], {CAR: CAR, TAXI: CAR}),  # parts are no kinds
         (["vehicle", CAR], {"vehicle": "vehicle", CAR: CAR, TAXI: CAR, "ship": "vehicle"}),
         ([TAXI, "vehicle"], {TAXI: TAXI, "vehicle": "vehicle", CAR: "vehicle", "ship": "vehicle"}),
-        (["rented", "vehicle"], {"rented": "rented", "vehicle": "vehicle", CAR: "vehicle", TAXI: "vehicle",
+        (["rented", "vehicle"],
+         {"rented": "rented", "vehicle": "vehicle", CAR: "vehicle", TAXI: "vehicle",
                                  "ship": "rented"}),
     ],
 )  # fmt: skip

@@ -32,7 +32,8 @@ def read_back(project, split: str) -> dict[str, dict]:
     for path in Layout(project.root).records(split):
         for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             feature = tf.train.Example.FromString(data).features.feature
-            values = {key: list(getattr(one, one.WhichOneof("kind")).value) for key, one in feature.items()}
+            values = {key: list(getattr(value, value.WhichOneof("kind")).value)
+                      for key, value in feature.items()}
             found[values["image/filename"][0].decode()] = values
     return found
 
@@ -45,8 +46,10 @@ def test_examples_hold_all_keys_with_normalized_boxes(project):
     data = project.find("train.jpg").read_bytes()
     assert values["image/encoded"] == [data]
     assert values["image/key/sha256"] == [hashlib.sha256(data).hexdigest().encode()]
-    assert (values["image/width"], values["image/height"], values["image/format"]) == ([60], [40], [b"jpeg"])
-    assert values["image/object/class/text"] == [b"apple", b"pear"] and values["image/object/class/label"] == [1, 2]
+    facts = [values[f"image/{key}"] for key in ("width", "height", "format")]
+    assert facts == [[60], [40], [b"jpeg"]]
+    assert values["image/object/class/text"] == [b"apple", b"pear"]
+    assert values["image/object/class/label"] == [1, 2]
     corners = [values[f"image/object/bbox/{key}"] for key in ("xmin", "ymin", "xmax", "ymax")]
     assert corners == [pytest.approx(row) for row in ([0.1, 0], [0.1, 0], [0.5, 1], [0.5, 1])]
     assert values["image/object/area"] == pytest.approx([24 * 16, 60 * 40])
@@ -68,7 +71,8 @@ def test_bytes_are_the_same_again_and_with_several_processes(project):
 
     def digests():
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-                for split in ("train", "validation", "test") for path in Layout(project.root).records(split)}  # fmt: skip
+                for split in ("train", "validation", "test")
+                for path in Layout(project.root).records(split)}  # fmt: skip
 
     records(project.root)
     first = digests()
@@ -81,7 +85,8 @@ def test_only_images_that_organize_has_not_decoded_are_decoded_here(project, mon
 
     prepare(project)
     decoded, original = [], tf.io.decode_image
-    monkeypatch.setattr(tf.io, "decode_image", lambda data, **rest: decoded.append(data) or original(data, **rest))
+    monkeypatch.setattr(tf.io, "decode_image",
+                        lambda data, **rest: decoded.append(data) or original(data, **rest))
     records(project.root)
     assert decoded == []
     own = project.bytes_of("another of the same size")
@@ -116,17 +121,20 @@ def test_large_sets_are_sharded_and_older_shards_removed(project, monkeypatch):
     assert len(Layout(project.root).records("train")) > 1 and len(read_back(project, "train")) == 3
     monkeypatch.undo()
     records(project.root)
-    assert [path.name for path in Layout(project.root).records("train")] == ["train.record-00000-of-00001"]
+    (path,) = Layout(project.root).records("train")
+    assert path.name == "train.record-00000-of-00001"
     assert not list((project.root / "annotations").glob(".partial-*"))
 
 
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
-        (lambda project: project.find("png.png").unlink(), "image is missing: images/train/png.png"),
-        (lambda project: project.find("train.jpg").write_bytes(project.bytes_of("x", (61, 40))), "table says 60x40"),
+        (lambda project: project.find("png.png").unlink(),
+         "image is missing: images/train/png.png"),
+        (lambda project: project.find("train.jpg").write_bytes(project.bytes_of("x", (61, 40))),
+         "table says 60x40"),
         (lambda project: project.find("train.jpg").write_bytes(b"no image"), "cannot decode"),
-        (lambda project: (project.root / "annotations/label_map.pbtxt").write_text("item{id:1 name:'aple'}"),
+        (lambda project: Layout(project.root).label_map.write_text("item{id:1 name:'aple'}"),
          "class 'apple' is not in annotations/label_map.pbtxt .nearest: 'aple'"),
     ],
 )  # fmt: skip
@@ -140,7 +148,7 @@ def test_what_changed_since_is_one_line_and_leaves_the_old_files(project, break_
     assert {path: path.read_bytes() for path in Layout(project.root).records("train")} == before
 
 
-def test_a_record_file_that_does_not_read_back_is_one_line_and_keeps_the_old_one(project, monkeypatch):
+def test_a_file_that_does_not_read_back_is_one_line_and_keeps_the_old_one(project, monkeypatch):
     from scripts.data import examples
 
     records(prepare(project).root)
@@ -154,6 +162,7 @@ def test_a_record_file_that_does_not_read_back_is_one_line_and_keeps_the_old_one
         path.write_bytes(data)
 
     monkeypatch.setattr(examples, "_write_file", damaged)
-    with pytest.raises(DetectorError, match="read back, 3 and .* written: annotations/train.record-00000-of-00001"):
+    with pytest.raises(DetectorError,
+                       match="read back, 3 and .* written: annotations/train.record-00000"):
         records(project.root)
     assert {path: path.read_bytes() for path in Layout(project.root).records("train")} == before
