@@ -183,9 +183,9 @@ def test_the_browser_finds_what_our_reader_finds(folder, tmp_path):
 
 @pytest.mark.slow
 @in_browser
-def test_the_reader_in_the_readme_works(folder, tmp_path):
-    readme = (PAGE.parents[2] / "README.md").read_text("utf-8")
-    (own,) = re.findall(r"^```js\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+def test_the_reader_in_the_docs_works(folder, tmp_path):
+    page = (PAGE.parents[1] / "docs/browser.md").read_text("utf-8")
+    (own,) = re.findall(r"^```js\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     (tmp_path / "own.js").write_text(own, "utf-8")
     Image.fromarray(image({(0, 1): 2, (2, 2): 4}, 200)).save(tmp_path / "a.png")
     with Site(folder, {"/own.js": tmp_path / "own.js", "/a.png": tmp_path / "a.png"}) as site:
@@ -273,12 +273,12 @@ def test_the_page_cannot_reach_another_server(folder, tmp_path):
     with Site(folder) as site, Site(tmp_path) as other:
         answer = site.visit(f"""
             const own = await page.fetch("/about.json");
-            const third_party = await page.fetch("{other.address}/x", {{ mode: "no-cors" }})
+            const refused = await page.fetch("{other.address}/x", {{ mode: "no-cors" }})
               .catch((error) => error.name);
             const image = new page.Image();
             image.src = "{other.address}/x.png";
             await image.decode().catch(() => 0);
-            return [own.ok, third-party];""")
+            return [own.ok, refused];""")
     assert answer == [True, "TypeError"] and other.asked == []
 
 
