@@ -67,8 +67,8 @@ def test_the_report_is_aligned(tmp_path, quick):
     assert all(line[column - 1] == " " != line[column] for line in lines)
 
 
-def test_the_lock_of_the_project_covers_its_direct_needs():
-    assert set(doctor_module._direct_needs(PROJECT / "requirements.in")) <= set(
+def test_the_lock_of_the_project_covers_its_direct_requirements():
+    assert set(doctor_module._direct_requirements(PROJECT / "requirements.in")) <= set(
         locked_versions(PROJECT / "requirements.txt")
     )
 

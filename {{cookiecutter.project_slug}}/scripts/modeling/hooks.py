@@ -2,7 +2,7 @@
 
 Each hook replaces a part of a library or reads a private attribute, so a new version may break it.
 `PINNED` names the versions that all of them were written for. Who raises one looks at each hook and
-runs its test: `tests/test_depthwise.py`, `test_averages.py`, `test_hooks.py` and `test_parity.py`.
+runs `tests/test_hooks.py`.
 
 Subclasses that override a method of Model Garden stand where they are used: `BestExporter`,
 `Runner`, `DetectorDecoder`, `DetectorParser`.

@@ -22,7 +22,7 @@ from urllib.request import url2pathname
 from tqdm import tqdm
 
 from scripts.core.files import sha256_file, write_json
-from scripts.core.lock import acquire
+from scripts.core.folder_lock import acquire
 from scripts.core.text import DetectorError
 from scripts.core.transfer import AbsentError, BrokenOffError, Patience, TransferError, open_at
 from scripts.modeling.weight_files import (

@@ -1,5 +1,7 @@
-"""`invoke doctor`: is this machine ready? Versions, memory, disk, write access, and the chosen
-model run once."""
+"""`invoke doctor`: is this machine ready?
+
+Versions, memory, disk, write access, and the chosen model run once.
+"""
 
 import importlib.metadata
 import os
@@ -16,13 +18,13 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
+from scripts.core.layout import Layout
 from scripts.core.runtime import silence_libraries
-from scripts.core.text import DetectorError
+from scripts.core.text import DetectorError, aligned
 from scripts.modeling.experiment import build_network
 from scripts.modeling.zoo import zoo_entry
 
 OLDEST, TOO_NEW = (3, 11), (3, 14)
-DATA_FOLDERS = ("annotations", "eval", "images", "inference", "pre_trained_model", "tflite", "training")
 GB = 1e9
 # Training at 256 px takes 1.5 to 2 GB; a project with its checkpoints and files 0.5 GB and its
 # images.
@@ -32,54 +34,66 @@ TRIAL_CLASSES = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: `state` is `ok`, `warn` or `FAIL`; `advice` says what to type when it
-    is not ok."""
+    """One line of the report.
+
+    Attributes:
+        state: `ok`, `warn` or `FAIL`.
+        name: What was checked.
+        found: What was found.
+        advice: What to type when it is not ok.
+    """
 
     state: str
-    what: str
+    name: str
     found: str
     advice: str = ""
 
 
 def doctor(root: Path, settings, lock: Path) -> str:
-    """The report, a line a check. DetectorError when a check failed; the report is printed before
-    it.
+    """Return the report, a line a check.
 
-    `lock` is the hash-locked requirements file, whose wishes stand beside it in requirements.in.
+    Args:
+        root: The project.
+        settings: Its `Settings`.
+        lock: The hash-locked requirements file. The direct requirements stand beside it, in
+            requirements.in.
+
+    Raises:
+        DetectorError: A check failed; the report is printed before.
     """
-    findings = [_python(), _system()]
-    findings += _packages(lock)
-    findings += [_memory(), _disk(root), _write_access(root)]
-    findings += [_guarded("processors", _processors), _guarded("model", lambda: _model(settings.model.id))]
+    findings = [_python(), _system(), *_packages(lock)]
+    findings += [_guarded("memory", _memory), _disk(root), _write_access(Layout(root))]
+    findings += [_guarded("processors", _processors),
+                 _guarded("model", lambda: _model(settings.model.id))]
     report = report_text(findings)
     failed = [finding for finding in findings if finding.state == "FAIL"]
     if failed:
         print(report, flush=True)
         advice = next((finding.advice for finding in failed if finding.advice), "read the report")
-        names = ", ".join(finding.what for finding in failed)
+        names = ", ".join(finding.name for finding in failed)
         raise DetectorError(f"{len(failed)} of {len(findings)} checks failed: {names}: {advice}")
     return report
 
 
 def report_text(findings: list[Finding]) -> str:
-    """Findings as aligned lines."""
-    width = max(len(finding.what) for finding in findings)
-    lines = []
+    """Return findings as aligned lines, with the advice where a check is not ok."""
+    rows = []
     for finding in findings:
         advice = f": {finding.advice}" if finding.advice and finding.state != "ok" else ""
-        lines.append(f"{finding.state:<4}  {finding.what:<{width}}  {finding.found}{advice}")
-    return "\n".join(lines)
+        rows.append((f"{finding.state:<4}", finding.name, finding.found + advice))
+    return aligned(rows, texts=3)
 
 
-def _guarded(what: str, check: Callable[[], Finding]) -> Finding:
-    """The finding of a check that runs third-party code: whatever it raises is a finding too."""
+def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
+    """Return the finding of a check that runs third-party code: what it raises is a finding too."""
     try:
         return check()
     except DetectorError as error:
-        return Finding("FAIL", what, str(error))
+        return Finding("FAIL", name, str(error))
     except Exception as error:  # A broken installation raises anything.
         text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return Finding("FAIL", what, text, "install again: pip install --no-deps -r requirements.txt")
+        return Finding("FAIL", name, text,
+                       "install again: pip install --no-deps -r requirements.txt")
 
 
 def _python() -> Finding:
@@ -92,32 +106,35 @@ def _python() -> Finding:
 def _system() -> Finding:
     name = f"{platform.system()} {platform.machine()}"
     if sys.platform == "win32":
-        return Finding("warn", "system", name, "nobody has tried native Windows; use WSL2 (type wsl --install)")
+        return Finding("warn", "system", name,
+                       "native Windows was never tried; use WSL2 (type wsl --install)")
     return Finding("ok", "system", name)
 
 
 def locked_versions(lock: Path) -> dict[str, str]:
-    """Package -> version of the lines of a lock that hold on this machine, names in lower case with
-    dashes."""
+    """Return the versions of a lock that hold on this machine, by package.
+
+    Names are in lower case with dashes.
+    """
     versions = {}
     for line in lock.read_text("utf-8").splitlines():
         if not re.match(r"[A-Za-z0-9]", line):
             continue
-        wish = Requirement(line.rstrip("\\ "))
-        pinned = [one.version for one in wish.specifier if one.operator == "=="]
-        if pinned and (wish.marker is None or wish.marker.evaluate()):
-            versions[_name(wish.name)] = pinned[0]
+        requirement = Requirement(line.rstrip("\\ "))
+        pinned = [part.version for part in requirement.specifier if part.operator == "=="]
+        if pinned and (requirement.marker is None or requirement.marker.evaluate()):
+            versions[_name(requirement.name)] = pinned[0]
     return versions
 
 
-def _direct_needs(wishes: Path) -> Iterator[str]:
-    """Names in requirements.in that hold on this machine."""
-    for line in wishes.read_text("utf-8").splitlines():
+def _direct_requirements(path: Path) -> Iterator[str]:
+    """Yield the names in requirements.in that hold on this machine."""
+    for line in path.read_text("utf-8").splitlines():
         text = line.split("#")[0].strip()
         if text:
-            wish = Requirement(text)
-            if wish.marker is None or wish.marker.evaluate():
-                yield _name(wish.name)
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate():
+                yield _name(requirement.name)
 
 
 def _name(name: str) -> str:
@@ -125,70 +142,72 @@ def _name(name: str) -> str:
 
 
 def _packages(lock: Path) -> list[Finding]:
-    """A line for each direct need that is missing or has another version than the lock; one line if
-    all are right."""
+    """Return a line for each direct requirement that is missing or differs from the lock.
+
+    One line if all are right.
+    """
     advice = f"pip install --no-deps -r {lock.name}"
     try:
         locked = locked_versions(lock)
-        needs = list(_direct_needs(lock.with_name("requirements.in")))
+        names = list(_direct_requirements(lock.with_name("requirements.in")))
     except (OSError, ImportError, ValueError) as error:
-        return [Finding("FAIL", "packages", " ".join(str(error).split()), f"get {lock.name} back, then {advice}")]
+        return [Finding("FAIL", "packages", " ".join(str(error).split()),
+                        f"get {lock.name} back, then {advice}")]
     findings = []
-    for name in needs:
+    for name in names:
         wanted, installed = locked.get(name), _installed(name)
         if installed is None:
-            findings.append(Finding("FAIL", name, f"missing, the lock has {wanted or 'no version'}", advice))
+            findings.append(Finding("FAIL", name,
+                                    f"missing, the lock has {wanted or 'no version'}", advice))
         elif wanted and installed != wanted:
             findings.append(Finding("warn", name, f"{installed}, the lock has {wanted}", advice))
-    return findings or [Finding("ok", "packages", f"the {len(needs)} direct needs are as locked in {lock.name}")]
+    found = f"the {len(names)} direct requirements are as locked in {lock.name}"
+    return findings or [Finding("ok", "packages", found)]
 
 
 def _installed(name: str) -> str | None:
     # `tensorflow` is what requirements-gpu.txt installs in place of `tensorflow-cpu`.
-    for one in (name, *(["tensorflow"] if name == "tensorflow-cpu" else [])):
+    for package in ("tensorflow-cpu", "tensorflow") if name == "tensorflow-cpu" else (name,):
         try:
-            return importlib.metadata.version(one)
+            return importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     return None
 
 
 def _memory() -> Finding:
-    def check() -> Finding:
-        memory = psutil.virtual_memory()
-        found = f"{memory.available / GB:.1f} GB free of {memory.total / GB:.1f} GB"
-        if memory.available >= MEMORY_GB * GB:
-            return Finding("ok", "memory", found)
-        return Finding(
-            "warn", "memory", found, f"training wants {MEMORY_GB} GB; close programs or lower train.batch_size"
-        )
-
-    return _guarded("memory", check)
+    memory = psutil.virtual_memory()
+    found = f"{memory.available / GB:.1f} GB free of {memory.total / GB:.1f} GB"
+    state = "ok" if memory.available >= MEMORY_GB * GB else "warn"
+    return Finding(state, "memory", found,
+                   f"training wants {MEMORY_GB} GB; close programs or lower train.batch_size")
 
 
 def _disk(root: Path) -> Finding:
     free = shutil.disk_usage(root).free
-    found = f"{free / GB:.1f} GB free"
-    if free >= DISK_GB * GB:
-        return Finding("ok", "disk", found)
-    state = "warn" if free >= GB else "FAIL"
-    return Finding(state, "disk", found, f"make room for {DISK_GB} GB where the project lies")
+    state = "ok" if free >= DISK_GB * GB else "warn"
+    if free < GB:
+        state = "FAIL"
+    return Finding(state, "disk", f"{free / GB:.1f} GB free",
+                   f"make room for {DISK_GB} GB where the project lies")
 
 
-def _write_access(root: Path) -> Finding:
-    """Tries a file in the project and in each data folder that exists."""
-    refused = []
-    for folder in (root, *(root / name for name in DATA_FOLDERS)):
+def _write_access(layout: Layout) -> Finding:
+    """Try to write a file in the project and in each data folder that exists."""
+    closed = []
+    for folder in (layout.root, layout.annotations, layout.eval, layout.images, layout.inference,
+                   layout.weights, layout.tflite, layout.training):
         if not folder.is_dir():
             continue
         try:
             with tempfile.NamedTemporaryFile(dir=folder, prefix=".partial-"):
                 pass
         except OSError:
-            refused.append("the project folder" if folder == root else f"{folder.name}/")
-    if not refused:
+            closed.append("the project folder" if folder == layout.root else f"{folder.name}/")
+    if not closed:
         return Finding("ok", "write access", "the project and its data folders")
-    return Finding("FAIL", "write access", f"none to {', '.join(refused)}", "make yourself the owner, with chown -R")
+    return Finding("FAIL", "write access", f"none to {', '.join(closed)}",
+                   "make yourself the owner, with chown -R")
 
 
 def _processors() -> Finding:
@@ -196,13 +215,17 @@ def _processors() -> Finding:
 
     with silence_libraries():
         gpus = tf.config.list_physical_devices("GPU")
-    names = ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    names = ", ".join(detail.get("device_name", gpu.name)
+                      for detail, gpu in zip(details, gpus, strict=True))
     return Finding("ok", "processors", f"{os.cpu_count()} CPU cores, GPU: {names or 'none'}")
 
 
 def _model(model_id: str) -> Finding:
-    """Builds the chosen model with random weights and runs it twice on a gray image: the second run
-    is timed."""
+    """Build the chosen model with random weights and run it twice on a gray image.
+
+    The second run is timed: the first one builds the graph.
+    """
     import tensorflow as tf
 
     entry = zoo_entry(model_id)
@@ -217,5 +240,5 @@ def _model(model_id: str) -> Finding:
         run(image)
         run_ms = 1000 * (time.perf_counter() - start_s)
     weights = sum(variable.shape.num_elements() for variable in network.variables)
-    found = f"{model_id} with {weights / 1e6:.1f} M weights: built in {built_s:.1f} s, one image in {run_ms:.0f} ms"
-    return Finding("ok", "model", found)
+    return Finding("ok", "model", f"{model_id} with {weights / 1e6:.1f} M weights: built in "
+                                  f"{built_s:.1f} s, one image in {run_ms:.0f} ms")

@@ -13,6 +13,10 @@ TINY = 1e-9
 # Largest exponent of a decoded side: a box of 64 times the side of its anchor.
 MAX_LOG_SIZE = math.log(64.0)
 
+# A loss of a training that works starts near 2: this only means that it has run away.
+EXPLODED = 1e4
+EXPLODED_MARK = "the loss explodes on images"
+
 
 class Matches(NamedTuple):
     """What each anchor is to learn.
@@ -156,3 +160,11 @@ def complete_iou_loss(boxes_px, truth_px):
 
 def _squares(yx):
     return tf.reduce_sum(tf.square(yx), -1)
+
+
+def check_loss(loss, image_numbers) -> None:
+    """End training inside a step if `loss` is not a number or beyond reason.
+
+    `image_numbers` int64 [batch] are those of the images in the records; the error holds them.
+    """
+    tf.debugging.Assert(loss < EXPLODED, [EXPLODED_MARK, image_numbers, "loss", loss], summarize=-1)

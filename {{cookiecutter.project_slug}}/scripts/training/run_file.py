@@ -1,11 +1,14 @@
-"""`training/run.json`: what a training was asked for, how far it came, and whether it may continue.
+"""What a training leaves in `training/`: `run.json` and checkpoints; whether it may continue.
 
-Imports nothing heavy: `invoke runs` and the report read the file too.
+A kill or a power cut at any moment leaves a checkpoint from which training continues. Imports
+TensorFlow only to read checkpoints: `invoke runs` and the report read `run.json` too.
 """
 
 import json
 import os
 import platform
+import re
+import shutil
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +26,9 @@ PACKAGES = ("tensorflow", "tensorflow-cpu", "tf-models-official", "tf-keras", "n
 BUDGET_KEYS = ("trainer.train_steps", "trainer.validation_interval", "trainer.checkpoint_interval",
                "trainer.optimizer_config.learning_rate.cosine.decay_steps",
                "trainer.optimizer_config.warmup.linear.warmup_steps")
+
+# The file beside the best checkpoint that holds its figures.
+BEST_FACTS = "info.json"
 
 
 def new_run(entry: ZooEntry, experiment, classes: list[str], records: Iterable[Path],
@@ -119,3 +125,73 @@ def may_continue(old: dict, new: dict) -> tuple[bool, str]:
 
 def _shown(value) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+# Checkpoints: which can be read, and which is the best.
+
+def readable_step(training: Path) -> tuple[int, list[str]]:
+    """Remove damaged checkpoints from the folder `training`; find the newest one that is left.
+
+    A power cut may leave incomplete files, a kill may leave files that no list names. Training
+    continues at the checkpoint before. TensorFlow's own list (`training/checkpoint`) is set to
+    those that stay.
+
+    Returns:
+        The step of the newest checkpoint of which every tensor can be read (0: there is none), and
+        the names of those that were removed.
+    """
+    for unfinished in training.glob("ckpt-*_temp"):
+        shutil.rmtree(unfinished)
+    steps, damaged = sorted(_by_step(training)), []
+    while steps and not _readable(training / f"ckpt-{steps[-1]}"):
+        damaged.append(f"ckpt-{steps.pop()}")
+        for path in training.glob(f"{damaged[-1]}.*"):
+            path.unlink()
+    if steps:
+        import tensorflow as tf
+
+        names = [f"ckpt-{step}" for step in steps]
+        # With times and nothing to preserve: without them TensorFlow never deletes the old ones.
+        times_s = [(training / f"{name}.index").stat().st_mtime for name in names]
+        tf.compat.v1.train.update_checkpoint_state(str(training), names[-1], names, None, times_s,
+                                                   0.0)
+    else:
+        (training / "checkpoint").unlink(missing_ok=True)
+    return (steps[-1] if steps else 0), damaged
+
+
+def _readable(prefix: Path) -> bool:
+    """Read every tensor: TensorFlow compares their checksums while it does."""
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def _by_step(folder: Path) -> dict[int, Path]:
+    """Return the prefixes of the checkpoints that have an index, by step."""
+    prefixes = (path.with_suffix("") for path in folder.glob("*.index"))
+    return {int(re.search(r"-(\d+)$", prefix.name)[1]): prefix for prefix in prefixes}
+
+
+def averaged_checkpoints(training: Path) -> dict[int, Path]:
+    """Return the prefixes of the checkpoints of evaluations, with averaged weights, by step."""
+    return _by_step(training / "ema_checkpoints")
+
+
+def best_checkpoint(training: Path) -> tuple[str | None, float | None]:
+    """Return name and AP of the best checkpoint in `training/best`; (None, None) without one.
+
+    The AP is 0..1, or None where pycocotools calls it undefined.
+    """
+    path = training / "best" / BEST_FACTS
+    if not path.is_file():
+        return None, None
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    name = f"best_ckpt-{int(facts['best_ckpt_global_step'])}"
+    return name, facts["AP"] if facts["AP"] >= 0 else None

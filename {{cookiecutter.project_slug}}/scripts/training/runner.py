@@ -3,30 +3,30 @@
 A training that was stopped and continued computes what one in a single session would have.
 """
 
-import shutil
+import math
 import statistics
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import orbit
 import tensorflow as tf
 import tf_keras
-from official.core import train_lib
+from official.core import train_lib, train_utils
 
+from scripts.core.files import write_json
 from scripts.core.runtime import silence_libraries
 from scripts.core.text import DetectorError
 from scripts.modeling.experiment import PATHS, dotted_values
 from scripts.training import task as detector
-from scripts.training.checkpoints import BestExporter, readable_step
 from scripts.training.devices import Machines, check_batch_fits, open_machines
-from scripts.training.failures import explained
+from scripts.training.run_file import BEST_FACTS, readable_step
 from scripts.training.summaries import DefinedSummaries, EvaluationEvents
-from scripts.training.watch import StopTraining, Watch
+from scripts.training.watch import StopTraining, Watch, explained
 
 WARM_UP_STEPS = 3
 TIMED_STEPS = 9
@@ -46,6 +46,37 @@ class Session(NamedTuple):
     steps: int
     stopped_by: str
     step_s: float
+
+
+class BestExporter(train_utils.BestCheckpointExporter):
+    """Model Garden's exporter of the best checkpoint, safe against a kill at any moment.
+
+    `info.json` names a checkpoint after it is on disk, and the one before stays until the next.
+    """
+
+    def maybe_export_checkpoint(self, checkpoint, eval_logs, global_step, write_logs=True) -> bool:
+        """Save the checkpoint if its metric is the best so far; return whether it is."""
+        best = self._best_ckpt_logs
+        if best is not None and not self._new_metric_is_better(best, eval_logs):
+            return False
+        self._best_ckpt_logs = eval_logs
+        self._get_checkpoint_manager(checkpoint).save(checkpoint_number=global_step)
+        if write_logs:
+            self.export_best_eval_metric(eval_logs, global_step)
+        return True
+
+    def _get_checkpoint_manager(self, checkpoint):
+        if self._checkpoint_manager is None:
+            self._checkpoint_manager = tf.train.CheckpointManager(
+                checkpoint, directory=self._export_dir, max_to_keep=2, checkpoint_name="best_ckpt")
+        return self._checkpoint_manager
+
+    def export_best_eval_metric(self, eval_logs, global_step) -> None:
+        """Write the figures of the best checkpoint, all or nothing."""
+        facts = {key: float(value) for key, value in eval_logs.items()
+                 if math.isfinite(float(value))}
+        write_json(Path(self._export_dir) / BEST_FACTS,
+                   facts | {"best_ckpt_global_step": float(global_step)})
 
 
 class Runner(train_lib.OrbitExperimentRunner):
@@ -127,42 +158,50 @@ def run_experiment(experiment, training: Path, runtime, names: dict[int, str], p
     for name in damaged:
         print(f"train: training/{name} cannot be read and is removed", flush=True)
     first_step = _agreed_start(machines, experiment, first_step)
-    with ExitStack() as stack:
-        # Only the first machine writes into the project.
-        if machines.is_first:
-            folder = training
-            log = stack.enter_context((training / "train.log").open("a", encoding="utf-8"))
-        else:
-            folder, log = Path(tempfile.mkdtemp()), None
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.enter_context(silence_libraries(log))
+    with _output_folder(training, machines.is_first) as folder:
         # Asked of a network outside the strategy: in one shared among devices shapes are missing.
         check_batch_fits(detector.DetectorTask(experiment.task).build_model(),
                          batch_size // machines.replicas)
+        with machines.strategy.scope(), explained(experiment, lambda: watch.steps):
+            make_repeatable(experiment.task.train_data.seed)
+            records = tf.io.gfile.glob(experiment.task.validation_data.input_path)
+            events = EvaluationEvents("validation", names, sorted(map(Path, records)))
+            watch = Watch(experiment, folder, events, patience, evaluations, keep, asked_to_stop,
+                          silent=not machines.is_first)
+            task = detector.DetectorTask(experiment.task, logging_dir=str(folder),
+                                         first_step=first_step, agreed=machines.agreed)
+            runner = Runner(machines, task, experiment, folder, watch)
+            if first_step and not machines.is_first:
+                runner.controller.restore_checkpoint(str(training / f"ckpt-{first_step}"))
+            watch.start(runner)
+            stopped_by = _stopped_by(runner)
+            return Session(first_step, watch.steps, stopped_by, watch.step_s)
 
-        # Build what trains, in the order that makes weights and batches repeatable.
-        stack.enter_context(machines.strategy.scope())
-        make_repeatable(experiment.task.train_data.seed)
-        records = tf.io.gfile.glob(experiment.task.validation_data.input_path)
-        events = EvaluationEvents("validation", names, sorted(map(Path, records)))
-        watch = Watch(experiment, folder, events, patience, evaluations, keep, asked_to_stop,
-                      silent=not machines.is_first)
-        stack.enter_context(explained(experiment,
-                                      lambda: watch.steps if watch.runner else first_step))
-        task = detector.DetectorTask(experiment.task, logging_dir=str(folder),
-                                     first_step=first_step, agreed=machines.agreed)
-        runner = Runner(machines, task, experiment, folder, watch)
-        if first_step and not machines.is_first:
-            runner.controller.restore_checkpoint(str(training / f"ckpt-{first_step}"))
-        watch.start(runner)
-        try:
-            runner.run()
-            stopped_by = "budget"
-        except StopTraining as stop:
-            stopped_by = stop.stopped_by
-        finally:
-            watch.bar.close()
-        return Session(first_step, watch.steps, stopped_by, watch.step_s)
+
+@contextmanager
+def _output_folder(training: Path, is_first: bool) -> Iterator[Path]:
+    """Give the folder to write to: only the first machine writes into the project.
+
+    What libraries print meanwhile goes into its log.
+    """
+    if is_first:
+        with (training / "train.log").open("a", encoding="utf-8") as log, silence_libraries(log):
+            yield training
+    else:
+        with (tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+              silence_libraries()):
+            yield Path(folder)
+
+
+def _stopped_by(runner: Runner) -> str:
+    """Train; return what ended it."""
+    try:
+        runner.run()
+        return "budget"
+    except StopTraining as stop:
+        return stop.stopped_by
+    finally:
+        runner.watch.bar.close()
 
 
 def with_runtime(experiment, runtime):

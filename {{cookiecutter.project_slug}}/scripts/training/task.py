@@ -18,9 +18,9 @@ from official.vision.tasks import retinanet
 from scripts.modeling import backbone as backbone_module
 from scripts.modeling.hooks import KeptEvaluator, NormNoting, exact_averages, quick_gradients
 from scripts.modeling.weights import restore
-from scripts.training.failures import check_loss
 from scripts.training.inputs import DetectorDecoder, DetectorParser, training_dataset
 from scripts.training.losses import (
+    check_loss,
     complete_iou_loss,
     decode_boxes,
     quality_focal_loss,

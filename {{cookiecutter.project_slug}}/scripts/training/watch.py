@@ -1,14 +1,23 @@
-"""What a person sees of a training while it runs, and what ends it early: Ctrl-C and patience."""
+"""What a person sees of a training while it runs, and what ends it early.
+
+That is Ctrl-C, patience, or an error of TensorFlow, which is explained in one line.
+"""
 
 import math
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import tensorflow as tf
 from tqdm import tqdm
 
-from scripts.training.checkpoints import best_checkpoint
+from scripts.core.text import DetectorError
+from scripts.data.examples import record_names
+from scripts.training.losses import EXPLODED_MARK
+from scripts.training.run_file import best_checkpoint
 from scripts.training.summaries import IMAGES_PER_SECOND, EvaluationEvents
 
 PLAIN_LINE_EVERY_S = 60.0
@@ -155,3 +164,67 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+# What may go wrong inside TensorFlow, as one line that says what to type next.
+
+MOST_NAMES = 8
+# Lines of TensorFlow's errors that name places in code.
+PLACES = ("[[", "File ", "Detected at", "Additional GRPC")
+
+
+@contextmanager
+def explained(experiment, steps: Callable[[], int]) -> Iterator[None]:
+    """Turn TensorFlow's errors of a training into DetectorError.
+
+    Args:
+        experiment: The experiment that is trained, with absolute paths.
+        steps: Gives the number of steps made so far.
+    """
+    batch_size = experiment.task.train_data.global_batch_size
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if EXPLODED_MARK not in str(error):
+            raise
+        raise DetectorError(_explosion(str(error), steps(), experiment)) from None
+    except tf.errors.ResourceExhaustedError as error:
+        if "No space left" in str(error) or "ENOSPC" in str(error):
+            raise DetectorError("no space left on the disk: training/: free some, then invoke "
+                                "train continues at the last checkpoint") from None
+        raise DetectorError(f"a step of {batch_size} images does not fit into the device's memory: "
+                            "detector.toml: try train.batch_size = "
+                            f"{max(1, batch_size // 2)}") from None
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+            tf.errors.DeadlineExceededError) as error:
+        raise DetectorError(f"another machine stopped or cannot be reached ({cause(error)}): "
+                            "[runtime] in detector.toml: start invoke train on all of them again, "
+                            "it continues at the last checkpoint") from None
+
+
+def cause(error: Exception) -> str:
+    """Return the line of TensorFlow's long text that says what happened.
+
+    That is the last one that names no place in code.
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith(PLACES)]
+    return said[-1][:160] if said else type(error).__name__
+
+
+def _explosion(text: str, steps: int, experiment) -> str:
+    """Name the images of the batch; `text` is the error of `check_loss`."""
+    pattern = re.escape(EXPLODED_MARK) + r"\W*\[([\d ]*)\]\W*loss\W*([-\w.+]+)"
+    numbers, loss = re.search(pattern, text).groups()
+    wanted = {int(number) for number in numbers.split()}
+    files = sorted(map(Path, tf.io.gfile.glob(experiment.task.train_data.input_path)))
+    names = [name for number, name in enumerate(record_names(files)) if number in wanted]
+    shown = ", ".join(names[:MOST_NAMES])
+    if len(names) > MOST_NAMES:
+        shown += f" and {len(names) - MOST_NAMES} more"
+    schedule = experiment.trainer.optimizer_config.learning_rate.get().as_dict()
+    rate = schedule.get("initial_learning_rate")
+    lower = f" (it is {rate})" if rate else ""
+    return (f"the loss is {loss} at step {steps + 1:,}: images of that batch: {shown}: look at "
+            f"their boxes with invoke preview, or try a lower train.learning_rate{lower} or a "
+            "larger train.batch_size in detector.toml; the last checkpoint is as it was")
