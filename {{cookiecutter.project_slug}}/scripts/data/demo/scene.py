@@ -274,12 +274,6 @@ def check_demo_labels(labels: Sequence[str]) -> None:
             "folder; for the drawn ones set labels = []")
 
 
-def drawn_sha256(folder: Path) -> set[str]:
-    """Return the SHA-256 of the images that were drawn into `folder`; empty when nothing was."""
-    files = _read_marker(folder).get("files", {})
-    return {digest for name, digest in files.items() if name.endswith(".jpg")}
-
-
 def draw_image(index: int, size_px: int, seed: int) -> tuple[str, bytes, bytes]:
     """Return the name of an image without ending, and the bytes of its JPEG and label file."""
     scene = draw_scene(seed, index, size_px)
