@@ -82,7 +82,7 @@ def check(c, fix=False, explain=""):
     from scripts.modeling.zoo import zoo_entry
 
     if explain:
-        from scripts.data.findings import explain as tell
+        from scripts.data.explanations import explain as tell
 
         return tell("" if explain is True else explain)
     if fix:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scripts.core.text import DetectorError
-from scripts.data.findings import CATALOG
+from scripts.data.explanations import CATALOG
 
 
 def run(project, **settings) -> list[tuple[str, str, int]]:
@@ -162,4 +162,4 @@ def test_the_report_has_the_pinned_form(clean):
 
 def test_every_code_has_a_title_and_a_fix():
     for code in CATALOG.values():
-        assert code.title and code.fix and code.severity in ("error", "warning", "repaired")
+        assert code.title and code.advice and code.severity in ("error", "warning", "repaired")

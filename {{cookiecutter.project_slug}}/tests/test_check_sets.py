@@ -6,7 +6,6 @@ import json
 import pytest
 
 from scripts.core.text import DetectorError
-from scripts.data import rules as whole
 
 BIG, SMALL = ("apple", (2, 2, 58, 38)), ("apple", (5, 5, 30, 20))
 
@@ -110,7 +109,7 @@ def test_images_of_open_images_need_author_and_license(project):
         report = json.loads((project.root / "annotations/check.json").read_text("utf-8"))
         assert [row["code"] for row in report["findings"]] == ["W105"] * count
     assert "3 of 3 images" in report["findings"][0]["message"]
-    table = project.root / whole.ATTRIBUTION
+    table = project.root / "images/source/openimages/ATTRIBUTION.csv"
     table.parent.mkdir(parents=True, exist_ok=True)
     rows = "".join(f"{split}_a,Ada,CC BY 2.0\n" for split in ("train", "validation")) + "test_a,,CC BY 2.0\n"
     table.write_text("ImageID,Author,License\n" + rows, "utf-8")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from scripts.core.text import DetectorError
-from scripts.data import fixes as applying
+from scripts.data import fixes
 from scripts.data.formats.voc import read_voc
 
 GOOD = ("apple", (5, 5, 30, 20))
@@ -246,7 +246,7 @@ def test_what_was_done_before_an_interruption_is_noted(clean, monkeypatch):
     for index in range(3):
         clean.add(f"train/bad{index}.jpg", [("apple", (-3, 5, 50, 9))])
     clean.organize()
-    write, calls = applying.write_bytes, []
+    write, calls = fixes.write_bytes, []
 
     def stop_at_the_second(path, data):
         calls.append(path)
@@ -254,7 +254,7 @@ def test_what_was_done_before_an_interruption_is_noted(clean, monkeypatch):
             raise KeyboardInterrupt
         return write(path, data)
 
-    monkeypatch.setattr(applying, "write_bytes", stop_at_the_second)
+    monkeypatch.setattr(fixes, "write_bytes", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         clean.check(fixing=True)
     assert len(journal(clean)) == 1

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from scripts.data.dataset import Box, LabelError, NotALabelError
-from scripts.data.formats.voc import format_number, parse_number, read_voc, read_written, voc_xml
+from scripts.data.formats.label_text import parse_number
+from scripts.data.formats.voc import format_number, read_voc, read_written, voc_xml
 
 
 def write(tmp_path, text: str):

@@ -1,4 +1,9 @@
-"""One edit of a file in `images/`, and all edits of one image."""
+"""What `invoke check --fix` repairs in `images/` without a person looking at the images.
+
+`plan_fixes` finds all edits without writing anything, so `check` can say how many there are.
+`write_fixes` then edits the files of one image. A repair is planned only where a single answer is
+possible; everything else stays a finding.
+"""
 
 import json
 from collections import Counter
@@ -6,39 +11,55 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lxml import etree
-
-from scripts.core.files import write_bytes, write_json
+from scripts.core.files import write_bytes
 from scripts.core.text import DetectorError
-from scripts.data.dataset import Box
+from scripts.data.dataset import Box, Corners
 from scripts.data.findings import Finding
-from scripts.data.formats.voc import format_number
-from scripts.data.image_files import EXTENSIONS, inspect_bytes, swaps_sides, without_turn
+from scripts.data.formats.voc import edited_voc
+from scripts.data.image_files import inspect_bytes, swaps_sides, without_turn
 from scripts.data.manifest import Stored
 from scripts.data.rules import (
     READ_BY_TENSORFLOW,
     ROUNDING_PX,
-    SAME_THING_IOU,
+    SAME_OBJECT_IOU,
     box_problem,
     box_text,
+    class_counts,
     common_spellings,
     folded,
     has_area,
     iou,
-    numbered_boxes,
     outside_px,
     outside_share,
 )
+from scripts.data.source import SUFFIXES
+
+# A box may leave the image by this share of a side and be clipped. More is a wrong size or a
+# rotated image, and clipping would hide it.
+MOST_OUTSIDE = 0.10
+# A box with a shorter side shows nothing: it is dropped, and no repair may leave one.
+LEAST_PX = 1.0
+# Sides that differ by one factor, to this precision, show that the image was resized after it was
+# labeled.
+SCALED = 0.01
+
+# Letters of a class name that may be wrong, missing or too many.
+MOST_TYPOS = 2
+# Letters that a name needs for each typing error in it: `cow` is not a misspelled `cat`.
+LETTERS_PER_TYPO = 3
+
+
+# Place in the label file, the new box (None: dropped), code, and what was done.
+BoxEdit = tuple[int, Box | None, str, str]
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What is changed at one place: the finding it answers, the place, and the value before and
-    after.
+    """A change at one place.
 
-    `before` and `after` are what goes into `annotations/fixes.json`: corners as a list, a name, a
-    size, a format; None is a box that is dropped. `text` is the same for a person. `shown_line` is
-    the line that the finding names.
+    `before` and `after` are the values for `annotations/fixes.json`: corners as a list, a name, a
+    size, a format; None is a box that is dropped. `text` says the same for a person. `shown_line`
+    is the line that the finding names.
     """
 
     code: str
@@ -51,9 +72,9 @@ class Edit:
     shown_line: int = 0
 
     def as_json(self) -> dict:
-        """The form of `annotations/fixes.json`."""
-        named = {"code": self.code, "file": self.file, "line": self.line, "class": self.class_name}
-        return {**named, "before": self.before, "after": self.after}
+        """Return the form of `annotations/fixes.json`."""
+        return {"code": self.code, "file": self.file, "line": self.line, "class": self.class_name,
+                "before": self.before, "after": self.after}
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -64,9 +85,9 @@ class Edit:
 class ImagePlan:
     """All edits of one image and its label file.
 
-    `boxes` are the new boxes by their place in the label file, None for one to drop; `size` and
+    `boxes` are the new boxes by their place in the label file (None: dropped); `size` and
     `filename` the new values of these tags (None: kept); `image` is what happens to the image
-    itself: "", `encode`, `turn`, `untag`.
+    itself: "" (nothing), `encode`, `turn` or `untag`.
     """
 
     stored: Stored
@@ -76,160 +97,44 @@ class ImagePlan:
     filename: str | None = None
     image: str = ""
 
+    @property
+    def image_file(self) -> str:
+        """Return the image as messages name it."""
+        return f"images/{self.stored.split}/{self.stored.path.name}"
 
-# Which class names are slips of the pen, and of which name.
+    @property
+    def label_file(self) -> str:
+        """Return the label file as messages name it."""
+        return f"images/{self.stored.split}/{self.stored.path.stem}.xml"
 
-MOST_SLIPS = 2
-"""Letters that may be wrong, missing or too many."""
-
-LETTERS_A_SLIP = 3
-"""Letters that a name needs for each slip in it: `cow` is no misspelt `cat`."""
-
-
-def renames(images: list[Stored], labels: Sequence[str], accept: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Code and right name for each name that is to be corrected; none whose code is in `accept`."""
-    counts = Counter(box.class_name for stored in images for box, _ in numbered_boxes(stored) if box.class_name)
-    if not labels:
-        found = common_spellings(counts) if "W108" not in accept else {}
-        return {name: ("W108", common) for name, common in found.items()}
-    if "E001" in accept:
-        return {}
-    meant = {name: _meant(name, labels, counts) for name in counts if name not in labels}
-    return {name: ("E001", label) for name, label in meant.items() if label}
+    def edit_box(self, place: int, box: Box | None, code: str, text: str, before: object,
+                 after: object) -> None:
+        """Replace the box at `place` of the label file, None drops it."""
+        old = self.stored.label.boxes[place]
+        self.edits.append(Edit(code, self.label_file, old.line, old.class_name, before, after,
+                               text, self.stored.lines[place]))
+        self.boxes[place] = box
 
 
-def _meant(name: str, labels: Sequence[str], counts: Counter) -> str:
-    """The one label that `name` is a slip of, "" when that is not certain.
+def plan_fixes(images: list[Stored], source, limits) -> list[ImagePlan]:
+    """Return the plans of all images that have something to repair.
 
-    Another spelling of a label is certain. A slip keeps the first letter (`bear` is no misspelt
-    `pear`), is near to no other label, and is rarer than the right name: a name with more boxes is
-    a class, or the setting is wrong.
+    A code in `check.accept` is left as it is: what a person accepted is meant.
+
+    Args:
+        images: All images of `images/`.
+        source: The table [source] of detector.toml.
+        limits: The table [check].
     """
-    same = [label for label in labels if folded(label) == folded(name)]
-    if same:
-        return same[0] if len(same) == 1 else ""
-    slips = {label: edit_distance(folded(name), folded(label)) for label in labels}
-    near = [label for label in labels if slips[label] <= MOST_SLIPS]
-    if len(near) != 1 or folded(near[0])[:1] != folded(name)[:1] or counts[name] > counts[near[0]]:
-        return ""
-    return near[0] if len(folded(name)) >= LETTERS_A_SLIP * slips[near[0]] else ""
-
-
-def edit_distance(one: str, other: str) -> int:
-    """Letters to change, add or take away to get from one text to the other."""
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
-        corner, row[0] = row[0], i
-        for j, wanted in enumerate(other, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (letter != wanted))
-    return row[-1]
-
-
-# Boxes that can be repaired without looking at the image.
-
-MOST_OUTSIDE = 0.10
-"""Share of the side by which a box may leave and be clipped. More is a wrong size or a turned
-image, and clipping would hide it."""
-
-LEAST_PX = 1.0
-"""A box with a shorter side shows nothing: it is dropped, and no repair may leave one."""
-
-# (place in the label file, box as it becomes or None, code, what was done)
-BoxEdit = tuple[int, Box | None, str, str]
-
-
-def box_edits(
-    boxes: list[Box], width_px: int, height_px: int, min_box_px: float, accept: Collection[str]
-) -> Iterator[BoxEdit]:
-    """Edits of the corners of `boxes`, for codes that are not in `accept`."""
-    now: list[Box | None] = list(boxes)
-    for place, box in enumerate(boxes):
-        problem = box_problem(box, width_px, height_px, min_box_px)
-        if not problem or problem[0] in accept:
-            continue
-        repaired = _repaired(problem[0], box, width_px, height_px)
-        if repaired:
-            now[place], text = repaired
-            yield place, now[place], problem[0], text
-    if "W115" not in accept:
-        yield from _copies(now)
-
-
-def _repaired(code: str, box: Box, width_px: int, height_px: int) -> tuple[Box | None, str] | None:
-    if code == "E008":
-        return None, "dropped, its corners are no numbers"
-    xmin, ymin, xmax, ymax = corners = box.xyxy_px
-    start = box_text(corners)
-    if code == "E004" and min(xmax - xmin, ymax - ymin) < LEAST_PX:
-        return None, f"dropped {start}"
-    if code == "E003":
-        swapped = (min(xmin, xmax), min(ymin, ymax), max(xmin, xmax), max(ymin, ymax))
-        if outside_px(swapped, width_px, height_px) <= ROUNDING_PX and _visible(swapped):
-            return replace(box, xyxy_px=swapped), f"swapped {start} to {box_text(swapped)}"
-    if code == "E005" and outside_share(corners, width_px, height_px) <= MOST_OUTSIDE:
-        clipped = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width_px)), min(ymax, float(height_px)))
-        if _visible(clipped):
-            return replace(box, xyxy_px=clipped), f"clipped {start} to {box_text(clipped)}"
-    return None
-
-
-def _visible(xyxy_px: tuple[float, float, float, float]) -> bool:
-    return min(xyxy_px[2] - xyxy_px[0], xyxy_px[3] - xyxy_px[1]) >= LEAST_PX
-
-
-def _copies(boxes: list[Box | None]) -> Iterator[BoxEdit]:
-    """Boxes that repeat an earlier one to the pixel. What differs by more may be two things: a
-    person has to look."""
-    kept: list[Box] = []
-    for place, box in enumerate(boxes):
-        if box is None or box.group_of or box.is_crowd or not has_area(box):
-            continue
-        if any(_is_copy(box, seen) for seen in kept):
-            yield place, None, "W115", f"dropped {box_text(box.xyxy_px)}, the same box stands above"
-        else:
-            kept.append(box)
-
-
-def _is_copy(box: Box, seen: Box) -> bool:
-    if box.class_name != seen.class_name:
-        return False
-    near = all(abs(one - other) < LEAST_PX for one, other in zip(box.xyxy_px, seen.xyxy_px, strict=True))
-    return near and iou(box, seen) > SAME_THING_IOU
-
-
-# What `--fix` would do, found without writing anything: `check` counts it, `fix` does it.
-
-SCALED = 0.01
-"""Sides that differ by one factor, to this precision, tell that the image was resized after it was
-labeled."""
-
-_SUFFIXES = {"jpeg": (".jpg", ".jpeg"), "png": (".png",)}
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the settings say about repairs: `source.labels`, `source.exif`, `check.accept`,
-    `check.min_box_px`.
-
-    A code in `accept` is left as it is: what a person has accepted is meant.
-    """
-
-    labels: Sequence[str]
-    exif: str
-    accept: Collection[str]
-    min_box_px: float
-
-
-def plan_fixes(root: Path, images: list[Stored], policy: Policy) -> list[ImagePlan]:
-    """The plans of all images that have something to repair."""
-    names = renames(images, policy.labels, policy.accept)
-    plans = [_plan(root, stored, names, policy) for stored in images]
+    names = renames(images, source.labels, limits.accept)
+    plans = [_plan(stored, names, source.exif, limits) for stored in images]
     return [plan for plan in plans if plan.edits]
 
 
-def answered(findings: list[Finding], plans: list[ImagePlan]) -> list[Finding]:
-    """The findings that the plans repair."""
-    edits = Counter((edit.code, plan.stored.path.name, edit.shown_line) for plan in plans for edit in plan.edits)
+def repaired_findings(findings: list[Finding], plans: list[ImagePlan]) -> list[Finding]:
+    """Return the findings that the plans repair."""
+    edits = Counter((edit.code, plan.stored.path.name, edit.shown_line)
+                    for plan in plans for edit in plan.edits)
     found = []
     for one in findings:
         key = (one.code, one.image, one.line)
@@ -239,60 +144,169 @@ def answered(findings: list[Finding], plans: list[ImagePlan]) -> list[Finding]:
     return found
 
 
-def _plan(root: Path, stored: Stored, names: dict[str, tuple[str, str]], policy: Policy) -> ImagePlan:
+def _plan(stored: Stored, names: dict[str, tuple[str, str]], exif: str, limits) -> ImagePlan:
     plan = ImagePlan(stored)
     if stored.facts.error:
         return plan  # nothing is known about an image that cannot be read
-    width_px, height_px = _plan_image(root, plan, policy)
+    width_px, height_px = _plan_image(plan, exif, limits.accept)
     if stored.label is None:
         return plan
-    _plan_size(root, plan, (width_px, height_px), policy)
-    _plan_names(root, plan, names)
+    if "E006" not in limits.accept:
+        _plan_size(plan, (width_px, height_px))
+
+    # Names first: two boxes are copies of each other only under the same name.
+    for place, box in enumerate(stored.label.boxes):
+        if box.class_name in names:
+            code, name = names[box.class_name]
+            plan.edit_box(place, replace(box, class_name=name), code,
+                          f"'{box.class_name}' renamed to '{name}'", box.class_name, name)
     boxes = [plan.boxes.get(place, box) for place, box in enumerate(stored.label.boxes)]
-    for place, box, code, text in box_edits(boxes, width_px, height_px, policy.min_box_px, policy.accept):
+    for place, box, code, text in _box_edits(boxes, width_px, height_px, limits):
         before = [None if value != value else value for value in boxes[place].xyxy_px]
         after = None if box is None else list(box.xyxy_px)
-        _add(root, plan, place, code, f"'{boxes[place].class_name}' {text}", before, after)
-        plan.boxes[place] = box
+        plan.edit_box(place, box, code, f"'{boxes[place].class_name}' {text}", before, after)
     return plan
 
 
-def _add(root: Path, plan: ImagePlan, place: int, code: str, text: str, before: object, after: object) -> None:
-    stored = plan.stored
-    box, shown_line = stored.label.boxes[place], stored.lines[place]
-    label = stored.path.with_suffix(".xml").relative_to(root).as_posix()
-    plan.edits.append(Edit(code, label, box.line, box.class_name, before, after, text, shown_line))
+# Class names that are typing errors, and of which name.
 
 
-def _plan_names(root: Path, plan: ImagePlan, names: dict[str, tuple[str, str]]) -> None:
-    for place, box in enumerate(plan.stored.label.boxes):
-        if box.class_name in names:
-            code, name = names[box.class_name]
-            _add(root, plan, place, code, f"'{box.class_name}' renamed to '{name}'", box.class_name, name)
-            plan.boxes[place] = replace(box, class_name=name)
+def renames(images: list[Stored], labels: Sequence[str],
+            accept: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Return code and right name for each class name that is to be corrected."""
+    counts = class_counts(images)
+    if not labels:
+        found = common_spellings(counts) if "W108" not in accept else {}
+        return {name: ("W108", common) for name, common in found.items()}
+    if "E001" in accept:
+        return {}
+    meant = {name: _meant_label(name, labels, counts)
+             for name in counts if name and name not in labels}
+    return {name: ("E001", label) for name, label in meant.items() if label}
 
 
-def _plan_image(root: Path, plan: ImagePlan, policy: Policy) -> tuple[int, int]:
-    """Plan what happens to the image itself; its width and height afterwards, in pixels."""
+def _meant_label(name: str, labels: Sequence[str], counts: Counter) -> str:
+    """Return the one label that a name is meant to be, "" when that is not certain.
+
+    Another spelling of a label is certain. A typing error keeps the first letter (`bear` is not a
+    misspelled `pear`), is near to no other label, and is rarer than the right name: a name with
+    more boxes is a class, or the setting is wrong.
+    """
+    same = [label for label in labels if folded(label) == folded(name)]
+    if same:
+        return same[0] if len(same) == 1 else ""
+    typos = {label: edit_distance(folded(name), folded(label)) for label in labels}
+    near = [label for label in labels if typos[label] <= MOST_TYPOS]
+    if len(near) != 1:
+        return ""
+    label = near[0]
+    if folded(label)[:1] != folded(name)[:1] or counts[name] > counts[label]:
+        return ""
+    return label if len(folded(name)) >= LETTERS_PER_TYPO * typos[label] else ""
+
+
+def edit_distance(text: str, other: str) -> int:
+    """Return the Levenshtein distance: letters to change, add or remove."""
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(text, 1):
+        corner, row[0] = row[0], i
+        for j, wanted in enumerate(other, 1):
+            changed = corner + (letter != wanted)
+            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, changed)
+    return row[-1]
+
+
+# Corners of boxes.
+
+
+def _box_edits(boxes: list[Box], width_px: int, height_px: int, limits) -> Iterator[BoxEdit]:
+    now: list[Box | None] = list(boxes)
+    for place, box in enumerate(boxes):
+        problem = box_problem(box, width_px, height_px, limits.min_box_px)
+        if not problem or problem[0] in limits.accept:
+            continue
+        repaired = _repaired(problem[0], box, width_px, height_px)
+        if repaired:
+            now[place], text = repaired
+            yield place, now[place], problem[0], text
+    if "W115" not in limits.accept:
+        yield from _copies(now)
+
+
+def _repaired(code: str, box: Box, width_px: int, height_px: int) -> tuple[Box | None, str] | None:
+    """Return the repaired box (None: drop it) and what was done; None to leave it as it is."""
+    if code == "E008":
+        return None, "dropped, its corners are no numbers"
+    xmin, ymin, xmax, ymax = box.xyxy_px
+    start = box_text(box.xyxy_px)
+    if code == "E004" and _shorter_side_px(box.xyxy_px) < LEAST_PX:
+        return None, f"dropped {start}"
+    if code == "E003":
+        swapped = (min(xmin, xmax), min(ymin, ymax), max(xmin, xmax), max(ymin, ymax))
+        is_inside = outside_px(swapped, width_px, height_px) <= ROUNDING_PX
+        if is_inside and _shorter_side_px(swapped) >= LEAST_PX:
+            return replace(box, xyxy_px=swapped), f"swapped {start} to {box_text(swapped)}"
+    if code == "E005" and outside_share(box.xyxy_px, width_px, height_px) <= MOST_OUTSIDE:
+        clipped = (max(xmin, 0.0), max(ymin, 0.0),
+                   min(xmax, float(width_px)), min(ymax, float(height_px)))
+        if _shorter_side_px(clipped) >= LEAST_PX:
+            return replace(box, xyxy_px=clipped), f"clipped {start} to {box_text(clipped)}"
+    return None
+
+
+def _shorter_side_px(xyxy_px: Corners) -> float:
+    return min(xyxy_px[2] - xyxy_px[0], xyxy_px[3] - xyxy_px[1])
+
+
+def _copies(boxes: list[Box | None]) -> Iterator[BoxEdit]:
+    """Drop boxes that repeat an earlier one to the pixel.
+
+    Boxes that differ by more may be two objects: a person has to look.
+    """
+    kept: list[Box] = []
+    for place, box in enumerate(boxes):
+        if box is None or box.group_of or box.is_crowd or not has_area(box):
+            continue
+        if any(_is_copy(box, seen) for seen in kept):
+            text = f"dropped {box_text(box.xyxy_px)}, the same box stands above"
+            yield place, None, "W115", text
+        else:
+            kept.append(box)
+
+
+def _is_copy(box: Box, seen: Box) -> bool:
+    if box.class_name != seen.class_name:
+        return False
+    near = all(abs(edge - other) < LEAST_PX
+               for edge, other in zip(box.xyxy_px, seen.xyxy_px, strict=True))
+    return near and iou(box, seen) > SAME_OBJECT_IOU
+
+
+# The image itself and the size in its label file.
+
+
+def _plan_image(plan: ImagePlan, exif: str, accept: Collection[str]) -> tuple[int, int]:
+    """Plan what happens to the image; return its width and height afterwards, in pixels."""
     stored, facts = plan.stored, plan.stored.facts
     size = (facts.width_px, facts.height_px)
-    file = stored.path.relative_to(root).as_posix()
     turned = facts.orientation != 1
-    if turned and policy.exif == "error":
+    if turned and exif == "error":
         return size  # only a person knows on which view the boxes were drawn
-    upright = turned and policy.exif == "displayed"
+    upright = turned and exif == "displayed"
     if facts.source_format.lower() not in READ_BY_TENSORFLOW:
-        target = stored_as(stored)
-        if "E022" in policy.accept or (target != stored.path and target.exists()):
+        target = _encoded_path(stored)
+        if "E022" in accept or (target != stored.path and target.exists()):
             return size
         plan.image, plan.filename = "encode", target.name
-        text = f"{facts.source_format} written as {target.name}" + ", turned upright" * upright
-        plan.edits.append(Edit("E022", file, 0, "", facts.source_format, target.name, text))
-    elif turned and "E007" not in policy.accept:
+        text = f"{facts.source_format} written as {target.name}"
+        text += ", turned upright" if upright else ""
+        plan.edits.append(Edit("E022", plan.image_file, 0, "", facts.source_format, target.name,
+                               text))
+    elif turned and "E007" not in accept:
         plan.image = "turn" if upright else "untag"
-        text = "turned upright" if upright else "tag set to 1, the pixels as they were"
-        text = f"EXIF orientation {facts.orientation}: {text}"
-        plan.edits.append(Edit("E007", file, 0, "", facts.orientation, 1, text))
+        action = "turned upright" if upright else "tag set to 1, the pixels as they were"
+        text = f"EXIF orientation {facts.orientation}: {action}"
+        plan.edits.append(Edit("E007", plan.image_file, 0, "", facts.orientation, 1, text))
     if not (plan.image and upright and swaps_sides(facts.orientation)):
         return size
     if stored.label and (stored.label.width_px, stored.label.height_px) == size:
@@ -300,135 +314,54 @@ def _plan_image(root: Path, plan: ImagePlan, policy: Policy) -> tuple[int, int]:
     return size[::-1]
 
 
-def stored_as(stored: Stored) -> Path:
-    """Where an image goes when it is written as a JPEG or PNG."""
-    fits = stored.path.suffix.lower() in _SUFFIXES[stored.facts.format]
-    return stored.path if fits else stored.path.with_suffix(EXTENSIONS[stored.facts.format])
+def _encoded_path(stored: Stored) -> Path:
+    """Return where an image goes when it is written as a JPEG or PNG."""
+    if stored.path.suffix.lower() in SUFFIXES[stored.facts.format]:
+        return stored.path
+    return stored.path.with_suffix(SUFFIXES[stored.facts.format][0])
 
 
-def _plan_size(root: Path, plan: ImagePlan, real: tuple[int, int], policy: Policy) -> None:
-    """Plan to correct the declared size, unless it tells that the boxes were drawn on another view
-    of the image."""
+def _plan_size(plan: ImagePlan, real: tuple[int, int]) -> None:
+    """Plan to correct the declared size, unless the boxes may belong to another view."""
     label = plan.stored.label
     declared = plan.size or (label.width_px, label.height_px)
-    if declared == real or 0 in declared or "E006" in policy.accept or _other_view(declared, real, label.boxes):
+    if declared == real or 0 in declared or _is_other_view(declared, real, label.boxes):
         return
     plan.size = real
     text = f"size {declared[0]}x{declared[1]} corrected to {real[0]}x{real[1]}"
-    file = plan.stored.path.with_suffix(".xml").relative_to(root).as_posix()
-    plan.edits.append(Edit("E006", file, label.size_line, "", list(declared), list(real), text, label.size_line))
+    plan.edits.append(Edit("E006", plan.label_file, label.size_line, "", list(declared),
+                           list(real), text, label.size_line))
 
 
-def _other_view(declared: tuple[int, int], real: tuple[int, int], boxes: Sequence[Box]) -> bool:
-    """Whether the declared size is that of the resized or turned image, or a box needs it."""
+def _is_other_view(declared: tuple[int, int], real: tuple[int, int], boxes: Sequence[Box]) -> bool:
+    """Return whether the declared size is that of a resized or rotated image, or a box needs it."""
     across, down = declared[0] / real[0], declared[1] / real[1]
     if abs(across - down) <= SCALED * across or declared == real[::-1]:
         return True
     return any(box.xyxy_px[2] > real[0] or box.xyxy_px[3] > real[1] for box in boxes)
 
 
-# Edits of a Pascal VOC label file that leave everything else in it as it is: other tags, comments,
-# line breaks.
-
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# Writing.
 
 
-def edited_label(
-    data: bytes,
-    boxes: dict[int, Box | None],
-    size: tuple[int, int] | None = None,
-    filename: str | None = None,
-) -> bytes:
-    """The bytes of a label file with class and corners of some boxes replaced, by their place in
-    the file.
+def write_fixes(plan: ImagePlan, exif: str) -> list[Edit]:
+    """Write the files of one image, each completely or not at all; return the edits that were made.
 
-    None drops a box. `size` is (width, height) in pixels, `filename` the name of the image; None
-    keeps them.
+    `exif` is `source.exif`. The label file comes first: if the image is not written after it, it is
+    still turned or in another format, and the next run finds it again.
     """
-    parser = etree.XMLParser(no_network=True, resolve_entities=False, load_dtd=False, huge_tree=False)
-    root = etree.fromstring(data, parser)
-    objects = root.findall("object")
-    for place, box in boxes.items():
-        if box is None:
-            objects[place].getparent().remove(objects[place])
-            continue
-        _set(objects[place], "name", box.class_name)
-        for tag, value in zip(_CORNERS, box.xyxy_px, strict=True):
-            _set(objects[place].find("bndbox"), tag, format_number(value), keep_equal=value)
-    if size:
-        for tag, side_px in zip(("width", "height"), size, strict=True):
-            _set(root.find("size"), tag, str(side_px))
-    if filename:
-        _set(root, "filename", filename)
-    return _bytes(root, data)
-
-
-def _set(parent, tag: str, text: str, keep_equal: float | None = None) -> None:
-    """Set the text of a child. A number that is already equal keeps its spelling (`12.0`)."""
-    child = parent.find(tag) if parent is not None else None
-    if child is None:
-        return
-    try:
-        if keep_equal is not None and float(child.text) == keep_equal:
-            return
-    except (TypeError, ValueError):
-        pass  # such as a decimal comma: written anew
-    child.text = text
-
-
-def _bytes(root, data: bytes) -> bytes:
-    tree = root.getroottree()
-    declared = b"<?xml" in data[:60] or data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    text = etree.tostring(tree, encoding=tree.docinfo.encoding or "UTF-8", xml_declaration=declared)
-    return text + b"\n" if data.endswith(b"\n") and not text.endswith(b"\n") else text
-
-
-# `annotations/fixes.json`: every edit that `invoke check --fix` ever made, the oldest first.
-
-FIXES = "annotations/fixes.json"
-
-
-def read_fixes(root: Path) -> list[dict]:
-    """The edits so far. DetectorError when the file is there and is none of ours."""
-    try:
-        journal = json.loads((root / FIXES).read_text("utf-8"))
-        if journal["schema"] == 1 and isinstance(journal["fixes"], list):
-            return journal["fixes"]
-        problem = f"schema {journal['schema']!r} is not 1"
-    except FileNotFoundError:
-        return []
-    except (ValueError, KeyError, TypeError) as error:
-        problem = f"not readable ({error})"
-    raise DetectorError(f"{problem}: {FIXES}: move it away, then `invoke check --fix`")
-
-
-def add_fixes(root: Path, earlier: list[dict], edits: list[Edit]) -> None:
-    """Write the edits after the earlier ones; without edits the file is not touched."""
-    if edits:
-        write_json(root / FIXES, {"schema": 1, "fixes": [*earlier, *(edit.as_json() for edit in edits)]})
-
-
-# Writing the edits of an image: each file whole or as it was, in an order that a second run can go
-# on from.
-
-def apply(plan: ImagePlan, exif: str) -> list[Edit]:
-    """Write the edits of one image; those that were done. `exif` is `source.exif`.
-
-    The label file comes first: an image that was left turned or in another format is then still
-    found the next time.
-    """
-    path = plan.stored.path
+    path, stored = plan.stored.path, plan.stored
     image = _image_bytes(plan, exif)
     if plan.image and image is None:
-        # Its tag is where we cannot change it; the finding stays, and so does the size.
+        # The orientation stands where it cannot be changed: finding and size stay.
         plan.edits = [edit for edit in plan.edits if edit.code not in ("E007", "E022")]
         plan.filename = None
     label_path = path.with_suffix(".xml")
-    if plan.stored.label and (plan.boxes or plan.size or plan.filename):
-        data = edited_label(label_path.read_bytes(), plan.boxes, plan.size, plan.filename)
-        write_bytes(label_path, data)
+    if stored.label and (plan.boxes or plan.size or plan.filename):
+        data = label_path.read_bytes()
+        write_bytes(label_path, edited_voc(data, plan.boxes, plan.size, plan.filename))
     if image is not None:
-        target = stored_as(plan.stored) if plan.image == "encode" else path
+        target = _encoded_path(stored) if plan.image == "encode" else path
         write_bytes(target, image)
         if target != path:
             path.unlink()
@@ -436,10 +369,29 @@ def apply(plan: ImagePlan, exif: str) -> list[Edit]:
 
 
 def _image_bytes(plan: ImagePlan, exif: str) -> bytes | None:
-    """The new bytes of the image, None when it stays."""
+    """Return the new bytes of the image, None when it stays."""
     if not plan.image:
         return None
     data = plan.stored.path.read_bytes()
     if plan.image == "untag":
         return without_turn(data)
     return inspect_bytes(data, "displayed" if exif == "displayed" else "stored")[1]
+
+
+def read_fixes(path: Path) -> list[dict]:
+    """Return the edits of `fixes.json`, every one that `--fix` ever made, the oldest first.
+
+    Raises:
+        DetectorError: The file is there and is something else.
+    """
+    try:
+        journal = json.loads(path.read_text("utf-8"))
+        if journal["schema"] == 1 and isinstance(journal["fixes"], list):
+            return journal["fixes"]
+        problem = f"schema {journal['schema']!r} is not 1"
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"not readable ({error})"
+    raise DetectorError(f"{problem}: annotations/{path.name}: "
+                        "move it away, then `invoke check --fix`")

@@ -10,9 +10,9 @@ from scripts.core.layout import Layout
 from scripts.core.runtime import map_items
 from scripts.core.text import DetectorError, counted
 from scripts.data.dataset import SPLITS, Image
+from scripts.data.formats.coco import coco_text
 from scripts.data.formats.voc import voc_xml
-from scripts.data.formats.writers import coco_text, flags_text, yolo_text, yolo_yaml
-from scripts.data.formats.yolo import FLAGS_FILE
+from scripts.data.formats.yolo import FLAGS_FILE, flags_text, yolo_text, yolo_yaml
 from scripts.data.manifest import Stored, entries_by_name, read_manifest, read_stored
 
 # The files that an earlier run wrote and this one may replace. Hidden: no reader takes it for labels.

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from scripts.core.text import counted
 from scripts.data.dataset import Box, LabelError, LabelFile, Labels, NotALabelError, Note
-from scripts.data.formats.text import read_text, require_readable, without_collector
-from scripts.data.formats.voc import FLAGS, parse_number
+from scripts.data.formats.label_text import read_text, require_readable, without_collector
+from scripts.data.formats.label_text import parse_number
+from scripts.data.formats.voc import FLAGS
 
 # Where a table has several of one row, the first counts. Compared in lower case without spaces,
 # `_`, `-` and `.`.

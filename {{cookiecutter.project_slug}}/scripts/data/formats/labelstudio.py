@@ -26,7 +26,7 @@ from scripts.data.dataset import (
     box_around,
     box_around_turned,
 )
-from scripts.data.formats.text import first_character, read_text, require_readable, scan_array
+from scripts.data.formats.label_text import first_character, read_text, require_readable, scan_array
 
 _IMAGE = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?|heic|heif)($|[?#&])", re.IGNORECASE)
 _UNREAD = {"brush": "a brush mask", "keypoint": "a key point", "bitmask": "a mask", "vector": "a line"}

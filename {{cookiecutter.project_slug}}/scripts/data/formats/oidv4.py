@@ -7,8 +7,8 @@ The class name may have spaces, so a line is read from the right. The edges are 
 from pathlib import Path
 
 from scripts.data.dataset import Box, LabelFile, Labels, NotALabelError, Note
-from scripts.data.formats.text import numbered_lines, read_text, require_readable
-from scripts.data.formats.voc import parse_number
+from scripts.data.formats.label_text import numbered_lines, read_text, require_readable
+from scripts.data.formats.label_text import parse_number
 
 
 def _parts(line: str) -> tuple[str, tuple[float, ...], bool]:
