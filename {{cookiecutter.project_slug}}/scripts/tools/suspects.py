@@ -69,7 +69,7 @@ def write_suspects(root: Path, images: Iterable[View], checkpoint: str, split: s
     """Judge the labels of `images` and write what `find_suspects` writes."""
     layout = Layout(root)
     names, marks = read_label_map(layout.label_map), read_marks(root / TABLE)
-    places = LabelPlaces(layout.images, read_manifest(root)["images"], names.values())
+    places = LabelPlaces(layout.images, read_manifest(layout.manifest)["images"], names.values())
 
     # Of each image only this is kept: the views of all images would not fit into memory.
     sizes: dict[tuple[str, str], dict] = {}
