@@ -16,7 +16,7 @@ from scripts.core.text import DetectorError
 from scripts.data.dataset import Box, Image
 from scripts.data.formats.voc import FLAGS, voc_xml
 from scripts.data.formats.yolo import name_classes
-from scripts.data.pairing import read_label_file
+from scripts.data.labels import read_label_file
 from scripts.tools.convert import WRITERS, convert
 
 SUFFIX_OF = {"coco": ".json", "yolo": ".txt", "voc": ".xml"}

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scripts.data.formats.yolo import name_classes
-from scripts.data.pairing import READERS, read_label_file
+from scripts.data.labels import READERS, read_label_file
 
 TABLE = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,60,40,apple,1,2,3,4\nb.jpg,60,40,,,,,\n"
 SAMPLES = {

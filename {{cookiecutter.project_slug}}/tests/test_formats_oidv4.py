@@ -6,7 +6,7 @@ import pytest
 
 from scripts.data.dataset import LabelError, NotALabelError
 from scripts.data.formats.oidv4 import read
-from scripts.data.pairing import read_label_file
+from scripts.data.labels import read_label_file
 
 
 def write(tmp_path, text, name="Bell pepper/Label/a.txt"):

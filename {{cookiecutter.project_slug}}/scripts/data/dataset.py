@@ -1,4 +1,6 @@
-"""The one form that labels have in memory: every format is a reader into it or a writer out of it.
+"""The one form that images and boxes have in memory.
+
+Every label format is a reader into it or a writer out of it.
 """
 
 import math
@@ -7,6 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pycocotools import mask
+
+SPLITS = ("train", "validation", "test")
+Corners = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Box:
     """
 
     class_name: str
-    xyxy_px: tuple[float, float, float, float]
+    xyxy_px: Corners
     difficult: bool = False
     truncated: bool = False
     occluded: bool = False
@@ -48,8 +54,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Note:
-    """Something odd that a reader saw: a code of `findings.CATALOG`, what it was in words, and the
-    line (0: none)."""
+    """Something odd that a reader saw: a code of `findings.CATALOG`, a text, a line (0: none)."""
 
     code: str
     message: str
@@ -83,8 +88,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file: the name of its format (a value of `source.format`) and an entry for each image
-    it labels.
+    """A label file: its format (a value of `source.format`) and an entry for each image.
 
     `notes` are about the file as a whole. `error` says why the file cannot be read although it is
     of this format, with `error_line` (then there are no entries).
@@ -112,12 +116,11 @@ class NotALabelError(LabelError):
 
 # The box around a shape that is not an upright rectangle.
 
-Corners = tuple[float, float, float, float]
 NO_BOX: Corners = (math.nan, math.nan, math.nan, math.nan)
 
 
 def as_number(value: object) -> float:
-    """A finite number of a JSON file, also one that is written as text; `nan` for all else."""
+    """Return a finite number of a JSON file, also one that is written as text, else `nan`."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return math.nan
     try:
@@ -128,16 +131,17 @@ def as_number(value: object) -> float:
 
 
 def box_around(xs: Sequence[float], ys: Sequence[float]) -> Corners:
-    """`(xmin, ymin, xmax, ymax)` of points; all `nan` when one of them is no number or there are
-    none."""
+    """Return `(xmin, ymin, xmax, ymax)` of points; all `nan` without points or with a `nan`."""
     if not xs or len(xs) != len(ys) or any(math.isnan(value) for value in (*xs, *ys)):
         return NO_BOX
     return min(xs), min(ys), max(xs), max(ys)
 
 
 def box_around_turned(corners: Corners, degrees: float, pivot: tuple[float, float]) -> Corners:
-    """The box around a rectangle that was turned clockwise (y points down) about `pivot`; the unit
-    is a square one."""
+    """Return the box around a rectangle that was turned clockwise (y points down) about `pivot`.
+
+    Both axes have to be in the same unit, such as pixels.
+    """
     xmin, ymin, xmax, ymax = corners
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     points = [(x - pivot[0], y - pivot[1]) for x in (xmin, xmax) for y in (ymin, ymax)]
@@ -148,25 +152,25 @@ def box_around_turned(corners: Corners, degrees: float, pivot: tuple[float, floa
 
 # Overlap of boxes given by their edges.
 
-def ious(ones_xyxy, others_xyxy, crowds=None) -> np.ndarray:
-    """IoU 0..1, float [n, m], of boxes [n, 4] with boxes [m, 4], both xmin, ymin, xmax, ymax in
-    pixels.
 
-    With a crowd (`crowds` [m], true or not) it is the share of the box inside it, as in COCO.
+def ious(first_xyxy, second_xyxy, crowds=None) -> np.ndarray:
+    """Return the IoU 0..1 of all pairs of boxes, float [n, m].
+
+    Args:
+        first_xyxy: boxes [n, 4], xmin, ymin, xmax, ymax in pixels.
+        second_xyxy: boxes [m, 4].
+        crowds: [m], true for a crowd: then it is the share of the box inside it, as in COCO.
     """
-    from pycocotools.mask import iou
-
     # pycocotools reads the memory as it lies: an array that holds columns first would be other
     # boxes.
-    sides = [np.ascontiguousarray(_xywh(boxes)) for boxes in (ones_xyxy, others_xyxy)]
-    if not len(sides[0]) or not len(sides[1]):
-        return np.zeros((len(sides[0]), len(sides[1])))
-    return iou(*sides, [0] * len(sides[1]) if crowds is None else [int(crowd) for crowd in crowds])
+    first, second = (np.ascontiguousarray(_xywh(boxes)) for boxes in (first_xyxy, second_xyxy))
+    if not len(first) or not len(second):
+        return np.zeros((len(first), len(second)))
+    if crowds is None:
+        crowds = [False] * len(second)
+    return mask.iou(first, second, [int(crowd) for crowd in crowds])
 
 
 def _xywh(boxes) -> np.ndarray:
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     return np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
-
-
-SPLITS = ("train", "validation", "test")

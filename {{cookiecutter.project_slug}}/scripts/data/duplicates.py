@@ -1,8 +1,11 @@
-"""Whether two images are near-identical, from their small copies: many pairs at a time.
+"""Near-duplicates: one photograph recompressed, resized, slightly cropped or brightened.
 
-Either nothing moved: then no value of the gray copies differs by much, or all of them by little
-(another tone curve). Or the view was cropped: then a small shift and stretch explains part of the
-difference everywhere, which no object that moves in a fixed view does.
+They are found from small copies of the images, in three stages: hashes propose pairs, the copies
+of each pair are compared, and close pairs are joined to groups. No stage looks at all pairs.
+
+Two copies are near if nothing moved: then no value of the gray copies differs by much, or all of
+them by little (another tone curve). Or if the view was cropped: then a small shift and stretch
+explains part of the difference everywhere, which no object that moves in a fixed view does.
 """
 
 from collections import Counter
@@ -11,18 +14,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-LUMA_PX, CHROMA_PX = 32, 8  # sides of the small copies: 4 % of an image is still more than one value wide
+# Sides of the small copies: 4 % of an image is still more than one value wide.
+LUMA_PX, CHROMA_PX = 32, 8
 SIGNATURE_BYTES = LUMA_PX**2 + 2 * CHROMA_PX**2
 
-CONTRAST, BRIGHTNESS = 1.25, 50.0  # largest ratio of the contrasts, and difference of the mean gray levels
+# Largest ratio of the contrasts, and largest difference of the mean gray levels.
+CONTRAST, BRIGHTNESS = 1.25, 50.0
 # Largest difference in the color planes, and what is added for each level of their own standard
 # deviation.
 COLOR_MEAN, COLOR_MOST = (3.0, 0.08), (16.0, 0.4)
 IN_PLACE, SHIFTED = 12.0, 45.0  # largest difference of one gray value; less where contrast is low
 SHIFT = (0.05, 0.6)  # what a crop moves, in values of the halved copy (16 a side)
-TONE, TONE_PEAK = 0.07, 5.5  # as MOVED and PEAK below, where nothing moved and the tone curve is another
+# As MOVED and PEAK below, where nothing moved and the tone curve is another.
+TONE, TONE_PEAK = 0.07, 5.5
 MOVED = 0.6  # largest difference, in parts of the contrast, that a crop makes
-PEAK = 7.5  # largest difference in parts of the mean one (rms) that a crop makes; an object of 8 % or less: 8 to 16
+# Largest difference in parts of the mean one (rms) that a crop makes; an object of 8 % or less
+# makes 8 to 16.
+PEAK = 7.5
 UNEXPLAINED = 0.93  # part of the difference that a shift may leave; a moved object leaves 0.94 to 1
 REST = 0.22  # what a shift leaves, in parts of the contrast; another image leaves more than 0.8
 _CHUNK = 1024  # pairs at a time: 20 MB
@@ -37,70 +45,83 @@ class Copies:
 
     def __init__(self, small):
         self.gray, self.color = small[:, : LUMA_PX**2], small[:, LUMA_PX**2 :]
-        parts = (self.gray[start : start + _CHUNK].astype(np.float32) for start in range(0, len(small), _CHUNK))
-        self.mean, self.spread = np.concatenate([(part.mean(1), part.std(1)) for part in parts], axis=1)
+        parts = (self.gray[start : start + _CHUNK].astype(np.float32)
+                 for start in range(0, len(small), _CHUNK))
+        statistics = [(part.mean(1), part.std(1)) for part in parts]
+        self.mean, self.spread = np.concatenate(statistics, axis=1)
 
-    def compare(self, one, other):
-        """Which pairs are near (bool [P]) and how large their difference is (float [P], 0: none,
-        inf: not looked at).
+    def compare(self, first, second):
+        """Compare images in pairs.
 
-        `one` and `other` are numbers of images, int [P], of which none may be without contrast.
+        Args:
+            first: numbers of images, int [P], of which none may be without contrast.
+            second: the same, the other image of each pair.
+
+        Returns:
+            Which pairs are near (bool [P]) and how large their difference is (float [P], 0: none,
+            inf: not looked at).
         """
-        near, size = np.zeros(len(one), bool), np.full(len(one), np.inf, np.float32)
-        for start in range(0, len(one), _CHUNK):
+        near, size = np.zeros(len(first), bool), np.full(len(first), np.inf, np.float32)
+        for start in range(0, len(first), _CHUNK):
             part = slice(start, start + _CHUNK)
-            near[part], size[part] = self._compare(np.asarray(one[part]), np.asarray(other[part]))
+            near[part], size[part] = self._compare(np.asarray(first[part]),
+                                                   np.asarray(second[part]))
         return near, size
 
-    def _compare(self, one, other):
-        near, size = self._same_light(one, other), np.full(len(one), np.inf, np.float32)
+    def _compare(self, first, second):
+        near, size = self._same_light(first, second), np.full(len(first), np.inf, np.float32)
         rows = np.flatnonzero(near)
-        one, other = one[rows], other[rows]
-        spread = self.spread[one]
-        first = self.gray[one] - self.mean[one, None]
-        second = (self.gray[other] - self.mean[other, None]) * (spread / self.spread[other])[:, None]
-        size[rows] = (first - second).std(1) / spread
-        near[rows] = np.abs(first - second).max(1) <= _allowed(IN_PLACE, spread)
+        first, second = first[rows], second[rows]
+        # Gray values about 0, both with the contrast of the first.
+        spread = self.spread[first]
+        gray = self.gray[first] - self.mean[first, None]
+        scale = (spread / self.spread[second])[:, None]
+        other = (self.gray[second] - self.mean[second, None]) * scale
+        size[rows] = (gray - other).std(1) / spread
+        near[rows] = np.abs(gray - other).max(1) <= _allowed(IN_PLACE, spread)
         rest = np.flatnonzero(~near[rows] & (size[rows] <= MOVED))
-        near[rows[rest]] = _is_toned_or_shifted(halved(first[rest]), halved(second[rest]), spread[rest])
+        near[rows[rest]] = _is_toned_or_shifted(halved(gray[rest]), halved(other[rest]),
+                                                spread[rest])
         return near, size
 
-    def _same_light(self, one, other):
-        """Whether brightness, contrast and colors are about the same."""
-        ratio = self.spread[one] / self.spread[other]
-        colors = self.color[one].astype(np.float32)
+    def _same_light(self, first, second):
+        """Return whether brightness, contrast and colors are about the same."""
+        ratio = self.spread[first] / self.spread[second]
+        colors = self.color[first].astype(np.float32)
         many = colors.reshape(-1, 2, CHROMA_PX**2).std(2).mean(1)
-        colors = np.abs(colors - self.color[other])
+        colors = np.abs(colors - self.color[second])
         return (
             (np.maximum(ratio, 1 / ratio) <= CONTRAST)
-            & (np.abs(self.mean[one] - self.mean[other]) <= BRIGHTNESS)
+            & (np.abs(self.mean[first] - self.mean[second]) <= BRIGHTNESS)
             & (colors.mean(1) <= COLOR_MEAN[0] + COLOR_MEAN[1] * many)
             & (colors.max(1) <= COLOR_MOST[0] + COLOR_MOST[1] * many)
         )
 
 
 def _allowed(levels: float, spread):
-    """`levels` where the contrast is usual, less below: everything in a dark image differs by
-    little."""
+    """Return `levels` where the contrast is usual, less below: dark images differ by little."""
     return levels * np.minimum(1, (2 + spread) / 22)
 
 
 def halved(gray):
-    """Float [P, S * S] made half as large, [P, S / 2 * S / 2]: each value the mean of four."""
+    """Halve images, float [P, S * S] to [P, S / 2 * S / 2]: each value is the mean of four."""
     side = int(gray.shape[1] ** 0.5)
     return gray.reshape(-1, side // 2, 2, side // 2, 2).mean((2, 4)).reshape(-1, (side // 2) ** 2)
 
 
-def _is_toned_or_shifted(one, other, spread):
-    """Whether only another tone or a small shift and stretch is between gray copies, both float [P,
-    256]; bool [P]."""
-    change = other - one
+def _is_toned_or_shifted(first, second, spread):
+    """Return whether another tone or a small shift and stretch is all that parts gray copies.
+
+    Both are float [P, 256]; returns bool [P].
+    """
+    change = second - first
     rms = np.sqrt((change**2).mean(1))
     most = np.abs(change).max(1)
     shifted = (most <= TONE_PEAK * rms) & (rms <= TONE * spread)
     rows = np.flatnonzero((most <= PEAK * rms) & ~shifted)
-    rest, shift, edges = _without_shift((one[rows] + other[rows]) / 2, change[rows])
-    most = (np.abs(rest) - 0.2 * edges).max(1)  # what lies between the values is unknown: edges never fit quite
+    rest, shift, edges = _without_shift((first[rows] + second[rows]) / 2, change[rows])
+    # What lies between the values is unknown: edges never fit quite.
+    most = (np.abs(rest) - 0.2 * edges).max(1)
     left = np.sqrt((rest**2).mean(1))
     shifted[rows] = (
         (left <= UNEXPLAINED * rms[rows])
@@ -113,10 +134,11 @@ def _is_toned_or_shifted(one, other, spread):
 
 
 def _without_shift(middle, change):
-    """The change less the shift, stretch and brightness that explain it best (least squares), all
-    float [P, 256].
+    """Take the shift, stretch and brightness that explain a change best (least squares) out of it.
 
-    Also the largest shift in values, float [P], and how steep `middle` is.
+    Returns:
+        The rest, float [P, 256] as both arguments, the largest shift in values, float [P], and how
+        steep `middle` is, float [P, 256].
     """
     count, values = middle.shape
     side = int(values**0.5)
@@ -132,8 +154,7 @@ def _without_shift(middle, change):
     return rest, np.abs(weights[:, 2:, 0]).max(1), np.hypot(right, down).reshape(count, values)
 
 
-# Groups of near-identical images: one photograph recompressed, resized, slightly cropped or
-# brightened.
+# Groups of near-duplicates.
 
 ORDERS, WINDOW = 16, 8
 BLOCK, NEAREST = 16384, 8
@@ -144,42 +165,49 @@ CHAIN_LEAST = 10
 
 
 def signature(image: Image.Image, turn: Image.Transpose | None = None) -> bytes:
-    """Small copies of an image (mode RGB or L) turned by `turn`: gray 32x32, then Cb and Cr 8x8,
-    1152 bytes."""
+    """Return small copies of an image (mode RGB or L) turned by `turn`.
+
+    1152 bytes: gray 32x32, then Cb and Cr 8x8.
+    """
     # HAMMING and not BOX: after the coarse reduction BOX would put the edges of its cells at uneven
     # places.
-    small = image.resize((LUMA_PX, LUMA_PX), Image.Resampling.HAMMING, reducing_gap=3.0).convert("YCbCr")
+    small = image.resize((LUMA_PX, LUMA_PX), Image.Resampling.HAMMING, reducing_gap=3.0)
+    small = small.convert("YCbCr")
     gray, *colors = (small if turn is None else small.transpose(turn)).split()
     coarse = [plane.resize((CHROMA_PX, CHROMA_PX), Image.Resampling.BOX) for plane in colors]
     return b"".join(plane.tobytes() for plane in (gray, *coarse))
 
 
 def near_groups(signatures: Sequence[bytes]) -> list[int]:
-    """For each image the index of the first image of its group: itself, if it is near no other.
+    """Group near-duplicates.
 
-    `signatures` are those of `signature()`; b"" and images of one color are near nothing, not even
-    their equals. Who is together does not depend on the order. An image belongs to a group if it is
-    near any image in it, so a scene that changes slowly becomes a chain: it is cut where it would
-    exceed 2 % of the images (at least 10); larger groups only take what is near their middle.
+    The groups do not depend on the order. An image belongs to a group if it is near any image in
+    it, so a scene that changes slowly becomes a chain: it is cut where it would exceed 2 % of the
+    images (at least 10); larger groups only take what is near their middle.
+
+    Args:
+        signatures: those of `signature()`; b"" and images of one color are near nothing, not even
+            their equals.
+
+    Returns:
+        For each image the index of the first image of its group: itself, if it is near no other.
     """
-    distinct = sorted({one for one in signatures if len(one) == SIGNATURE_BYTES})
+    distinct = sorted({small for small in signatures if len(small) == SIGNATURE_BYTES})
     if not distinct:
         return list(range(len(signatures)))
     copies = Copies(np.frombuffer(b"".join(distinct), np.uint8).reshape(len(distinct), -1))
-    numbers = {one: number for number, one in enumerate(distinct) if copies.spread[number] >= FLAT}
-    images = Counter(numbers[one] for one in signatures if one in numbers)
+    numbers = {small: number for number, small in enumerate(distinct)
+               if copies.spread[number] >= FLAT}
+    images = Counter(numbers[small] for small in signatures if small in numbers)
     group_of = _merge(copies, images, max(CHAIN_LEAST, len(signatures) // CHAIN))
     first: dict[int, int] = {}
-    return [
-        first.setdefault(group_of(numbers[one]), index) if one in numbers else index
-        for index, one in enumerate(signatures)
-    ]
+    return [first.setdefault(group_of(numbers[small]), index) if small in numbers else index
+            for index, small in enumerate(signatures)]
 
 
 def _merge(copies: Copies, images: Counter, chain: int) -> Callable[[int], int]:
-    """Join the closest pairs first. Returns the function from the number of a copy to that of its
-    group."""
-    images, parent, refused = dict(images), {number: number for number in images}, set()
+    """Join the closest pairs first; return the function from a copy's number to its group's."""
+    images, parent, apart = dict(images), {number: number for number in images}, set()
 
     def root(number: int) -> int:
         while parent[number] != number:
@@ -187,13 +215,13 @@ def _merge(copies: Copies, images: Counter, chain: int) -> Callable[[int], int]:
             number = parent[number]
         return number
 
-    for one, other in _near_pairs(copies):
-        small, large = sorted((root(one), root(other)), key=lambda number: (images[number], -number))
-        if small == large or (small, large) in refused:
+    for pair in _near_pairs(copies):
+        small, large = sorted(map(root, pair), key=lambda number: (images[number], -number))
+        if small == large or (small, large) in apart:
             continue
         # A root stands for the middle of its group: the closest images were joined to it first.
         if images[small] + images[large] > chain and not copies.compare([small], [large])[0][0]:
-            refused.add((small, large))
+            apart.add((small, large))
             continue
         parent[small] = large
         images[large] += images[small]
@@ -201,21 +229,23 @@ def _merge(copies: Copies, images: Counter, chain: int) -> Callable[[int], int]:
 
 
 def _near_pairs(copies: Copies) -> list[list[int]]:
-    """Pairs of numbers that are near, the closest first."""
+    """Return pairs of numbers that are near, the closest first."""
     hashes = _hashes(copies)
     pairs = _proposed(hashes, np.flatnonzero(copies.spread >= FLAT))
     partners = np.bincount(pairs.ravel(), minlength=len(hashes))
-    crowd = np.flatnonzero(partners >= WINDOW)  # the window may have been too small for its equals
+    # Of images with many partners the window may have been too small for its equals.
+    crowd = np.flatnonzero(partners >= WINDOW)
     crowd = crowd[np.lexsort(hashes[crowd].T)]
-    blocks = [_nearest(copies, crowd[start : start + BLOCK]) for start in range(0, len(crowd), BLOCK)]
+    blocks = [_nearest(copies, crowd[start : start + BLOCK])
+              for start in range(0, len(crowd), BLOCK)]
     pairs = np.unique(np.concatenate([pairs, *blocks]), axis=0)
     near, size = copies.compare(pairs[:, 0], pairs[:, 1])
     return pairs[near][np.argsort(size[near], kind="stable")].tolist()
 
 
 def _hashes(copies: Copies):
-    """128 bits of each image, uint8 [N, 16]: is the value at its right brighter, is the one below?
-    """
+    """Return 128 bits of each image, uint8 [N, 16]: is the value at the right, below, brighter?"""
+
     def bits(gray):
         coarse = halved(halved(gray.astype(np.float32))).reshape(-1, 8, 8)
         # The last value looks at the first. A margin of one level: else noise on an even ground
@@ -223,15 +253,15 @@ def _hashes(copies: Copies):
         return [np.roll(coarse, -1, axis) - coarse > 1 for axis in (2, 1)]
 
     parts = [copies.gray[start : start + 4096] for start in range(0, len(copies.gray), 4096)]
-    return np.concatenate([np.packbits(np.concatenate(bits(part), 1).reshape(-1, 128), axis=1) for part in parts])
+    return np.concatenate([np.packbits(np.concatenate(bits(part), 1).reshape(-1, 128), axis=1)
+                           for part in parts])
 
 
 def _proposed(hashes, numbers):
-    """Pairs, int64 [P, 2], whose hashes differ little and stand within WINDOW of each other in one
-    of the orders.
+    """Return pairs, int64 [P, 2], whose hashes differ little and are neighbors in some order.
 
-    Order k sorts the hashes by their bytes from byte k on: what differs in some bytes is neighbors
-    by the others.
+    That is, within WINDOW of each other in one of the orders. Order k sorts the hashes by their
+    bytes from byte k on: what differs in some bytes is neighbors by the others.
     """
     count, words = len(hashes), hashes.view(np.uint64)
     codes = [np.empty(0, np.int64)]
@@ -247,15 +277,16 @@ def _proposed(hashes, numbers):
 
 
 def _nearest(copies: Copies, numbers):
-    """Each of `numbers` paired with the NEAREST others by the difference of their gray copies,
-    int64 [P, 2]."""
+    """Pair each of `numbers` with the NEAREST others by their gray copies, int64 [P, 2]."""
     gray = halved(copies.gray[numbers].astype(np.float32) - copies.mean[numbers, None])
     gray /= np.linalg.norm(gray, axis=1, keepdims=True) + 1e-6
     count, pairs = min(NEAREST, len(numbers) - 1), [np.empty((0, 2), np.int64)]
-    for start in range(0, len(numbers) if count else 0, 512):  # rows at a time: 32 MB, not the square of the block
+    # So many rows at a time take 32 MB, and not the square of the block.
+    for start in range(0, len(numbers) if count else 0, 512):
         likeness = gray[start : start + 512] @ gray.T
         rows = np.arange(len(likeness))
         likeness[rows, start + rows] = -2  # itself
         others = np.argpartition(-likeness, count - 1, axis=1)[:, :count]
-        pairs.append(np.stack([np.repeat(numbers[start + rows], count), numbers[others.ravel()]], 1))
+        repeated = np.repeat(numbers[start + rows], count)
+        pairs.append(np.stack([repeated, numbers[others.ravel()]], 1))
     return np.sort(np.concatenate(pairs), axis=1)

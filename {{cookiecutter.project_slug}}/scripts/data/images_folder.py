@@ -131,6 +131,10 @@ class ImagesFolder:
 
     # One image.
 
+    def names(self) -> dict[str, str]:
+        """Return the names that images got in an earlier run, by the file of the source."""
+        return {source: entry["name"] for source, entry in self.by_source.items()}
+
     def split_of(self, item: Item) -> str:
         """Return the split where this image lies now, "" for one that is not there yet."""
         entry = self.by_source.get(item.shown)

@@ -110,7 +110,8 @@ def assign_splits(items: list[Item], split_of: Callable[[Item], str], known: dic
     duplicates = _near_duplicates(decided, respected)
     for near in duplicates:
         new = [index for index in near.items if not decided[index].image.split]
-        home = max(near.splits, key=lambda name: (near.splits[name], -SPLITS.index(name)), default="")
+        home = max(near.splits, default="",
+                   key=lambda name: (near.splits[name], -SPLITS.index(name)))
         if new:
             undecided.append((_group(decided, new, home), new))
         for name in near.splits:

@@ -13,8 +13,8 @@ from scripts.data.demo.scene import check_demo_labels, draw_demo
 from scripts.data.findings import Finding
 from scripts.data.images_folder import ImagesFolder
 from scripts.data.manifest import read_manifest
-from scripts.data.reading import Item, SourceReader, drop_duplicates, give_names
-from scripts.data.source import SourceFiles, scan_source
+from scripts.data.reading import Item, SourceReader, drop_duplicates
+from scripts.data.source import SourceFiles, distinct_names, scan_source
 from scripts.data.split import (
     assign_splits,
     forget,
@@ -76,8 +76,8 @@ def organize(root: Path, source, demo, split) -> str:
 
         # Split, with near-duplicates on one side, and put the images into their folders.
         items, across = assign_splits(items, folder.split_of, known, split)
-        names = {shown: entry["name"] for shown, entry in folder.by_source.items()}
-        items, renamed = give_names(items, names)
+        names = distinct_names([item.shown for item in items], folder.names())
+        items = [replace(item, name=names[item.shown]) for item in items]
         entries = [folder.put(item) for item in items] + folder.keep_the_rest()
 
     remember(known, entries)
@@ -86,7 +86,8 @@ def organize(root: Path, source, demo, split) -> str:
     formats = dict(sorted(reader.labels.formats.items()))
     counts = _write_manifest(layout, note, entries, formats, findings)
     changes = folder.counts + Counter(
-        renamed=renamed, duplicates=len(duplicates), skipped=reader.skipped,
+        renamed=sum(name != Path(shown).stem for shown, name in names.items()),
+        duplicates=len(duplicates), skipped=reader.skipped,
         reencoded=sum(bool(item.facts.staged) for item in items))
     return _summary(counts, formats, changes, aside, findings)
 

@@ -15,7 +15,7 @@ from scripts.data.formats.voc import voc_xml
 from scripts.data.formats.yolo import FLAGS_FILE, flags_text, yolo_text, yolo_yaml
 from scripts.data.manifest import Stored, entries_by_name, read_manifest, read_stored
 
-# The files that an earlier run wrote and this one may replace. Hidden: no reader takes it for labels.
+# Names the files that a run wrote and the next one may replace. Hidden, as it holds no labels.
 MARKER = ".convert.json"
 
 
@@ -70,7 +70,8 @@ def _problem(stored: Stored) -> tuple[str, str, int]:
     if stored.facts.error:
         return stored.facts.error, stored.shown, 0
     if stored.label is None:
-        return stored.label_error or "it has no label file", stored.label_shown, stored.label_error_line
+        why = stored.label_error or "it has no label file"
+        return why, stored.label_shown, stored.label_error_line
     for box, line in zip(stored.label.boxes, stored.lines, strict=True):
         if any(value != value for value in box.xyxy_px):
             return "a coordinate is not a number", stored.label_shown, line

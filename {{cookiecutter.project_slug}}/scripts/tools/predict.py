@@ -16,12 +16,12 @@ from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, counted, parse_count, parse_number
 from scripts.data.drawing import draw_detections
 from scripts.data.image_files import open_upright
+from scripts.data.source import DECODED_SUFFIXES
 from scripts.deploy.predictions import detection_rows, predict_video, results
 from scripts.deploy.provenance import provenance_of
 from scripts.deploy.reader import open_detector
 from scripts.evaluation.thresholds import USUAL_SCORE
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
 
 
@@ -150,7 +150,7 @@ def find_files(paths: list[Path], out: Path) -> dict[Path, Path]:
     """Return images and videos in order, each with its place below the path it came from.
 
     A file that is named is taken whatever its ending, as an image unless it is that of a video. In
-    a folder the endings of IMAGE_SUFFIXES and VIDEO_SUFFIXES count, in any case; nothing below
+    a folder the endings of DECODED_SUFFIXES and VIDEO_SUFFIXES count, in any case; nothing below
     `out` does.
     """
     found: dict[Path, Path] = {}
@@ -164,7 +164,7 @@ def find_files(paths: list[Path], out: Path) -> dict[Path, Path]:
         inside = {file: file.relative_to(path) for file in sorted(path.rglob("*"))
                   if _is_wanted(file, out)}
         if not inside:
-            listed = ", ".join([*sorted(IMAGE_SUFFIXES), *sorted(VIDEO_SUFFIXES)])
+            listed = ", ".join([*sorted(DECODED_SUFFIXES), *sorted(VIDEO_SUFFIXES)])
             raise DetectorError(f"folder has no {listed}: {path}: give a folder of images or "
                                 "videos")
         found |= inside
@@ -172,7 +172,7 @@ def find_files(paths: list[Path], out: Path) -> dict[Path, Path]:
 
 
 def _is_wanted(path: Path, out: Path) -> bool:
-    known = path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    known = path.suffix.lower() in DECODED_SUFFIXES | VIDEO_SUFFIXES
     if not known or path.name.startswith(".") or not path.is_file():
         return False
     return out.resolve() not in path.resolve().parents
