@@ -61,14 +61,16 @@ def measured(root: Path, images: int, rounds: int) -> str:
 
     made_project(root, images, CLASSES, size=SIZE_PX)
     started_s = time.perf_counter()
-    subprocess.run([sys.executable, "-c", BUILD, str(root)], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL,
+    subprocess.run([sys.executable, "-c", BUILD, str(root)], cwd=PROJECT, check=True,
+                   stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
     build_s = time.perf_counter() - started_s
     times_ms = []
     for _ in range(rounds):
         with Site(root / "eval") as site:
             times_ms.append(site.visit(OPENED, "--disable-gpu", page="/report.html"))
-    ready_s, painted_s, slider_s = (statistics.median(column) / 1000 for column in zip(*times_ms, strict=True))
+    ready_s, painted_s, slider_s = (
+        statistics.median(column) / 1000 for column in zip(*times_ms, strict=True))
     mistakes = len(json.loads((root / "eval/errors.json").read_text("utf-8"))["errors"])
     megabytes = (root / "eval/report.html").stat().st_size / 1e6
     return (f"{images:8,}  {mistakes:8,}  {build_s:7.1f}  {megabytes:4.1f}  {ready_s:7.2f}  {painted_s:9.2f}  "

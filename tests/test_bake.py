@@ -50,7 +50,9 @@ def test_nothing_of_the_template_is_left_unrendered(bake):
     project = bake()
     for name in project.files():
         text = (project.folder / name).read_bytes().decode("utf-8", errors="replace")
-        assert not re.search(r"\{\{\s*cookiecutter|\{%-? *(if|else|endif|for|set)\b", text), name
+        assert not re.search(r"\{\{\s*cookiecutter", text), name
+        if not name.startswith("scripts/report/templates/"):  # those the project renders itself
+            assert not re.search(r"\{%-? *(if|else|endif|for|set)\b", text), name
 
 
 def test_no_python_file_holds_jinja():

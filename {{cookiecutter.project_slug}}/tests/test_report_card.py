@@ -4,8 +4,10 @@ import pytest
 from made_report import made_project
 
 from scripts.core.text import DetectorError
-from scripts.report.card import CARD, sections
+from scripts.report.card import sections
 from scripts.tools.report import make_report
+
+CARD = "inference/MODEL_CARD.md"
 
 
 @pytest.fixture
@@ -21,8 +23,10 @@ def card_of(root) -> str:
 
 def test_the_card_holds_the_measured_facts(project):
     text = card_of(project)
-    for fact in ("`lite0-256`, input 256 x 256 px", "`tflite/detector_int8.tflite`, 3,750,880 bytes",
-                 "AP 47.1, AP50 81.2", "6 test images tell little", "missed: things not found", "license: Apache-2.0",
+    for fact in ("`lite0-256`, input 256 x 256 px",
+                 "`tflite/detector_int8.tflite`, 3,750,880 bytes",
+                 "AP 47.1, AP50 81.2", "6 test images tell little", "missed: objects not found",
+                 "license: Apache-2.0",
                  "2 classes: apple, "):
         assert fact in text, fact
     assert "Not known to this project: write it here." in sections(text)["License of the images"]
@@ -34,7 +38,8 @@ def test_what_a_person_wrote_is_kept(project):
     own = "Sorting fruit.\n\n### Not for\n\n```\n## no heading\n```\nMedicine."
     text = text.replace(sections(text)["Intended use"], own)
     text = text.replace(sections(text)["License of the images"], "All ours, CC0.")
-    (project / CARD).write_text(text.replace("256 x 256 px", "1 px") + "\n## Thanks\n\nTo the market.\n", "utf-8")
+    (project / CARD).write_text(
+        text.replace("256 x 256 px", "1 px") + "\n## Thanks\n\nTo the market.\n", "utf-8")
     make_report(project)
     kept = sections(card_of(project))
     assert kept["Intended use"] == own and kept["License of the images"] == "All ours, CC0."
@@ -47,7 +52,8 @@ def test_what_a_person_wrote_is_kept(project):
 def test_licenses_of_open_images_are_summed_up(project):
     folder = project / "images/source/openimages"
     folder.mkdir(parents=True)
-    rows = ["ImageID,Split,Author,License", "a,train,A,https://cc/by", "b,train,,https://cc/by", "c,test,C,"]
+    rows = ["ImageID,Split,Author,License", "a,train,A,https://cc/by", "b,train,,https://cc/by",
+            "c,test,C,"]
     (folder / "ATTRIBUTION.csv").write_text("\n".join(rows), "utf-8")
     make_report(project)
     data = sections(card_of(project))["Data"]

@@ -7,9 +7,10 @@ import pytest
 from browser import Site, missing_browser
 from made_report import CLASSES, HOSTILE, made_project
 
-from scripts.tools.report import REPORT, make_report
+from scripts.tools.report import make_report
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing_browser()), reason=missing_browser())]
+pytestmark = [
+    pytest.mark.slow, pytest.mark.skipif(bool(missing_browser()), reason=missing_browser())]
 
 HELPERS = """
     const doc = page.document, all = (what) => [...doc.querySelectorAll(what)], score = doc.getElementById("score");
@@ -34,7 +35,7 @@ def visit(root, script: str, **options):
     """What `script` returns; no console error and no request but for the two pages are part of
     every visit."""
     with Site(root / "eval") as site:
-        result = site.visit(HELPERS + script, page=f"/{REPORT.split('/')[1]}", **options)
+        result = site.visit(HELPERS + script, page="/report.html", **options)
         assert not site.console, site.console
         assert set(site.asked) - {"/favicon.ico"} == {"/host.html", "/report.html"}
     return result
@@ -57,12 +58,15 @@ def counted_by_hand(root, least_score: float, kind: int) -> list[int]:
     labels = [row for row in truth["annotations"] if row["category_id"] == kind]
     taken, right, wrong = set(), 0, 0
     for row in sorted(found, key=lambda one: -one["score"]):
-        near = [one for one in labels if one["image_id"] == row["image_id"] and one["id"] not in taken]
-        scored = [one for one in near if not one["iscrowd"] and iou(row["bbox"], one["bbox"]) >= 0.5]
+        near = [
+            one for one in labels if one["image_id"] == row["image_id"] and one["id"] not in taken]
+        scored = [
+            one for one in near if not one["iscrowd"] and iou(row["bbox"], one["bbox"]) >= 0.5]
         if scored:
             taken.add(max(scored, key=lambda one: iou(row["bbox"], one["bbox"]))["id"])
             right += 1
-        elif not any(one["iscrowd"] and overlap_of(row["bbox"], one["bbox"]) >= 0.5 for one in near):
+        elif not any(
+            one["iscrowd"] and overlap_of(row["bbox"], one["bbox"]) >= 0.5 for one in near):
             wrong += 1
     return [right, wrong, sum(not one["iscrowd"] for one in labels) - right]
 
@@ -87,7 +91,8 @@ def test_the_slider_shows_the_counts_of_its_score(project):
         }}
         return seen;""")
     for hundredth, (shown, whole, *by_class) in zip(hundredths, seen, strict=True):
-        wanted = [counted_by_hand(project, hundredth / 100, kind) for kind in range(1, len(CLASSES) + 1)]
+        wanted = [
+            counted_by_hand(project, hundredth / 100, kind) for kind in range(1, len(CLASSES) + 1)]
         assert shown == f"{hundredth / 100:.2f}"
         assert [[int(cell) for cell in row[:3]] for row in by_class] == wanted
         right, wrong, missed = map(sum, zip(*wanted, strict=True))
@@ -112,11 +117,14 @@ def test_images_load_and_their_boxes_follow_the_slider(project):
     assert loaded >= 30 + 20 + 20 and len(files) == 30
     truth = json.loads((project / "eval/groundtruth.json").read_text("utf-8"))
     names = {row["id"]: f"images/test/{row['file_name']}" for row in truth["images"]}
-    found = [names[row["image_id"]] for row in json.loads((project / "eval/detections.json").read_text("utf-8"))
+    found = [names[row["image_id"]]
+             for row in json.loads((project / "eval/detections.json").read_text("utf-8"))
              if row["score"] >= 0.4]
     assert boxes == [found.count(file) for file in files]
-    wanted = [sum(counted_by_hand(project, 0.4, kind)[place] for kind in (1, 2)) for place in range(3)]
-    seen = [sum(int(caption.split(", ")[place].split()[0]) for caption in captions) for place in range(3)]
+    wanted = [
+        sum(counted_by_hand(project, 0.4, kind)[place] for kind in (1, 2)) for place in range(3)]
+    seen = [sum(int(caption.split(", ")[place].split()[0]) for caption in captions)
+            for place in range(3)]
     assert seen == wanted
 
 
@@ -138,7 +146,8 @@ def test_filters_show_what_they_say(project):
         return [causes, all("#class option").length, [captions.length, clean]];""")
     errors = json.loads((project / "eval/errors.json").read_text("utf-8"))
     assert causes.pop("") == [len(errors["errors"])] * 2 + [True]
-    assert causes == {name: [row["count"]] * 2 + [True] for name, row in errors["causes"].items() if row["count"]}
+    assert causes == {
+        name: [row["count"]] * 2 + [True] for name, row in errors["causes"].items() if row["count"]}
     assert kinds == 1 + len(CLASSES) and mistakes[0] > 0 and mistakes[1] == 0
 
 

@@ -1,69 +1,75 @@
 """Diagrams as SVG, drawn by matplotlib and colored by the page, so that they fit light and dark.
 
 No text of the user's enters a diagram: matplotlib would read `$` in a class name as a formula.
-Names stand in the page's own legends, which `legend` makes.
+Names stand in the page's own legends.
 """
 
 import io
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from scripts.core.text import counted
-from scripts.data.dataset import SPLITS
-from scripts.data.findings import CATALOG
-from scripts.report.html import Html, paragraph, table, tag
-from scripts.report.material import (
-    AP_NAMES,
-    EVENTS,
-    LOSSES,
-    Curves,
-    LabeledBox,
-    Material,
-    missing_text,
-)
+from scripts.data.dataset import Image
+from scripts.report.material import Curves, checkpoint_step
 
 WIDTH_IN, HEIGHT_IN = 4.4, 2.75
-LETTERS_PT = 9
 SERIES = 8
-"""Colors that the page has for series; the next series begin anew, dashed."""
+"""Colors that the page has for series; the next series begin again, dashed."""
 
-# matplotlib knows no CSS variables: these stand for them and are replaced in the finished SVG.
+MOST_CURVES = 8
+CELLS = 16
+"""Cells a side in the map of places."""
+
+SIZE_BINS = 20
+ASPECT_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+LOSSES = ("total_loss", "cls_loss", "box_loss")
+
+# matplotlib knows no CSS variables: these colors stand for them and are replaced in the finished SVG.
 TEXT, LINE, ACCENT = "#000001", "#000002", "#000003"
 _VARIABLES = {TEXT: "var(--quiet)", LINE: "var(--line)", ACCENT: "var(--accent)"}
 _VARIABLES |= {f"#0000{number + 16:02x}": f"var(--series-{number})" for number in range(SERIES)}
 _STYLE = {
-    "svg.fonttype": "none", "font.size": LETTERS_PT, "text.color": TEXT, "axes.edgecolor": LINE,
+    "svg.fonttype": "none", "font.size": 9, "text.color": TEXT, "axes.edgecolor": LINE,
     "axes.labelcolor": TEXT,
-    "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": TEXT, "ytick.labelcolor": TEXT, "grid.color": LINE,
+    "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": TEXT, "ytick.labelcolor": TEXT,
+    "grid.color": LINE,
     "axes.grid": True, "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
     "lines.linewidth": 1.6, "text.parse_math": False, "axes.axisbelow": True,
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Plot:
+    """A diagram with its title, the names of its series in the order of their colors, and a remark."""
+
+    title: str
+    svg: Markup
+    series: tuple[str, ...] = ()
+    remark: str = ""
+
+
 def series_color(number: int) -> str:
-    """The stand-in for the color of series `number`, counted from 0."""
+    """Return the color that stands for that of series `number`, counted from 0."""
     return f"#0000{number % SERIES + 16:02x}"
 
 
-def line_style(number: int) -> str:
-    """Solid, or dashed once the colors are used up."""
-    return "-" if number < SERIES else "--"
+def diagram(name: str, description: str, draw: Callable) -> Markup:
+    """Return what `draw(axes)` draws as an `<svg>`; the same drawing gives the same text.
 
-
-def diagram(name: str, description: str, draw: Callable, height_in: float = HEIGHT_IN) -> Html:
-    """What `draw(axes)` draws, as an `<svg>`; `name` keeps its inner marks apart from those of
-    other diagrams.
-
-    The same drawing gives the same text. `description` is read out by screen readers.
+    Args:
+        name: keeps the marks inside it apart from those of other diagrams.
+        description: is read out by screen readers.
+        draw: gets the axes of matplotlib.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
         draw(figure.subplots())
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -71,227 +77,204 @@ def diagram(name: str, description: str, draw: Callable, height_in: float = HEIG
     return _for_the_page(buffer.getvalue(), description)
 
 
-def _for_the_page(svg: str, description: str) -> Html:
+def _for_the_page(svg: str, description: str) -> Markup:
     """The `<svg>` without what names a server or restyles the page, without fonts, with the page's
     colors."""
-    width, height, body = re.search(r'<svg [^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>(.*)</svg>', svg, re.S).groups()
+    width, height, body = re.search(
+        r'<svg [^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>(.*)</svg>', svg, re.S).groups()
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)
-    body = re.sub(r' id="(?!m[0-9a-f]{10}|p[0-9a-f]{10})[^"]*"', "", body)  # of groups: the same in every diagram
+    # of groups: the same in every diagram
+    body = re.sub(r' id="(?!m[0-9a-f]{10}|p[0-9a-f]{10})[^"]*"', "", body)
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
     body = re.sub("#0000[0-9a-f]{2}", lambda found: _VARIABLES.get(found[0], found[0]), body)
-    body = re.sub(r"\s+", " ", body)
-    return Html(tag("svg", Html(body), class_="plot", viewBox=f"0 0 {width} {height}", role="img",
-                    aria_label=description))
+    start = Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+        width, height, description)
+    return start + Markup(re.sub(r"\s+", " ", body) + "</svg>")
 
 
-def legend(names: Sequence[str]) -> Html:
-    """Names of series with their colors, in the order in which `series_color` counts."""
-    return tag("ul", *(tag("li", tag("i", class_="dashed" if number >= SERIES else None,
-                                     style=f"--color: var(--series-{number % SERIES})"), name)
-                       for number, name in enumerate(names)), class_="legend")
+# Training: the scalars of TensorBoard's event files and `training/run.json`.
 
 
-def figure(svg: Html, title: str, *below: Html | str | None) -> Html:
-    """A diagram with its title above and a legend or remark below."""
-    return tag("figure", tag("figcaption", title), svg, *below)
-
-
-def percent_axes(axes, x_label: str, y_label: str) -> None:
-    """Both axes from 0 to 1."""
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=x_label, ylabel=y_label)
-
-
-# The curves of a training, from TensorBoard's event files and from `training/run.json`.
-
-
-def training_parts(material: Material, curves: Curves) -> list[Html | str]:
-    """Diagrams of the losses and of AP on validation, and what the run says of itself."""
-    run = material.run
-    if run is None:
-        return [paragraph(missing_text("No training", "run"))]
-    ap = average_precision(run, curves)
-    parts = [_losses(curves), _validation_ap(ap, run)]
-    shown = [part for part in parts if part is not None]
-    if not shown:
-        return [paragraph("No curves yet: training/ holds no evaluation. They appear while `invoke train` runs.")]
-    return [Html('<div class="plots">'), *shown, Html("</div>")]
+def training_plots(run: dict, curves: Curves) -> list[Plot]:
+    """Diagrams of the losses and of AP on validation; empty before there is anything to draw."""
+    return [plot for plot in (_losses(curves), _validation_ap(run, curves)) if plot]
 
 
 def average_precision(run: dict, curves: Curves) -> dict[str, dict[int, float]]:
-    """AP and AP50 on validation by step: the events, and `evaluations` of the run, which hold AP
-    alone."""
-    found = {name: {step: value for step, value in curves.scalars.get(("validation", name), {}).items() if value >= 0}
-             for name in AP_NAMES}
-    found["AP"] |= {row["step"]: row["AP"] for row in run.get("evaluations", ()) if row["AP"] is not None}
+    """Return AP and AP50 on validation by step, 0..1, from the events and from the run's
+    `evaluations`, which hold AP alone."""
+    found = {name: {step: value for step, value in curves.scalars.get(
+        ("validation", name), {}).items() if value >= 0}
+             for name in ("AP", "AP50")}
+    found["AP"] |= {
+        row["step"]: row["AP"] for row in run.get("evaluations", ()) if row["AP"] is not None}
     return {name: dict(sorted(values.items())) for name, values in found.items() if values}
 
 
-def _losses(curves: Curves) -> Html | None:
+def _losses(curves: Curves) -> Plot | None:
     drawn = [(f"{name} ({part})", curves.scalars[part, name], part)
-             for name in LOSSES for part in EVENTS if curves.scalars.get((part, name))]
+             for name in LOSSES for part in ("train", "validation")
+             if curves.scalars.get((part, name))]
     if not drawn:
         return None
 
     def draw(axes) -> None:
         for number, (_, values, part) in enumerate(drawn):
+            # Validation has a point an evaluation: without a mark the first one would not be seen.
             mark = "o" if part == "validation" else None
-            axes.plot(list(values), list(values.values()), color=series_color(number), marker=mark, markersize=4)
+            axes.plot(list(values), list(values.values()), color=series_color(number), marker=mark,
+                      markersize=4)
         axes.set(xlabel="training steps", ylabel="loss", ylim=(0, None), xlim=(0, None))
 
-    return figure(diagram("losses", "Losses by training step", draw), "Losses", legend([name for name, *_ in drawn]))
+    return Plot("Losses", diagram("losses", "Losses by training step", draw),
+                tuple(name for name, *_ in drawn))
 
 
-def _validation_ap(ap: dict[str, dict[int, float]], run: dict) -> Html | None:
+def _validation_ap(run: dict, curves: Curves) -> Plot | None:
+    ap = average_precision(run, curves)
     if not ap:
         return None
     best_step = checkpoint_step(run.get("best_checkpoint"))
 
     def draw(axes) -> None:
         for number, values in enumerate(ap.values()):
-            axes.plot(list(values), [100 * value for value in values.values()], color=series_color(number), marker="o",
+            axes.plot(list(values), [100 * value for value in values.values()],
+                      color=series_color(number), marker="o",
                       markersize=4)
         if best_step is not None:
             axes.axvline(best_step, color=ACCENT, linewidth=1, linestyle=":")
-            axes.annotate("best", (best_step, 0), xytext=(-3, 3), textcoords="offset points", color=TEXT, ha="right")
+            axes.annotate("best", (best_step, 0), xytext=(-3, 3), textcoords="offset points",
+                          color=TEXT, ha="right")
         axes.set(xlabel="training steps", ylabel="points", ylim=(0, 100), xlim=(0, None))
 
     title = "AP on the validation images"
-    return figure(diagram("validation", title, draw), title, legend(list(ap)))
+    return Plot(title, diagram("validation", title, draw), tuple(ap))
 
 
-def checkpoint_step(name: str | None) -> int | None:
-    """The step at the end of a checkpoint's name, None if there is none."""
-    end = (name or "").rsplit("-", 1)[-1]
-    return int(end) if end.isdigit() else None
+# The test images: precision and recall of `eval/analysis.json`.
 
 
-# The data: boxes by class and split, their sizes, shapes and places, and what `check` found.
+def score_plots(analysis: dict, names: list[str]) -> list[Plot]:
+    """Precision over recall by class, and precision, recall and F1 over the score.
 
-CELLS = 16
-"""Of the map of places, a side."""
-
-SIZE_BINS = 20
-ASPECT_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
-
-
-def data_parts(material: Material) -> list[Html]:
-    """Table and diagrams of the labeled boxes, and the findings."""
-    if not material.images:
-        return [paragraph("No tables: annotations/train_labels.csv is not there. Type `invoke csv`, then "
-                          "`invoke report`.")]
-    parts = [_by_class(material)]
-    if material.boxes:
-        splits = [split for split in SPLITS if split in material.images]
-        plots = (_sizes(material, splits), _aspects(material, splits), _places(material.boxes))
-        parts.append(tag("div", *plots, class_="plots"))
-    return [*parts, *_findings(material)]
+    `names` are the classes, those to draw first in front: the page has room for MOST_CURVES.
+    """
+    names = [name for name in names if analysis["pr"].get(name) and analysis["pr"][name]["recall"]]
+    shown = names[:MOST_CURVES]
+    remark = ""
+    if len(shown) < len(names):
+        remark = f"{len(shown)} of {len(names)} classes: those with the lowest AP50."
+    pr = diagram("pr", "Precision over recall",
+                 lambda axes: _draw_pr(axes, [analysis["pr"][name] for name in shown]))
+    by_score = diagram("by-score", "Precision, recall and F1 by score",
+                       lambda axes: _draw_by_score(axes, analysis["curves"]["all"]))
+    return [Plot("Precision over recall, IoU 0.5", pr, tuple(shown), remark),
+            Plot("All classes, by lowest score shown", by_score, ("precision", "recall", "F1"))]
 
 
-def boxes_by_class(material: Material) -> dict[str, Counter]:
-    """Class -> split -> boxes, in the order of the label map; classes of the tables that it lacks
-    come last."""
-    counts = {name: Counter() for name in material.classes}
-    for box in material.boxes:
-        counts.setdefault(box.class_name, Counter())[box.split] += 1
-    return counts
+def _draw_pr(axes, curves: list[dict]) -> None:
+    for number, curve in enumerate(curves):
+        points = zip(curve["recall"], curve["precision"], strict=True)
+        drawn = [(recall, precision) for recall, precision in points if precision is not None]
+        axes.plot(*zip(*drawn, strict=True), color=series_color(number),
+                  linestyle="-" if number < SERIES else "--")
+    _percent_axes(axes, "recall", "precision")
 
 
-def _by_class(material: Material) -> Html:
-    splits, counts = list(material.images), boxes_by_class(material)
-    most = max((sum(row.values()) for row in counts.values()), default=0) or 1
-    rows = [(name, *(f"{row[split]:,}" for split in splits), _bar(sum(row.values()), most))
-            for name, row in counts.items()]
-    whole = Counter(box.split for box in material.boxes)
-    rows.append(("all boxes", *(f"{whole[split]:,}" for split in splits), f"{len(material.boxes):,}"))
-    rows.append(("images", *(f"{material.images[split]:,}" for split in splits),
-                 f"{sum(material.images.values()):,}"))
-    return table(("class", *splits, "together"), rows, "Boxes by class and split")
+def _draw_by_score(axes, curves: dict) -> None:
+    for number, measure in enumerate(("precision", "recall", "f1")):
+        values = [np.nan if value is None else value for value in curves[measure]]
+        axes.plot(curves["score"], values, color=series_color(number))
+    _percent_axes(axes, "score", "")
 
 
-def _bar(count: int, most: int) -> Html:
-    return tag("span", f"{count:,}", class_="bar", style=f"--share: {count / most:.4f}")
+def _percent_axes(axes, x_label: str, y_label: str) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=x_label, ylabel=y_label)
 
 
-def _sizes(material: Material, splits: list[str]) -> Html:
-    def draw(axes) -> None:
-        edges = np.linspace(0, 1, SIZE_BINS + 1)
-        for number, split in enumerate(splits):
-            sizes = [box.size_norm for box in material.boxes if box.split == split]
-            if sizes:
-                shares = 100 * np.histogram(np.clip(sizes, 0, 1), edges)[0] / len(sizes)
-                axes.stairs(shares, edges, color=series_color(number), linewidth=1.6)
-        axes.set(xlim=(0, 1), ylim=(0, None), xlabel="side of the box / side of the image", ylabel="% of the boxes")
-
-    return figure(diagram("sizes", "Sizes of the boxes", draw), "Size",
-                  legend(splits))
+# The data: sizes, shapes and places of the labeled boxes.
 
 
-def _aspects(material: Material, splits: list[str]) -> Html:
-    def draw(axes) -> None:
-        edges = np.geomspace(ASPECT_TICKS[0], ASPECT_TICKS[-1], SIZE_BINS + 1)
-        for number, split in enumerate(splits):
-            aspects = [box.aspect for box in material.boxes if box.split == split]
-            if aspects:
-                shares = 100 * np.histogram(np.clip(aspects, edges[0], edges[-1]), edges)[0] / len(aspects)
-                axes.stairs(shares, edges, color=series_color(number), linewidth=1.6)
-        axes.set_xscale("log")
-        axes.set_xticks(ASPECT_TICKS, [f"{tick:g}" for tick in ASPECT_TICKS])
-        axes.minorticks_off()
-        axes.set(xlim=(edges[0], edges[-1]), ylim=(0, None), xlabel="width / height", ylabel="% of the boxes")
-
-    return figure(diagram("aspects", "Shapes of the boxes", draw), "Shape", legend(splits))
-
-
-def place_map(boxes: tuple[LabeledBox, ...]) -> list[list[int]]:
-    """How many boxes have their center in each of CELLS x CELLS cells of their image, by row from
-    the top."""
-    cells = [[0] * CELLS for _ in range(CELLS)]
-    for box in boxes:
-        xmin, ymin, xmax, ymax = box.xyxy_px
-        column, row = (xmin + xmax) / 2 / box.width_px, (ymin + ymax) / 2 / box.height_px
-        cells[min(CELLS - 1, max(0, int(row * CELLS)))][min(CELLS - 1, max(0, int(column * CELLS)))] += 1
-    return cells
+def box_plots(tables: dict[str, list[Image]]) -> list[Plot]:
+    """Histograms of sizes and shapes by split, and where the centers lie; empty without a box."""
+    edges = {split: _edges_and_sides(images) for split, images in tables.items()}
+    edges = {split: arrays for split, arrays in edges.items() if len(arrays[0])}
+    if not edges:
+        return []
+    splits = tuple(tables)
+    sizes = {split: _sizes_norm(*arrays) for split, arrays in edges.items()}
+    aspects = {split: np.divide(*_sides_px(arrays[0]).T) for split, arrays in edges.items()}
+    return [Plot("Size", diagram(
+        "sizes", "Sizes of the boxes", lambda axes: _draw_sizes(axes, splits, sizes)), splits),
+            Plot("Shape", diagram("aspects", "Shapes of the boxes",
+                                  lambda axes: _draw_aspects(axes, splits, aspects)),
+                 splits),
+            _places(*(np.concatenate(parts) for parts in zip(*edges.values(), strict=True)))]
 
 
-def _places(boxes: tuple[LabeledBox, ...]) -> Html:
-    cells = place_map(boxes)
-    most = max(map(max, cells))
+def _edges_and_sides(images: list[Image]) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes' edges xyxy in pixels [n, 4], and width and height of their images [n, 2]."""
+    edges = [box.xyxy_px for image in images for box in image.boxes]
+    sides = [(image.width_px, image.height_px) for image in images for _ in image.boxes]
+    return np.array(edges, float).reshape(-1, 4), np.array(sides, float).reshape(-1, 2)
+
+
+def _sides_px(edges: np.ndarray) -> np.ndarray:
+    return edges[:, 2:] - edges[:, :2]
+
+
+def _sizes_norm(edges: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Sides of squares of the boxes' areas as fractions of those of their images, 0..1."""
+    return np.sqrt(np.prod(_sides_px(edges) / sides, axis=1))
+
+
+def _draw_histograms(
+    axes, splits: tuple[str, ...], values: dict[str, np.ndarray], bins: np.ndarray) -> None:
+    for number, split in enumerate(splits):
+        if split in values:
+            inside = np.clip(values[split], bins[0], bins[-1])
+            shares = 100 * np.histogram(inside, bins)[0] / len(inside)
+            axes.stairs(shares, bins, color=series_color(number), linewidth=1.6)
+
+
+def _draw_sizes(axes, splits: tuple[str, ...], sizes: dict[str, np.ndarray]) -> None:
+    _draw_histograms(axes, splits, sizes, np.linspace(0, 1, SIZE_BINS + 1))
+    axes.set(xlim=(0, 1), ylim=(0, None), xlabel="side of the box / side of the image",
+             ylabel="% of the boxes")
+
+
+def _draw_aspects(axes, splits: tuple[str, ...], aspects: dict[str, np.ndarray]) -> None:
+    bins = np.geomspace(ASPECT_TICKS[0], ASPECT_TICKS[-1], SIZE_BINS + 1)
+    _draw_histograms(axes, splits, aspects, bins)
+    axes.set_xscale("log")
+    axes.set_xticks(ASPECT_TICKS, [f"{tick:g}" for tick in ASPECT_TICKS])
+    axes.minorticks_off()
+    axes.set(
+        xlim=(bins[0], bins[-1]), ylim=(0, None), xlabel="width / height", ylabel="% of the boxes")
+
+
+def _places(edges: np.ndarray, sides: np.ndarray) -> Plot:
+    """How many boxes have their center in each of CELLS x CELLS cells of their image."""
+    centers = np.clip((edges[:, :2] + edges[:, 2:]) / 2 / sides, 0, 1)
+    cells = np.histogram2d(
+        centers[:, 1], centers[:, 0], bins=CELLS, range=[(0, 1), (0, 1)])[0].astype(int)
+    most = int(cells.max())
 
     def draw(axes) -> None:
         from matplotlib.patches import Rectangle
 
-        for row, counts in enumerate(cells):
-            for column, count in enumerate(counts):
-                if count:
-                    axes.add_patch(Rectangle((column, row), 0.94, 0.94, facecolor=ACCENT, alpha=count / most,
-                                             linewidth=0))
-        axes.set(xlim=(0, CELLS), ylim=(CELLS, 0), aspect="equal", xticks=[0, CELLS], yticks=[0, CELLS])
+        for row, column in np.argwhere(cells):
+            axes.add_patch(Rectangle((column, row), 0.94, 0.94, facecolor=ACCENT,
+                                     alpha=cells[row, column] / most,
+                                     linewidth=0))
+        axes.set(
+            xlim=(0, CELLS), ylim=(CELLS, 0), aspect="equal", xticks=[0, CELLS], yticks=[0, CELLS])
         axes.set_xticklabels(["left", "right"])
         axes.set_yticklabels(["top", "bottom"])
         axes.grid(False)
         axes.spines[["top", "right"]].set_visible(True)
         axes.spines[:].set_color(LINE)
 
-    return figure(diagram("places", "Where the centers of the boxes lie", draw), "Where their centers lie",
-                  tag("p", f"The fullest cell holds {counted(most, 'box', 'boxes')}.", class_="remark"))
-
-
-def _findings(material: Material) -> list[Html]:
-    """One line a code, worst first."""
-    check = material.check
-    if check is None:
-        return [paragraph(missing_text("No findings", "check"))]
-    by_code = Counter(row["code"] for row in check["findings"])
-    if not by_code:
-        return [paragraph("`invoke check` found nothing.")]
-    first = {}
-    for row in check["findings"]:
-        first.setdefault(row["code"], row)
-    rows = []
-    for code in sorted(by_code, key=lambda code: ("EWR".find(code[0]), code)):
-        row = first[code]
-        title = CATALOG[code].title if code in CATALOG else row["message"]
-        place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
-        rows.append((code, row["severity"], f"{by_code[code]:,}", title, place))
-    return [table(("code", "severity", "findings", "what", "the first"), rows, "Findings of invoke check",
-                  numbers_from=9)]
+    remark = f"The fullest cell holds {counted(most, 'box', 'boxes')}."
+    return Plot("Where their centers lie",
+                diagram("places", "Where the centers of the boxes lie", draw), (), remark)

@@ -1,33 +1,25 @@
-"""What a report is made of: the files that the steps have left, each None where there is none."""
+"""What a report is made of: the content of the files that the steps have left, None where one is
+missing."""
 
-import csv
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from scripts.core.files import sha256_file
-from scripts.core.layout import Layout
-from scripts.core.text import DetectorError, points
-from scripts.data.dataset import SPLITS
-from scripts.data.label_map import LABEL_MAP, read_label_map
-from scripts.report.html import Html, paragraph, table, tag
+from scripts.core.text import DetectorError
+from scripts.data.dataset import Image
 
-FILES = {
-    "check": ("annotations/check.json", "check"),
-    "run": ("training/run.json", "train"),
-    "metrics": ("eval/metrics.json", "evaluate"),
-    "groundtruth": ("eval/groundtruth.json", "evaluate"),
-    "detections": ("eval/detections.json", "evaluate"),
-    "analysis": ("eval/analysis.json", "evaluate"),
-    "errors": ("eval/errors.json", "evaluate"),
-    "suspects": ("eval/suspects.json", "suspects"),
-    "tflite": ("tflite/metrics.json", "tflite"),
-}
-"""Name in `Material` -> file, and the command that writes it."""
+COMMANDS = {"check": "check", "run": "train", "metrics": "evaluate", "groundtruth": "evaluate",
+            "detections": "evaluate", "analysis": "evaluate", "errors": "evaluate",
+            "suspects": "suspects",
+            "tflite": "tflite"}  # fmt: skip
+"""Name of a file in `Material` -> the command that writes it."""
+
 KEYS = {
     "check": ("findings", "warnings"),
     "run": ("model", "input_px", "classes", "steps", "seconds"),
@@ -38,40 +30,51 @@ KEYS = {
     "suspects": ("boxes", "suspects"),
     "tflite": ("ship", "variants", "checkpoint"),
 }
-"""What each of them has to hold; one that does not was written by another version, or by hand."""
+"""The keys that a file must have. One without them was written by another version, or by hand."""
+
+DEFAULT_SCORE = 0.3
 
 
 @dataclass(frozen=True)
-class LabeledBox:
-    """One row of the CSV tables: edges in pixels of an image of `width_px` x `height_px`."""
+class Curves:
+    """Scalars of TensorBoard's event files.
 
-    split: str
-    class_name: str
-    width_px: float
-    height_px: float
-    xyxy_px: tuple[float, float, float, float]
+    `scalars` are (part, tag) -> {step: value}; `times` are the wall times of the first and the last
+    event, in seconds since 1970.
+    """
 
-    @property
-    def size_norm(self) -> float:
-        """Side of a square of the same area as a fraction of that of the image, 0..1."""
-        xmin, ymin, xmax, ymax = self.xyxy_px
-        return ((xmax - xmin) * (ymax - ymin) / (self.width_px * self.height_px)) ** 0.5
+    scalars: dict[tuple[str, str], dict[int, float]]
+    times: tuple[float, float] | None = None
 
     @property
-    def aspect(self) -> float:
-        """Width by height in pixels."""
-        xmin, ymin, xmax, ymax = self.xyxy_px
-        return (xmax - xmin) / (ymax - ymin)
+    def when(self) -> str:
+        """From when to when there were events, in UTC; "" without any."""
+        if not self.times:
+            return ""
+        first, last = (
+            datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M") for time_s in self.times)
+        return f"{first} to {last} UTC"
 
 
 @dataclass(frozen=True)
 class Material:
-    """The content of each file; `images` and `boxes` are those of the CSV tables."""
+    """Everything that the report shows.
 
-    root: Path
+    `files` names the files for messages, such as `eval/metrics.json`. `tables` holds the images of
+    each split that has a table. `source` is the kind of the images' source, `licenses` counts the
+    license of each image of Open Images, `authors` those of them that name an author.
+    `shipped_changed` is a sentence when the shipped `.tflite` file is not the one that was measured.
+    """
+
+    project: str
+    files: dict[str, str]
     classes: tuple[str, ...]
-    images: dict[str, int]
-    boxes: tuple[LabeledBox, ...]
+    tables: dict[str, list[Image]]
+    curves: Curves
+    source: str
+    licenses: Counter
+    authors: int
+    shipped_changed: str
     check: dict | None
     run: dict | None
     metrics: dict | None
@@ -88,115 +91,85 @@ class Material:
         return None not in (self.metrics, self.groundtruth, self.detections)
 
     @property
+    def shipped(self) -> dict | None:
+        """The row of the shipped variant in `tflite/metrics.json`."""
+        return shipped_row(self.tflite)
+
+    @property
     def start_score(self) -> float:
-        """The score 0..1 with which the page opens: the one of the best F1 on validation, else 0.3.
-        """
+        """The score 0..1 with which the page opens: that of the best F1 on validation if known."""
         if self.analysis:
             best = self.analysis["thresholds"]["all"].get("best_f1")
-            return best["score"] if best else 0.3
-        return ((self.tflite or {}).get("advised_score_threshold")) or 0.3
+            return best["score"] if best else DEFAULT_SCORE
+        return (self.tflite or {}).get("advised_score_threshold") or DEFAULT_SCORE
+
+    def boxes_by_class(self) -> dict[str, Counter]:
+        """Class -> split -> boxes, in the order of the label map; classes that it lacks come last."""
+        counts = {name: Counter() for name in self.classes}
+        for split, images in self.tables.items():
+            for image in images:
+                for box in image.boxes:
+                    counts.setdefault(box.class_name, Counter())[split] += 1
+        return counts
+
+    def in_order(self, by_name: dict) -> list[tuple]:
+        """Items of a dict by class in the order of the label map; files have them sorted by name."""
+        known = [name for name in self.classes if name in by_name]
+        return [(name, by_name[name])
+                for name in (*known, *(name for name in by_name if name not in known))]
 
 
-def read_material(root: Path) -> Material:
-    """Everything that is there. DetectorError for a damaged file, with the command that writes it
-    anew."""
-    content = {name: _read(root, name) for name in FILES}
-    images, boxes = _tables(root)
-    names = read_label_map(root / LABEL_MAP) if (root / LABEL_MAP).is_file() else {}
-    listed = {row["id"]: row["name"] for row in (content["groundtruth"] or {}).get("categories", ())}
-    return Material(root, tuple((listed or names).values()), images, tuple(boxes), **content)
+def read_result(path: Path, name: str) -> dict | list | None:
+    """Read one of the JSON files in COMMANDS.
 
+    Returns:
+        Its content, or None when there is no such file.
 
-def in_order(material: Material, by_name: dict) -> list[tuple]:
-    """The items of what is kept by class, in the order of the label map: files have them sorted by
-    name."""
-    known = [name for name in material.classes if name in by_name]
-    return [(name, by_name[name]) for name in (*known, *(name for name in by_name if name not in known))]
-
-
-def missing_text(what: str, name: str) -> str:
-    """One sentence for a section whose file is not there."""
-    path, command = FILES[name]
-    return f"{what}: {path} is not there. Type `invoke {command}`, then `invoke report`."
-
-
-def _read(root: Path, name: str) -> dict | list | None:
-    path, command = FILES[name]
+    Raises:
+        DetectorError: the file is damaged; the message holds the command that writes it again.
+    """
+    command = COMMANDS[name]
+    where = f"{path.parent.name}/{path.name}"
     again = f"`invoke {command}`" if command == "suspects" else f"`invoke forget {command}`, then `invoke {command}`"
     try:
-        content = json.loads((root / path).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise DetectorError(f"no JSON ({error}): {path}: {again}") from None
+        raise DetectorError(f"no JSON ({error}): {where}: {again}") from None
     keys = KEYS.get(name)
     if not isinstance(content, dict if keys else list):
-        raise DetectorError(f"not {'an object' if keys else 'a list'}: {path}: {again}")
+        raise DetectorError(f"not {'an object' if keys else 'a list'}: {where}: {again}")
     missing = [key for key in keys or () if key not in content]
     if missing:
-        raise DetectorError(f"{missing[0]!r} is not in it: {path}: {again}")
+        raise DetectorError(f"{missing[0]!r} is not in it: {where}: {again}")
     return content
 
 
-def _tables(root: Path) -> tuple[dict[str, int], list[LabeledBox]]:
-    """Images of each split that has a table, and all boxes."""
-    images, boxes = {}, []
-    for split in SPLITS:
-        path = Layout(root).table(split)
-        if not path.is_file():
-            continue
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        images[split] = len({row["filename"] for row in rows})
-        try:
-            boxes += [_box(split, row) for row in rows if row["class"]]
-        except (KeyError, TypeError, ValueError) as error:
-            where = path.relative_to(root).as_posix()
-            raise DetectorError(f"a row that is no box ({error}): {where}: "
-                                "`invoke forget csv`, then `invoke csv`") from None
-    return images, boxes
+def shipped_row(tflite: dict | None) -> dict | None:
+    """Return the row of the shipped variant, None when there is none."""
+    return tflite["variants"].get(tflite["ship"]) if tflite else None
 
 
-def _box(split: str, row: dict) -> LabeledBox:
-    edges = tuple(float(row[edge]) for edge in ("xmin", "ymin", "xmax", "ymax"))
-    return LabeledBox(split, row["class"], float(row["width"]), float(row["height"]), edges)
+def changed_file(row: dict, path: Path) -> str:
+    """Return a sentence when the file at `path` is not the one that `row` measured, else ""."""
+    if not path.is_file():
+        return f"{row['file']} is not there. Type `invoke tflite`."
+    if sha256_file(path) != row["sha256"]:
+        return f"{row['file']} is not the file that was measured: its SHA-256 differs. Type `invoke tflite`."
+    return ""
 
 
-EVENTS = {"train": "training/train", "validation": "training/validation"}
+def read_curves(folders: dict[str, Path]) -> Curves:
+    """Read all scalars of the event files in `folders` (part -> folder).
 
-
-LOSSES = ("total_loss", "cls_loss", "box_loss")
-
-
-AP_NAMES = ("AP", "AP50")
-
-
-@dataclass(frozen=True)
-class Curves:
-    """`scalars` are (part, tag) -> {step: value}; `times` the wall times of the first and last
-    event, s since 1970."""
-
-    scalars: dict[tuple[str, str], dict[int, float]]
-    times: tuple[float, float] | None
-
-    @property
-    def when(self) -> str:
-        """From when to when there were events, in UTC; "" without any."""
-        if not self.times:
-            return ""
-        first, last = (datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M") for time_s in self.times)
-        return f"{first} to {last} UTC"
-
-
-
-def read_curves(root: Path) -> Curves:
-    """All scalars below EVENTS. A training that was continued wrote several files: a later one
-    replaces what follows its first step, as TensorBoard shows it.
+    A training that was continued wrote several files: a later one replaces what follows its first
+    step, as in TensorBoard.
     """
     scalars: dict[tuple[str, str], dict[int, float]] = {}
     times: list[float] = []
-    for part, folder in EVENTS.items():
-        for path in sorted((root / folder).glob("events.out.tfevents.*")):
+    for part, folder in folders.items():
+        for path in sorted(folder.glob("events.out.tfevents.*")):
             found: dict[str, dict[int, float]] = {}
             for wall_time_s, step, name, value in _scalars(path):
                 found.setdefault(name, {})[step] = value
@@ -208,10 +181,9 @@ def read_curves(root: Path) -> Curves:
     return Curves(scalars, (min(times), max(times)) if times else None)
 
 
-
 def _scalars(path: Path) -> Iterator[tuple[float, int, str, float]]:
-    """Wall time, step, tag and value of each scalar, without TensorFlow, whose import takes
-    seconds."""
+    """Yield wall time, step, tag and value of each scalar."""
+    # TensorBoard's own reader imports TensorFlow, which takes seconds; its messages do not.
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.util.tensor_util import make_ndarray
 
@@ -222,14 +194,10 @@ def _scalars(path: Path) -> Iterator[tuple[float, int, str, float]]:
                 yield event.wall_time, event.step, value.tag, float(make_ndarray(value.tensor))
 
 
-
 def _records(path: Path) -> Iterator[bytes]:
-    """Records of a TFRecord file: length uint64, its checksum, data, checksum. Ends at one that is
-    cut off.
-
-    Checksums are not looked at: in Python they take a second a megabyte, and images are among the
-    events.
-    """
+    """Yield the records of a TFRecord file up to one that is cut off: length uint64, its checksum,
+    data, checksum."""
+    # Checksums are not verified: in Python that takes a second a megabyte, and the events hold images.
     with path.open("rb") as file:
         while len(head := file.read(12)) == 12:
             length = struct.unpack("<Q", head[:8])[0]
@@ -239,119 +207,20 @@ def _records(path: Path) -> Iterator[bytes]:
             yield data
 
 
-# Where the figures come from: model, data, versions, times and hashes; and whether the files belong
-# together.
-
-STOPPED_BY = {"budget": "the budget was used up", "patience": "AP no longer rose", "user": "by hand", None: "not ended"}
+def checkpoint_step(name: str | None) -> int | None:
+    """Return the step at the end of a checkpoint's name, None if there is none."""
+    end = (name or "").rsplit("-", 1)[-1]
+    return int(end) if end.isdigit() else None
 
 
 def data_fingerprint(run: dict) -> str:
-    """One SHA-256 over the hashes of the records of train and validation, by file name."""
+    """Return one SHA-256 over the hashes of the records of train and validation, by file name."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(run["data_sha256"].items()))
     return hashlib.sha256(lines.encode("utf-8")).hexdigest()
 
 
-def shipped_file(root: Path, tflite: dict | None) -> tuple[dict | None, str]:
-    """The row of the shipped variant, and a sentence when the file is not the one that was measured
-    ("" if it is)."""
-    row = ((tflite or {}).get("variants") or {}).get((tflite or {}).get("ship"))
-    if row is None:
-        return None, ""
-    path = root / row["file"]
-    if not path.is_file():
-        return row, f"{row['file']} is not there. Type `invoke tflite`."
-    if sha256_file(path) != row["sha256"]:
-        return row, f"{row['file']} is not the file that was measured: its SHA-256 is another. Type `invoke tflite`."
-    return row, ""
-
-
-def disagreements(material: Material, unfinished: list[tuple[str, str]]) -> list[str]:
-    """Sentences about files that do not belong together, and about steps that would run (`name`,
-    reason)."""
-    said = []
-    if unfinished:
-        name, reason = unfinished[0]
-        others = f", and after it {', '.join(other for other, _ in unfinished[1:])}" if unfinished[1:] else ""
-        said.append(f"{name} would run again ({reason}){others}: what they wrote is shown as it was. "
-                    f"Type `invoke {unfinished[-1][0]}`, then `invoke report`.")
-    checkpoint = (material.metrics or {}).get("checkpoint")
-    for name in ("analysis", "errors", "suspects"):
-        other = (getattr(material, name) or {}).get("checkpoint")
-        if checkpoint and other and other != checkpoint:
-            path, command = FILES[name]
-            said.append(f"{path} is of {other}, the figures are of {checkpoint}. Type `invoke {command}`.")
-    tflite = ((material.tflite or {}).get("checkpoint") or {}).get("name")
-    if checkpoint and tflite and tflite != checkpoint:
-        said.append(f"The .tflite files are of {tflite}, the figures of {checkpoint}. Type `invoke tflite`.")
-    if material.scored and _classes(material) != set(material.metrics["per_class"]):
-        said.append("eval/groundtruth.json has other classes than eval/metrics.json. Type `invoke forget evaluate`, "
-                    "then `invoke evaluate`.")
-    changed = shipped_file(material.root, material.tflite)[1]
-    return said + [changed] * bool(changed)
-
-
-def _classes(material: Material) -> set[str]:
-    return {row["name"] for row in material.groundtruth["categories"]}
-
-
-def tflite_parts(material: Material) -> list[Html]:
-    """The table of the files, as `tflite/metrics.json` holds it."""
-    tflite = material.tflite
-    if tflite is None:
-        return [paragraph(missing_text("No file for the phone", "tflite"))]
-    rows = []
-    for name, row in tflite["variants"].items():
-        interval = row.get("ap_drop_interval")
-        drop = points(row["ap_drop"]) + (f" ({points(interval[0])} to {points(interval[1])})" if interval else "")
-        latency = row["latency_ms"]
-        state = "refused" if not row["passed"] else "ships" if name == tflite["ship"] else ""
-        rows.append((name, f"{row['bytes'] / 1e6:.2f} MB", points(row["AP"]), points(row["AP50"]), drop,
-                     f"{latency['median']:.1f}", f"{latency['p90']:.1f}", state))
-    header = ("file", "size", "AP", "AP50", "AP lost", "median ms", "p90 ms", "")
-    threads = {row["latency_ms"]["threads"] for row in tflite["variants"].values()}
-    caption = (f"On the test images, in points; the checkpoint has AP {points(tflite['checkpoint']['AP'])}. "
-               f"Times on this machine with {', '.join(map(str, sorted(threads)))} threads")
-    parts = [table(header, rows, caption)]
-    if tflite.get("advised_score_threshold") is not None:
-        advised = tflite["advised_score_threshold"]
-        parts.append(paragraph(f"The file advises to show what scores {advised:.2f} or more."))
-    return parts
-
-
-def provenance_parts(material: Material, curves: Curves) -> list[Html]:
-    """A table of facts, and all settings and versions behind folds."""
-    rows = [("project", material.root.name)] + _run_rows(material, curves)
-    shipped, _ = shipped_file(material.root, material.tflite)
-    if shipped:
-        rows += [("shipped file", shipped["file"]), ("its SHA-256", tag("code", shipped["sha256"]))]
-    parts = [table(("", ""), rows, numbers_from=9)]
-    if material.run is None:
-        return [*parts, paragraph(missing_text("No training", "run"))]
-    folds = {"Settings of the experiment": "settings", "Versions": "versions", "Hashes of the records": "data_sha256"}
-    return parts + [_fold(title, material.run[key]) for title, key in folds.items() if material.run.get(key)]
-
-
-def _run_rows(material: Material, curves: Curves) -> list[tuple]:
-    run = material.run
-    if run is None:
-        return []
-    weights = run.get("weights") or {}
-    hardware = run.get("hardware") or {}
-    machine = (str(hardware.get(key, "?")) for key in ("system", "machine", "cores"))
-    rows = [
-        ("model", f"{run['model']}, input {run['input_px']} x {run['input_px']} px"),
-        ("weights at the start", f"{weights.get('origin', 'unknown')} ({weights.get('license', 'license unknown')})"),
-        ("checkpoint scored", (material.metrics or {}).get("checkpoint", "none")),
-        ("training", f"{run['steps']:,} steps, {run['seconds'] / 60:.1f} minutes; "
-                     f"{STOPPED_BY.get(run.get('stopped_by'), run.get('stopped_by'))}"),
-        ("seed", run.get("seed")),
-        ("machine", "{} {}, {} cores".format(*machine)),
-        ("data", tag("code", data_fingerprint(run))),
-    ]
-    return rows[:4] + [("events", curves.when)] * bool(curves.when) + rows[4:]
-
-
-def _fold(title: str, values: dict) -> Html:
-    shown = [(key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-             for key, value in sorted(values.items())]
-    return tag("details", tag("summary", f"{title} ({len(shown)})"), table(("", ""), shown, numbers_from=9))
+def count_licenses(rows: Iterable[dict[str, str]]) -> tuple[Counter, int]:
+    """Count the licenses in the rows of ATTRIBUTION.csv, and the rows that name an author."""
+    rows = list(rows)
+    return Counter(row.get("License") or "not named" for row in rows), sum(
+        bool(row.get("Author")) for row in rows)

@@ -18,14 +18,14 @@ const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} 
 const number = (value) => value.toLocaleString("en-US");
 
 /** An image from base64 in a frame of its own shape, over which boxes are laid. */
-function frame(one, description) {
+function frame(item, description) {
   const holder = make("div", "frame");
-  holder.style.aspectRatio = `${one.size[0]} / ${one.size[1]}`;
-  if (one.jpeg) {
+  holder.style.aspectRatio = `${item.size[0]} / ${item.size[1]}`;
+  if (item.jpeg) {
     const image = make("img");
     image.alt = description;
     image.decoding = "async";
-    image.src = `data:image/jpeg;base64,${one.jpeg}`;
+    image.src = `data:image/jpeg;base64,${item.jpeg}`;
     holder.append(image);
   } else holder.append(make("div", "absent", "This image cannot be read any more."));
   return holder;
@@ -87,23 +87,23 @@ function showCounts(hundredth) {
 
 // --- The examples
 
-/** What is right, false and missed in one image from a score on. */
-function judged(one, hundredth) {
-  const shown = one.found.filter((row) => row[1] >= hundredth);
+/** What is right, false and missed in item image from a score on. */
+function judged(item, hundredth) {
+  const shown = item.found.filter((row) => row[1] >= hundredth);
   const found = new Set(shown.map((row) => row[6]).filter((label) => label >= 0));
-  const missed = one.truth.filter((row, index) => !row[5] && !found.has(index));
-  const right = shown.filter((row) => row[6] >= 0 && !one.truth[row[6]][5]).length;
+  const missed = item.truth.filter((row, index) => !row[5] && !found.has(index));
+  const right = shown.filter((row) => row[6] >= 0 && !item.truth[row[6]][5]).length;
   return { shown, found, missed, right, wrong: shown.filter((row) => row[6] === WRONG).length };
 }
 
-function exampleTile(one) {
-  const holder = frame(one, one.file), caption = make("div");
-  const tile = make("div", "tile", holder, caption, make("span", "file", one.file));
-  one.draw = (hundredth) => {
-    const { shown, missed, right, wrong } = judged(one, hundredth);
+function exampleTile(item) {
+  const holder = frame(item, item.file), caption = make("div");
+  const tile = make("div", "tile", holder, caption, make("span", "file", item.file));
+  item.draw = (hundredth) => {
+    const { shown, missed, right, wrong } = judged(item, hundredth);
     holder.querySelectorAll(".box").forEach((old) => old.remove());
     if (byId("labels").checked) {
-      holder.append(...one.truth.filter((row) => !missed.includes(row)).map((row) => box(row.slice(1, 5), row[5] ? "ignored" : "label", "")));
+      holder.append(...item.truth.filter((row) => !missed.includes(row)).map((row) => box(row.slice(1, 5), row[5] ? "ignored" : "label", "")));
     }
     holder.append(...missed.map((row) => box(row.slice(1, 5), "missed", data.classes[row[0]])));
     for (const [kind, score, x, y, width, height, label] of [...shown].reverse()) {
@@ -112,8 +112,8 @@ function exampleTile(one) {
     }
     caption.replaceChildren(make("span", "right-text", `${right} right`), ", ", make("span", "wrong-text", `${wrong} false`), ", ", make("span", "miss-text", `${missed.length} missed`));
   };
-  one.draw(Number(byId("score").value));
-  one.drawn = true;
+  item.draw(Number(byId("score").value));
+  item.drawn = true;
   return tile;
 }
 
@@ -122,14 +122,14 @@ function startExamples() {
   const restart = pages(list, byId("more-examples"), exampleTile);
   const wanted = () => {
     const hundredth = Number(score.value), chosen = kind.value === "" ? null : Number(kind.value);
-    return data.examples.filter((one) => {
-      const state = judged(one, hundredth);
+    return data.examples.filter((item) => {
+      const state = judged(item, hundredth);
       if (mistakes.checked && !state.wrong && !state.missed.length) return false;
-      return chosen === null || one.truth.some((row) => row[0] === chosen) || state.shown.some((row) => row[0] === chosen);
+      return chosen === null || item.truth.some((row) => row[0] === chosen) || state.shown.some((row) => row[0] === chosen);
     });
   };
   const renew = () => {
-    data.examples.forEach((one) => { one.drawn = false; });
+    data.examples.forEach((item) => { item.drawn = false; });
     const rows = wanted();
     restart(rows);
     byId("example-count").textContent = `${number(rows.length)} of ${number(data.examples.length)} images`;
@@ -138,7 +138,7 @@ function startExamples() {
     const hundredth = Number(score.value);
     byId("score-now").textContent = (hundredth / 100).toFixed(2);
     showCounts(hundredth);
-    data.examples.filter((one) => one.drawn).forEach((one) => one.draw(hundredth));
+    data.examples.filter((item) => item.drawn).forEach((item) => item.draw(hundredth));
   };
   let waiting = false;
   score.addEventListener("input", () => {
@@ -160,30 +160,30 @@ function startExamples() {
 
 // --- The mistakes and the labels that look wrong
 
-const place = (one) => (one.annotation ? `${one.annotation}${one.line ? `:${one.line}` : ""}` : one.file);
+const place = (item) => (item.annotation ? `${item.annotation}${item.line ? `:${item.line}` : ""}` : item.file);
 
-function errorTile(one) {
-  const holder = frame(one, one.file), kind = one.cause === "missed" ? "missed" : "label";
-  if (one.label) holder.append(box(one.label, kind, one.truth_class ?? ""));
-  if (one.box) holder.append(box(one.box, "wrong", one.class ?? ""));
-  const says = [one.score === null ? "" : `score ${one.score.toFixed(2)}`, one.iou === null ? "" : `IoU ${one.iou.toFixed(2)}`];
-  const names = one.class && one.truth_class && one.class !== one.truth_class ? `${one.truth_class} found as ${one.class}` : one.class ?? one.truth_class;
-  return make("div", "tile", holder, make("b", "", `${one.cause}: ${names}`), make("span", "", says.filter(Boolean).join(", ")), make("span", "file", place(one)));
+function errorTile(item) {
+  const holder = frame(item, item.file), kind = item.cause === "missed" ? "missed" : "label";
+  if (item.label) holder.append(box(item.label, kind, item.truth_class ?? ""));
+  if (item.box) holder.append(box(item.box, "wrong", item.class ?? ""));
+  const says = [item.score === null ? "" : `score ${item.score.toFixed(2)}`, item.iou === null ? "" : `IoU ${item.iou.toFixed(2)}`];
+  const names = item.class && item.truth_class && item.class !== item.truth_class ? `${item.truth_class} found as ${item.class}` : item.class ?? item.truth_class;
+  return make("div", "tile", holder, make("b", "", `${item.cause}: ${names}`), make("span", "", says.filter(Boolean).join(", ")), make("span", "file", place(item)));
 }
 
-function suspectTile(one) {
-  const holder = frame(one, one.file);
-  if (one.label) holder.append(box(one.label, "label", one.class ?? ""));
-  if (one.box) holder.append(box(one.box, "", one.suggested_class ?? ""));
-  return make("div", "tile", holder, make("b", "", `${one.rank}. ${one.why}`), make("span", "file", place(one)));
+function suspectTile(item) {
+  const holder = frame(item, item.file);
+  if (item.label) holder.append(box(item.label, "label", item.class ?? ""));
+  if (item.box) holder.append(box(item.box, "", item.suggested_class ?? ""));
+  return make("div", "tile", holder, make("b", "", `${item.rank}. ${item.why}`), make("span", "file", place(item)));
 }
 
 function startErrors() {
   const restart = pages(byId("error-list"), byId("more-errors"), errorTile);
   const buttons = [...document.querySelectorAll("button[data-cause]")];
   const show = (button) => {
-    buttons.forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
-    const cause = button.dataset.cause, rows = data.errors.filter((one) => !cause || one.cause === cause);
+    buttons.forEach((item) => item.setAttribute("aria-pressed", String(item === button)));
+    const cause = button.dataset.cause, rows = data.errors.filter((item) => !cause || item.cause === cause);
     restart(rows);
     byId("error-count").textContent = `${number(rows.length)} of ${number(Number(button.dataset.count))} shown, the worst first.`;
   };
