@@ -19,7 +19,8 @@ def read_events(folder) -> dict:
 
 def group(events: dict, name: str) -> dict:
     """The tags of a group without its name."""
-    return {tag.removeprefix(f"{name}/"): steps for tag, steps in events.items() if tag.startswith(f"{name}/")}
+    return {tag.removeprefix(f"{name}/"): steps for tag, steps in events.items()
+            if tag.startswith(f"{name}/")}
 
 
 def decoded(array):

@@ -1,11 +1,13 @@
 """Whether a training goes on, starts anew, or is refused."""
 
 import pytest
+
 from scripts.core.text import DetectorError
 from scripts.steps.train import set_aside, spare_time
 from scripts.training.run_file import may_continue
 
-RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256": {"train": "1"}, "steps": 10,
+RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256": {"train": "1"},
+       "steps": 10,
        "settings": {"trainer.train_steps": 20}}  # fmt: skip
 
 
@@ -14,7 +16,8 @@ RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256
     [
         ({}, True, ""),
         ({"settings": {"trainer.train_steps": 40}}, True, ""),
-        ({"settings": {"trainer.train_steps": 5}}, False, "fewer steps are asked for than were made"),
+        ({"settings": {"trainer.train_steps": 5}}, False,
+         "fewer steps are asked for than were made"),
         ({"data_sha256": {"train": "2"}}, False, "the images or boxes changed"),
         # From the demo to own images nobody has to type another command.
         ({"classes": ["Waschbär"], "data_sha256": {"train": "2"}}, False, "the classes were apple"),
@@ -24,7 +27,8 @@ def test_what_the_settings_allow(change, goes_on, reason):
     assert may_continue(RUN, {**RUN, **change}) == (goes_on, reason)
 
 
-@pytest.mark.parametrize("change", [{"model": "lite0-320"}, {"input_px": 320}, {"classes": ["Waschbär", "cat"]}])
+@pytest.mark.parametrize("change", [{"model": "lite0-320"}, {"input_px": 320},
+                                    {"classes": ["Waschbär", "cat"]}])
 def test_another_model_says_what_to_type(change):
     with pytest.raises(DetectorError, match="training/run.json: type invoke forget train"):
         may_continue({**RUN, "classes": ["Waschbär"]}, {**RUN, "classes": ["Waschbär"], **change})
@@ -52,6 +56,7 @@ def test_a_training_that_was_planned_on_a_busy_machine_says_that_more_was_possib
     assert "3.0 times the train.minutes" in advice
 
 
-@pytest.mark.parametrize(("step_s", "planned_step_s"), [(0.8, 0.9), (1.8, 0.9), (0.3, None), (0.0, 0.9)])
+@pytest.mark.parametrize(("step_s", "planned_step_s"), [(0.8, 0.9), (1.8, 0.9), (0.3, None),
+                                                        (0.0, 0.9)])
 def test_a_training_that_took_its_time_or_was_not_measured_says_nothing(step_s, planned_step_s):
     assert spare_time(step_s, planned_step_s) == ""

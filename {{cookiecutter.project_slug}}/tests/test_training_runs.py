@@ -16,7 +16,8 @@ def test_a_run_says_how_it_ended(trained):
     run = json.loads((trained / "training/run.json").read_text("utf-8"))
     assert run["stopped_by"] == "budget" and run["steps"] == 2
     assert run["classes"] == ["apple", "banana", "orange", "strawberry"]
-    assert run["best_checkpoint"].startswith("best_ckpt-") and run["weights"]["license"] == "Apache-2.0"
+    assert run["best_checkpoint"].startswith("best_ckpt-")
+    assert run["weights"]["license"] == "Apache-2.0"
 
 
 def test_a_raised_budget_continues_and_a_changed_setting_starts_anew(copy):
@@ -101,7 +102,8 @@ def test_a_raised_budget_goes_on_at_the_rate_of_the_new_schedule(copy):
 
 def test_a_loss_that_explodes_names_the_images_of_the_batch(copy):
     configure_small(copy, INVOKE_TRAIN_EPOCHS="9", INVOKE_TRAIN_LEARNING_RATE="100000.0")
-    with pytest.raises(DetectorError, match=r"the loss is .* at step \d+: images of that batch: \w+.jpg, .*lower "
+    with pytest.raises(DetectorError,
+                       match=r"the loss is .* at step \d+: images of that batch: \w+.jpg, .*lower "
                                             r"train.learning_rate \(it is 100000.0\)"):
         train_small(copy)
 
@@ -114,7 +116,8 @@ def test_a_batch_too_large_for_the_memory_is_refused_with_the_largest_that_fits(
         configure_small(copy, INVOKE_TRAIN_BATCH_SIZE=str(batch_size), INVOKE_TRAIN_EPOCHS="1")
         return train_small(copy)
 
-    with pytest.raises(DetectorError, match=r"a step of 64 images needs about 2.9 GB, 1.0 GB are free.*"
+    with pytest.raises(DetectorError,
+                       match=r"a step of 64 images needs about 2.9 GB, 1.0 GB are free.*"
                                             r"try train.batch_size = 11"):
         small(1e9, 64)
     assert (copy / "training/ckpt-2.index").is_file(), "the run that was there is where it was"
@@ -155,7 +158,8 @@ def test_a_damaged_checkpoint_is_removed_and_the_one_before_goes_on(copy, capfd)
     assert "deprecated" not in said.err, "nothing of TensorFlow's stands between our lines"
     assert counts.steps == 8 and "continued at step " in str(counts)
     assert "continued at step 6" not in str(counts)
-    assert len(list((copy / "training").glob("ckpt-*.index"))) == 2, "those of earlier sessions are not left behind"
+    left = list((copy / "training").glob("ckpt-*.index"))
+    assert len(left) == 2, "those of earlier sessions are not left behind"
 
 
 def test_a_worker_is_told_what_it_lacks(copy):
@@ -167,7 +171,8 @@ def test_a_worker_is_told_what_it_lacks(copy):
         train(copy, "lite0-256", Runtime(**machines, task_index=1))
     with pytest.raises(DetectorError, match="task_index = 0 of 2 worker_hosts"):
         join(copy, Runtime(**machines, task_index=0))
-    with pytest.raises(DetectorError, match="train.batch_size = 8 cannot be shared among 3 devices"):
+    message = "train.batch_size = 8 cannot be shared among 3 devices"
+    with pytest.raises(DetectorError, match=message):
         from scripts.training.devices import require_even_batch
 
         require_even_batch(8, 3)

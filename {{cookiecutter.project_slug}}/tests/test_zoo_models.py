@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from scripts.modeling.zoo import ENTRIES
 from small_project import calibration_of, settings_text
+
+from scripts.modeling.zoo import ENTRIES
 
 pytestmark = pytest.mark.slow
 SMALL = {"INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_IMAGES": "8",
@@ -71,7 +72,8 @@ def test_a_complete_model_goes_the_whole_way(drawn, tmp_path, model_id):
     entry, settings = ENTRIES[model_id], settings_of(root, model_id)
     counts = pretrained(root, entry)
     assert counts.matched.taken == counts.matched.expected > 200
-    assert f"{counts.matched.taken} of {counts.matched.taken} tensors of {model_id} (backbone)" in str(counts)
+    taken = counts.matched.taken
+    assert f"{taken} of {taken} tensors of {model_id} (backbone)" in str(counts)
     configure(root, settings)
     assert train(root, model_id, settings.runtime).steps == 2
     rgb = decode_rgb(next(record_images(Layout(root).records("test"))).encoded)

@@ -21,7 +21,8 @@ class _Storage:
 class _Pickler(pickle.Pickler):
     def persistent_id(self, thing):
         if isinstance(thing, _Storage):
-            return ("storage", sys.modules["torch"].FloatStorage, thing.key, "cpu", len(thing.values))
+            return ("storage", sys.modules["torch"].FloatStorage, thing.key, "cpu",
+                    len(thing.values))
         return None
 
 
@@ -35,11 +36,13 @@ class _Tensor:
         return sys.modules["torch._utils"]._rebuild_tensor_v2, self.arguments
 
 
-def write_torch(path: Path, arrays: dict[str, np.ndarray], legacy: bool = False, stride: tuple | None = None) -> Path:
+def write_torch(path: Path, arrays: dict[str, np.ndarray], legacy: bool = False,
+                stride: tuple | None = None) -> Path:
     """A state dict of `arrays`; `stride` (of every tensor, in values) instead of the right one
     makes a bad file."""
     storages = [_Storage(str(number), array) for number, array in enumerate(arrays.values())]
-    tensors = {name: _Tensor(storage, array.shape, stride or tuple(step // array.itemsize for step in array.strides))
+    tensors = {name: _Tensor(storage, array.shape,
+                             stride or tuple(step // array.itemsize for step in array.strides))
                for (name, array), storage in zip(arrays.items(), storages, strict=True)}
     with _torch_modules():
         if legacy:
@@ -78,7 +81,8 @@ class _torch_modules:
         def _rebuild_tensor_v2(*_arguments):
             """Only its name is written."""
 
-        _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
+        _rebuild_tensor_v2.__module__ = "torch._utils"
+        _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
         utils._rebuild_tensor_v2 = _rebuild_tensor_v2
         self.patch.setitem(sys.modules, "torch", torch)
         self.patch.setitem(sys.modules, "torch._utils", utils)
