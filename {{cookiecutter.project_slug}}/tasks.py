@@ -1,8 +1,9 @@
 """From labeled images to a detector on a phone: one task a step, in the order in which they run.
 
 `invoke tflite` runs every step that has a reason to run; `invoke status` shows them. All settings
-are in detector.toml. This file only wires: what a step does is in scripts/, and each room there has
-a README line.
+are in detector.toml. This file only wires: what a step does is in scripts/steps/, what the other
+commands do in scripts/tools/. The imports stand inside the tasks, so that a command loads only what
+it needs; they also say which code a step watches (scripts/core/imports.py).
 """
 
 from pathlib import Path
@@ -16,55 +17,62 @@ from scripts.tools import status as overview
 ROOT = Path(__file__).resolve().parent
 SETTINGS = open_project(ROOT)
 
+SPLITS = ("train", "validation", "test")
+FOLDERS = [f"images/{split}" for split in SPLITS]
+LABELS = [f"images/{split}/*.xml" for split in SPLITS]
+OPENIMAGES = [f"images/source/openimages/{split}" for split in SPLITS]
+CHECKPOINTS = ["training/run.json", "training/best", "training/ema_checkpoints"]
 # Without the label files: what they say reaches `records` through the tables.
-IMAGES = [f"images/{split}/*.{ending}" for split in ("train", "validation", "test")
-            for ending in ("jpg", "jpeg", "png", "JPG", "JPEG", "PNG")]
+IMAGES = [f"images/{split}/*.{ending}" for split in SPLITS
+          for ending in ("jpg", "jpeg", "png", "JPG", "JPEG", "PNG")]
 
 
 def source_files(root, settings):
-    """Images and labels that organize reads: outside the project, or those that download fetched.
-    """
+    """Return what organize reads: outside the project, or what download fetched."""
     source = settings.source
     if source.kind == "openimages":
-        names = ("boxes.csv", "class-descriptions-boxable.csv", "train", "validation", "test")
-        return [root / "images/source/openimages" / name for name in names]
-    return [root / Path(source.path).expanduser()] if source.kind == "folder" and source.path else []
+        tables = ("boxes.csv", "class-descriptions-boxable.csv")
+        return [*(root / "images/source/openimages" / name for name in tables),
+                *(root / folder for folder in OPENIMAGES)]
+    outside = source.kind == "folder" and source.path
+    return [root / Path(source.path).expanduser()] if outside else []
 
 
 def weight_files(root, settings):
-    """Pre-trained weights of the user's on this machine."""
+    """Return the user's own pre-trained weights on this machine."""
+    if not settings.model.weights:
+        return []
     from scripts.modeling.weight_sources import local_files
 
     return local_files(root, settings.model.weights)
 
 
 def openimages_settings(settings):
-    """What download depends on: nothing else matters while the images come from elsewhere."""
+    """Return what download depends on: nothing else while the images come from elsewhere."""
     return ["source.labels", "openimages"] if settings.source.kind == "openimages" else []
 
 
-@task(klass=Step, settings=["source.kind", openimages_settings], room="data/openimages",
-      outputs=["images/source/openimages/*", "images/source/openimages/train", "images/source/openimages/validation",
-               "images/source/openimages/test"],
-      tells=["list", "stats_only"], optional=["list"],
+@task(klass=Step, settings=["source.kind", openimages_settings],
+      outputs=["images/source/openimages/*", *OPENIMAGES], tells=["list", "stats_only"],
+      optional=["list"],
       help={"list": "show classes with this in their name and their boxes; alone: all classes",
             "stats-only": "count images and boxes that pass the filters, fetch none"})
 def download(c, list="", stats_only=False):
     """01 Get images of Open Images, if source.kind = "openimages"."""
-    if list or stats_only:
-        from scripts.steps import download as show
-
-        if stats_only:
-            return show.show_stats(ROOT, SETTINGS.source.labels, SETTINGS.openimages)
-        return show.list_classes(ROOT, "" if list is True else list, SETTINGS.source.labels, SETTINGS.openimages)
-    if SETTINGS.source.kind != "openimages":
+    labels, settings = SETTINGS.source.labels, SETTINGS.openimages
+    if SETTINGS.source.kind != "openimages" and not (list or stats_only):
         return f"nothing to download: source.kind is {SETTINGS.source.kind}"
     from scripts.steps.download import download as run
+    from scripts.steps.download import list_classes, show_stats
 
-    return run(ROOT, SETTINGS.source.labels, SETTINGS.openimages)
+    if stats_only:
+        return show_stats(ROOT, labels, settings)
+    if list:
+        return list_classes(ROOT, "" if list is True else list, labels, settings)
+    return run(ROOT, labels, settings)
 
 
-@task(klass=Step, pre=[download], inputs=[source_files], settings=["source", "demo", "split"], room="data",
+@task(klass=Step, pre=[download], inputs=[source_files], settings=["source", "demo", "split"],
       outputs=["annotations/organize.json", "annotations/split.csv"], present=["images/train"])
 def organize(c):
     """02 Copy labeled images into images/train, images/validation and images/test."""
@@ -73,10 +81,11 @@ def organize(c):
     return run(ROOT, SETTINGS.source, SETTINGS.demo, SETTINGS.split)
 
 
-@task(klass=Step, pre=[organize], settings=["source.kind", "source.labels", "source.exif", "check", "model.id"],
-      inputs=["images/train", "images/validation", "images/test", "annotations/organize.json"],
-      outputs=["annotations/check.json"], room="data", tells=["explain"], edits=["fix"], optional=["explain"],
-      help={"fix": "repair in images/ what needs no person", "explain": "say what a code means; alone: list all codes"})
+@task(klass=Step, pre=[organize], inputs=[*FOLDERS, "annotations/organize.json"],
+      settings=["source.kind", "source.labels", "source.exif", "check", "model.id"],
+      outputs=["annotations/check.json"], tells=["explain"], edits=["fix"], optional=["explain"],
+      help={"fix": "repair in images/ what needs no person",
+            "explain": "say what a code means; alone: list all codes"})
 def check(c, fix=False, explain=""):
     """03 Find what would ruin training; errors stop here."""
     from scripts.modeling.zoo import zoo_entry
@@ -92,8 +101,8 @@ def check(c, fix=False, explain=""):
     return run(ROOT, SETTINGS.source, SETTINGS.check, zoo_entry(SETTINGS.model.id).input_px)
 
 
-@task(klass=Step, pre=[check], settings=["source.kind", "source.path", "source.labels"], room="data",
-      inputs=["images/train/*.xml", "images/validation/*.xml", "images/test/*.xml", "annotations/check.json"],
+@task(klass=Step, pre=[check], settings=["source.kind", "source.path", "source.labels"],
+      inputs=[*LABELS, "annotations/check.json"],
       outputs=["annotations/label_map.pbtxt", "annotations/labelmap.json"])
 def labelmap(c):
     """04 Number the classes in annotations/label_map.pbtxt."""
@@ -102,9 +111,8 @@ def labelmap(c):
     return run(ROOT, SETTINGS.source.labels)
 
 
-@task(klass=Step, pre=[labelmap], room="data",
-      inputs=["images/train", "images/validation", "images/test", "annotations/organize.json",
-              "annotations/label_map.pbtxt"],
+@task(klass=Step, pre=[labelmap],
+      inputs=[*FOLDERS, "annotations/organize.json", "annotations/label_map.pbtxt"],
       outputs=["annotations/*_labels.csv", "annotations/csv.json"])
 def csv(c):
     """05 Write annotations/{train,validation,test}_labels.csv."""
@@ -113,7 +121,7 @@ def csv(c):
     return tables(ROOT)
 
 
-@task(klass=Step, pre=[csv], room="data",
+@task(klass=Step, pre=[csv],
       inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", *IMAGES],
       outputs=["annotations/*.record-*"])
 def records(c):
@@ -123,7 +131,7 @@ def records(c):
     return run(ROOT)
 
 
-@task(klass=Step, settings=["model"], inputs=[weight_files], room_noted="training",
+@task(klass=Step, settings=["model"], inputs=[weight_files], code_noted=True,
       outputs=["pre_trained_model/*/*"])
 def pretrained(c):
     """07 Convert the pre-trained weights of the chosen model."""
@@ -133,7 +141,7 @@ def pretrained(c):
     return run(ROOT, zoo_entry(SETTINGS.model.id), SETTINGS.model.weights)
 
 
-@task(klass=Step, pre=[records], settings=["model.id", "train", "overrides"], room_noted="training",
+@task(klass=Step, pre=[records], settings=["model.id", "train", "overrides"], code_noted=True,
       inputs=["annotations/*_labels.csv", "annotations/label_map.pbtxt", "annotations/*.record-*"],
       outputs=["training/experiment.yaml", "training/configured.json"])
 def configure(c):
@@ -143,10 +151,11 @@ def configure(c):
     return run(ROOT, SETTINGS)
 
 
-@task(klass=Step, pre=[configure, pretrained], settings=["model.id", "train.patience"], room_noted="training",
-      inputs=["training/experiment.yaml", "annotations/train.record-*", "annotations/validation.record-*",
-              "annotations/label_map.pbtxt", "pre_trained_model"],
-      outputs=["training/run.json", "training/best"],
+@task(klass=Step, pre=[configure, pretrained], settings=["model.id", "train.patience"],
+      inputs=["training/experiment.yaml", "annotations/train.record-*",
+              "annotations/validation.record-*", "annotations/label_map.pbtxt",
+              "pre_trained_model"],
+      outputs=["training/run.json", "training/best"], code_noted=True,
       help={"finish": "accept the best checkpoint so far as the result"})
 def train(c, finish=False):
     """09 Train, or go on where training stopped."""
@@ -155,21 +164,22 @@ def train(c, finish=False):
     return run(ROOT, SETTINGS.model.id, SETTINGS.runtime, SETTINGS.train.patience, finish)
 
 
-@task(klass=Step, pre=[train], settings=["evaluate", "export.checkpoint"], room="evaluation",
-      inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/test.record-*",
-              "annotations/validation.record-*", "annotations/label_map.pbtxt"],
-      outputs=["eval/metrics.json", "eval/analysis.json", "eval/detections.json", "eval/groundtruth.json",
-               "eval/table.txt", "eval/errors.json", "eval/errors.csv"])
+@task(klass=Step, pre=[train], settings=["evaluate", "export.checkpoint"],
+      inputs=[*CHECKPOINTS, "annotations/test.record-*", "annotations/validation.record-*",
+              "annotations/label_map.pbtxt"],
+      outputs=["eval/metrics.json", "eval/analysis.json", "eval/detections.json",
+               "eval/groundtruth.json", "eval/table.txt", "eval/errors.json", "eval/errors.csv"])
 def evaluate(c):
     """10 Score the checkpoint on the test images."""
     from scripts.steps.evaluate import evaluate as run
 
     settings = SETTINGS.evaluate
-    return run(ROOT, SETTINGS.export.checkpoint, settings.score_threshold, settings.max_detections, settings.miss_cost)
+    return run(ROOT, SETTINGS.export.checkpoint, settings.score_threshold, settings.max_detections,
+               settings.miss_cost)
 
 
-@task(klass=Step, pre=[evaluate], settings=["evaluate.score_threshold", "export"], room="deploy",
-      inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/label_map.pbtxt"],
+@task(klass=Step, pre=[evaluate], settings=["evaluate.score_threshold", "export"],
+      inputs=[*CHECKPOINTS, "annotations/label_map.pbtxt"],
       outputs=["inference/saved_model", "inference/labels.txt"])
 def export(c):
     """11 Export a SavedModel to inference/saved_model."""
@@ -178,19 +188,19 @@ def export(c):
     return run(ROOT, SETTINGS.export.checkpoint, SETTINGS.evaluate.score_threshold)
 
 
-@task(klass=Step, pre=[export], settings=["evaluate", "export", "tflite", "model.id"], room="deploy",
-      inputs=["training/run.json", "training/best", "training/ema_checkpoints", "annotations/*.record-*",
-              "annotations/label_map.pbtxt", "eval/metrics.json", "eval/analysis.json", "eval/detections.json",
-              "pyproject.toml"],
+@task(klass=Step, pre=[export], settings=["evaluate", "export", "tflite", "model.id"],
+      inputs=[*CHECKPOINTS, "annotations/*.record-*", "annotations/label_map.pbtxt",
+              "eval/metrics.json", "eval/analysis.json", "eval/detections.json", "pyproject.toml"],
       outputs=["tflite/*.tflite", "tflite/labels.txt", "tflite/metrics.json"])
 def tflite(c):
     """12 Convert to .tflite, measure every file, ship the one that passes."""
-    from scripts.steps.tflite import make_tflite
+    from scripts.steps.tflite import tflite as run
 
-    return make_tflite(ROOT, ROOT.name, SETTINGS)
+    return run(ROOT, ROOT.name, SETTINGS)
 
 
-STEPS = [download, organize, check, labelmap, csv, records, pretrained, configure, train, evaluate, export, tflite]
+STEPS = [download, organize, check, labelmap, csv, records, pretrained, configure, train, evaluate,
+         export, tflite]
 
 
 @task(klass=Tool, default=True, help={"json": "print JSON for programs"})
@@ -208,12 +218,7 @@ def why(c, step):
 @task(klass=Tool, help={"step": "name of a step, such as records"})
 def forget(c, step):
     """Make a step run again; of train, set its run aside in training/previous."""
-    text = overview.forget(STEPS, step)
-    if step == "train":
-        from scripts.steps.train import set_aside
-
-        text = "\n".join(filter(None, [text, set_aside(ROOT)]))
-    return text
+    return overview.forget(STEPS, step)
 
 
 @task(klass=Tool)
@@ -225,7 +230,8 @@ def worker(c):
     return join(ROOT, SETTINGS.runtime)
 
 
-@task(klass=Tool, help={"experimental": "also those whose COCO weights are archives that nobody of us fetched"})
+@task(klass=Tool, help={"experimental": "also those whose COCO weights come from an address that "
+                                        "no test has fetched"})
 def models(c, experimental=False):
     """List the models: size, weights and license, published AP, int8 file and its time."""
     from scripts.modeling.zoo import models_table
@@ -242,7 +248,8 @@ def doctor(c):
 
 
 @task(klass=Tool, positional=["path"], iterable=["also"],
-      help={"path": "image, video or folder of them", "also": "one more of them; may be given again",
+      help={"path": "image, video or folder of them",
+            "also": "one more of them; may be given again",
             "model": "variant such as float16, a .tflite file, or the folder of a SavedModel",
             "out": "folder for predictions.json, predictions.csv and drawn copies",
             "threshold": "lowest score that is shown, 0 to 1; if not given, what the model advises",
@@ -252,12 +259,13 @@ def predict(c, path, also=None, model="", out="inference/predictions", threshold
     from scripts.tools.predict import find_model
     from scripts.tools.predict import predict as run
 
-    files = [Path(one) for one in (path, *(also or ()))]
+    files = [Path(file) for file in (path, *(also or ()))]
     return run(files, find_model(ROOT, model, SETTINGS.tflite.ship), ROOT / out, threshold, every)
 
 
 @task(klass=Tool, positional=["path"],
-      help={"path": "a .tflite file, of this project or any other", "json": "print JSON for programs"})
+      help={"path": "a .tflite file, of this project or any other",
+            "json": "print JSON for programs"})
 def inspect(c, path, json=False):
     """Show what is in a .tflite: inputs, outputs, operations, weights, metadata, labels."""
     from scripts.tools.inspect import inspect as run
@@ -266,31 +274,37 @@ def inspect(c, path, json=False):
 
 
 @task(klass=Tool, iterable=["against"],
-      help={"against": "a .tflite of others, scored and timed too; may be given several times",
-            "labels": "its class names, one a line, if they are not inside", "mean": "its normalization, if not inside",
-            "std": "the same", "rounds": "how often all files are measured in turns"})
+      help={"against": "a third-party .tflite, scored and timed too; may be given again",
+            "labels": "its class names, one a line, if they are not inside",
+            "mean": "its normalization, if not inside", "std": "the same",
+            "rounds": "how often all files are measured in turns"})
 def benchmark(c, against, labels="", mean="", std="", rounds="5"):
     """Measure size, time, memory and AP of every .tflite, in turns."""
     from scripts.tools.benchmark import ThirdParty
     from scripts.tools.benchmark import benchmark as run
 
-    third_party = ThirdParty([Path(each) for each in against], Path(labels) if labels else None, mean, std)
+    names = Path(labels) if labels else None
+    third_party = ThirdParty([Path(file) for file in against], names, mean, std)
     return run(ROOT, SETTINGS, third_party, parse_count(rounds, "rounds", "5"))
 
 
 @task(klass=Tool, help={"bundle": "the unpacked npm package @mediapipe/tasks-vision",
-                        "model": "variant such as float16, or a .tflite file", "out": "folder to write"})
+                        "model": "variant such as float16, or a .tflite file",
+                        "out": "folder to write"})
 def web(c, bundle="", model="", out="inference/web"):
     """Write a page that runs the detector in a browser, on images or the camera."""
     from scripts.tools.predict import find_model
     from scripts.tools.web import make_web
 
-    return make_web(find_model(ROOT, model, SETTINGS.tflite.ship), Path(bundle) if bundle else None, ROOT / out)
+    path = find_model(ROOT, model, SETTINGS.tflite.ship)
+    return make_web(path, Path(bundle) if bundle else None, ROOT / out)
 
 
 @task(klass=Tool, optional=["flagged"],
-      help={"count": "how many images", "flagged": "only those that check names; with a code: for that code",
-            "split": "train, validation or test", "seed": "another number shows others", "out": "the PNG to write"})
+      help={"count": "how many images",
+            "flagged": "only those that check names; with a code: for that code",
+            "split": "train, validation or test", "seed": "another number shows others",
+            "out": "the PNG to write"})
 def preview(c, count="24", flagged="", split="", seed="0", out="annotations/preview.png"):
     """Draw images of images/ with their boxes on one sheet."""
     from scripts.core.layout import Layout
@@ -302,15 +316,18 @@ def preview(c, count="24", flagged="", split="", seed="0", out="annotations/prev
 
 
 @task(klass=Tool, pre=[records, pretrained],
-      help={"split": "list only train, validation or test", "count": "entries of the list; 0: a tenth of the boxes"})
+      help={"split": "list only train, validation or test",
+            "count": "entries of the list; 0: a tenth of the boxes"})
 def suspects(c, split="", count="0"):
     """List labels that look wrong to the trained detector, for people to work through."""
     from scripts.tools.suspects import find_suspects
 
-    return find_suspects(ROOT, SETTINGS.export.checkpoint, split, parse_count(count, "count", "50", least=0))
+    entries = parse_count(count, "count", "50", least=0)
+    return find_suspects(ROOT, SETTINGS.export.checkpoint, split, entries)
 
 
-@task(klass=Tool, help={"to": "coco, yolo or voc", "out": "folder to write; images/converted/FORMAT if not given"})
+@task(klass=Tool, help={"to": "coco, yolo or voc",
+                        "out": "folder to write; images/converted/FORMAT if not given"})
 def convert(c, to="", out=""):
     """Write the images of images/ with labels in another format, for other tools."""
     from scripts.core.layout import Layout
@@ -331,7 +348,8 @@ def runs(c, json=False):
 
 
 @task(klass=Tool, positional=["a", "b"],
-      help={"a": "a run of `invoke runs`: its name, the beginning of it, `last` or `previous`", "b": "the same"})
+      help={"a": "a run of `invoke runs`: its name, the beginning of it, `last` or `previous`",
+            "b": "the same"})
 def compare(c, a, b):
     """Say whether run B is better than run A, worse or not distinguishable: `invoke compare
     previous last`."""
@@ -357,5 +375,5 @@ def tensorboard(c, port="6006"):
     open_tensorboard(ROOT, parse_count(port, "port", "6006"))
 
 
-ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, suspects, predict, inspect,
-                benchmark, web, report, runs, compare, tensorboard)
+ns = Collection(*STEPS, status, why, forget, worker, models, doctor, convert, preview, suspects,
+                predict, inspect, benchmark, web, report, runs, compare, tensorboard)

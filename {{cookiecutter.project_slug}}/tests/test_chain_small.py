@@ -65,12 +65,12 @@ def test_evaluate_export_and_tflite_agree_on_disk(copy):
     from scripts.core.files import sha256_file
     from scripts.steps.evaluate import evaluate
     from scripts.steps.export import export
-    from scripts.steps.tflite import make_tflite
+    from scripts.steps.tflite import tflite
 
     settings = settings_of(copy)
     evaluate(copy, "best", 0.01, 100, 1.0)
     export(copy, "best", 0.01)
-    make_tflite(copy, "fruit", settings)
+    tflite(copy, "fruit", settings)
     metrics = json.loads((copy / "tflite/metrics.json").read_text("utf-8"))
     assert set(metrics["variants"]) == {"float32", "int8"}
     for row in metrics["variants"].values():
@@ -88,7 +88,7 @@ def test_a_file_that_lost_too_much_is_put_aside(copy):
     settings = settings_of(copy, INVOKE_TFLITE_VARIANTS="float32", INVOKE_TFLITE_SHIP="float32",
                            INVOKE_TFLITE_MAX_AP_DROP="0.01")
     with pytest.raises(DetectorError, match="tflite/rejected/detector_float32.tflite"):
-        tflite.make_tflite(copy, "fruit", settings)
+        tflite.tflite(copy, "fruit", settings)
     assert not (copy / "tflite/detector_float32.tflite").exists()
     row = json.loads((copy / "tflite/metrics.json").read_text("utf-8"))["variants"]["float32"]
     assert not row["passed"] and row["file"] == "tflite/rejected/detector_float32.tflite"

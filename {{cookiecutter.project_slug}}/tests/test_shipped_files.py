@@ -15,7 +15,7 @@ def made(copy, monkeypatch):
     scored."""
     from scripts.deploy import reader
     from scripts.steps.evaluate import evaluate
-    from scripts.steps.tflite import make_tflite
+    from scripts.steps.tflite import tflite
 
     scored, init = {}, reader.TfliteDetector.__init__
 
@@ -33,7 +33,7 @@ def made(copy, monkeypatch):
     analysis["thresholds"]["all"]["best_f1"] = {
         "score": 0.35, "precision": 0.9, "recall": 0.72, "f1": 0.8}
     (copy / "eval/analysis.json").write_text(json.dumps(analysis), "utf-8")
-    make_tflite(copy, "folder", settings_of(copy))
+    tflite(copy, "folder", settings_of(copy))
     return copy, scored
 
 

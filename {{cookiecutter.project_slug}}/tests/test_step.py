@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from invoke import Context, Exit, task
 
-from scripts.core import lock, step
+from scripts.core import folder_lock, step
 from scripts.core.schema import toml
 from scripts.core.settings import TABLES, load_settings
 from scripts.core.state import Digests
@@ -31,44 +31,47 @@ def settings_text() -> str:
     """Return a detector.toml of example values: the one of the project belongs to its user."""
     lines = []
     for table, kind in TABLES.items():
-        lines += [f"[{table}]", *(f"{each.name} = {toml(each.metadata['rule'].example)}" for each in fields(kind))]
+        lines += [f"[{table}]", *(f"{field.name} = {toml(field.metadata['rule'].example)}"
+                                  for field in fields(kind))]
     return "\n".join([*lines, "[overrides]", ""])
 
 
 class Chain:
     """A project of two steps: `join` joins the texts of images/, `shout` writes the result in
-    capitals."""
+    capitals. They name the modules of their code, and never import them."""
 
     def __init__(self, root: Path, capsys):
-        self.root, self.capsys, self.ran = root, capsys, []
-        self.trouble: BaseException | None = None
+        self.root, self.capsys, self.ran, self.imports = root, capsys, [], False
+        self.failure: BaseException | None = None
         self.write("detector.toml", settings_text())
         self.write("images/train/a.txt", "a")
         self.write("images/train/ö 1.txt", "o")
-        self.write("scripts/records/join.py", "x = 1\n")
+        self.write("scripts/records/join.py", "from scripts.records.words import x\n")
+        self.write("scripts/records/words.py", "x = 1\n")
         self.write("scripts/training/loop.py", "x = 1\n")
         self.join, self.shout = self.tasks()
 
     def tasks(self):
-        @task(
-            klass=Step,
-            inputs=["images/**/*.txt"],
-            settings=["split.seed", "demo"],
-            outputs=["annotations/joined.txt"],
-            room="records",
-        )
+        @task(klass=Step, inputs=["images/**/*.txt"], settings=["split.seed", "demo"],
+              outputs=["annotations/joined.txt"])
         def join(c, fix=False):
+            if self.imports:
+                from scripts.records.join import x  # noqa: F401
             self.ran.append("join")
-            if self.trouble:
-                raise self.trouble
+            if self.failure:
+                raise self.failure
             texts = [path.read_text() for path in sorted((self.root / "images").rglob("*.txt"))]
             self.write("annotations/joined.txt", "".join(texts).strip())
             return f"{len(texts)} texts"
 
-        @task(klass=Step, pre=[join], inputs=["annotations/joined.txt"], outputs=["eval"], room_noted="training")
+        @task(klass=Step, pre=[join], inputs=["annotations/joined.txt"], outputs=["eval"],
+              code_noted=True)
         def shout(c):
+            if self.imports:
+                from scripts.training.loop import x  # noqa: F401
             self.ran.append("shout")
-            self.write("eval/shouted.txt", (self.root / "annotations/joined.txt").read_text().upper())
+            text = (self.root / "annotations/joined.txt").read_text()
+            self.write("eval/shouted.txt", text.upper())
 
         return join, shout
 
@@ -106,7 +109,7 @@ class Chain:
 def chain(tmp_path, capsys):
     chain = Chain(tmp_path / "projet été", capsys)
     yield chain
-    lock.release(chain.root / ".steps/lock")
+    folder_lock.release(chain.root / ".steps/lock")
 
 
 @pytest.fixture
@@ -219,16 +222,21 @@ def test_setting_that_it_does_not_read(done):
     assert done.run() == []
 
 
-def test_comment_in_its_code_runs_it_and_nothing_after_it(done):
-    done.write("scripts/records/join.py", "x = 1  # one\n")
-    assert done.status()["join"] == ("stale", "scripts/records changed")
+def test_changed_code_runs_the_step_and_nothing_after_it(done):
+    done.write("scripts/records/words.py", "x = 2\n")
+    assert done.status()["join"] == ("stale", "scripts/records/words.py changed")
     assert done.run() == ["join"]
+
+
+def test_comments_and_docstrings_in_code_run_nothing(done):
+    done.write("scripts/records/words.py", '"""Words."""\n\n# one\nx = 1  # two\n\n"""Three."""\n')
+    assert done.run() == []
 
 
 def test_noted_code_runs_nothing_and_is_mentioned(done):
     done.write("scripts/training/loop.py", "x = 2\n")
     state, reason = done.status()["shout"]
-    assert state == "done" and "scripts/training changed" in reason
+    assert state == "done" and reason.startswith("scripts/training/loop.py changed, which does not")
     assert done.run() == []
 
 
@@ -239,19 +247,19 @@ def test_argument_runs_the_body_even_when_up_to_date(done):
 
 def test_refusal_is_one_line_and_runs_again(done):
     done.write("images/train/a.txt", "b")
-    done.trouble = DetectorError("box outside: a.xml:3: run invoke check --fix")
+    done.failure = DetectorError("box outside: a.xml:3: run invoke check --fix")
     with pytest.raises(Exit) as refusal:
         done.run()
     assert (refusal.value.code, refusal.value.message) == (1, "error: box outside: a.xml:3: run invoke check --fix")
     state, reason = done.status()["join"]
     assert state == "stale" and reason.startswith("failed last time: box outside")
-    done.trouble = None
+    done.failure = None
     assert done.run() == ["join", "shout"]
 
 
 @pytest.mark.parametrize(("number", "advice"), [(28, "free some space"), (13, "allow writing")])
 def test_a_full_or_closed_disk_is_one_line(done, number, advice):
-    done.trouble = OSError(number, os.strerror(number), "images/a.jpg")
+    done.failure = OSError(number, os.strerror(number), "images/a.jpg")
     done.write("images/train/a.txt", "b")
     with pytest.raises(Exit, match=f"error: {os.strerror(number)}: images/a.jpg: {advice}") as refused:
         done.join(Context())
@@ -260,11 +268,11 @@ def test_a_full_or_closed_disk_is_one_line(done, number, advice):
 
 def test_defect_keeps_its_traceback_and_is_shown_as_interrupted(done):
     done.write("images/train/a.txt", "b")
-    done.trouble = ZeroDivisionError()
+    done.failure = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         done.run()
     assert done.status()["join"] == ("interrupted", "interrupted")
-    done.trouble = None
+    done.failure = None
     assert done.run() == ["join", "shout"]
 
 
@@ -280,7 +288,7 @@ def test_input_edited_while_the_body_runs_is_found_next_time(done):
 
 def test_moved_project_runs_nothing(done):
     moved = done.root.with_name("somewhere else")
-    lock.release(done.root / ".steps/lock")
+    folder_lock.release(done.root / ".steps/lock")
     shutil.move(done.root, moved)
     done.root = moved
     assert done.run() == []
@@ -299,7 +307,7 @@ def test_source_inside_the_project_moves_with_it(done):
         done.ran.append("read")
 
     read(Context())
-    lock.release(done.root / ".steps/lock")
+    folder_lock.release(done.root / ".steps/lock")
     moved = done.root.with_name("moved")
     shutil.move(done.root, moved)
     done.root = moved
@@ -392,7 +400,7 @@ def test_status_as_json(done):
                                {"name": "shout", "state": "done", "reason": ""}]}
 
 
-def test_tool_prints_its_result_and_refuses_politely(chain, capsys):
+def test_tool_prints_its_result_and_its_error_is_one_line(chain, capsys):
     @task(klass=Tool)
     def say(c, word="yes"):
         if word == "no":
@@ -434,7 +442,7 @@ def test_a_second_look_reads_no_content(done, monkeypatch):
 
 def test_a_full_disk_names_where_the_copy_was_to_go():
     full = OSError(errno.ENOSPC, "No space left on device", "source/a.jpg", None, "images/train/.partial-1-0.jpg")
-    with pytest.raises(Exit) as caught, step.polite("organize"):
+    with pytest.raises(Exit) as caught, step.errors_in_one_line("organize"):
         raise full
     words = "error: No space left on device: images/train: free some space, then the same command"
     assert caught.value.message == words
@@ -445,9 +453,9 @@ def test_a_full_disk_that_tensorflow_met_is_one_line_and_its_other_errors_are_no
         """TensorFlow's errors are no OSError; they quote the system's words."""
 
     with pytest.raises(Exit, match="error: No space left on device: .*: free some space, then the same command"):
-        with step.polite("evaluate"):
+        with step.errors_in_one_line("evaluate"):
             raise OpError("{{function_node x}} eval/tensorboard/events.v2; No space left on device\n\tFlushing")
-    with pytest.raises(OpError), step.polite("evaluate"):
+    with pytest.raises(OpError), step.errors_in_one_line("evaluate"):
         raise OpError("shapes do not match")
 
 
@@ -507,10 +515,10 @@ def test_killed_step_is_interrupted_and_runs_again(sleeper):
     process = sleeper.start(60)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert sleeper.state() == "running" and (sleeper.root / ".steps/lock").exists()
+    assert sleeper.state() == "running"
     output, errors = sleeper.start(0).communicate()
     assert output.startswith("sleep: ran") and not errors
-    assert not (sleeper.root / ".steps/lock").exists()
+    assert folder_lock.owner_of(sleeper.root / ".steps/lock") is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")

@@ -6,7 +6,7 @@ import pytest
 from invoke import Collection, Config, Exit, task
 from test_step import settings_text
 
-from scripts.core import lock, step
+from scripts.core import folder_lock, step
 from scripts.core.settings import load_settings
 from scripts.core.step import Step, StepExecutor
 from scripts.tools import status as overview
@@ -25,15 +25,8 @@ class Pair:
             self.ran.append("fetch")
             self.write("images/a.txt", "bad")
 
-        @task(
-            klass=Step,
-            pre=[fetch],
-            inputs=["images"],
-            outputs=["annotations/look.txt"],
-            tells=["explain"],
-            edits=["fix"],
-            optional=["explain"],
-        )
+        @task(klass=Step, pre=[fetch], inputs=["images"], outputs=["annotations/look.txt"],
+              tells=["explain"], edits=["fix"], optional=["explain"])
         def look(c, fix=False, explain=""):
             if explain:
                 return f"what {explain} means"
@@ -55,7 +48,7 @@ class Pair:
     def run(self, *calls: tuple[str, dict]) -> list[str]:
         """What ran of an invoke command, each call a task with its arguments."""
         self.ran.clear()
-        lock.release(self.root / ".steps/lock")
+        folder_lock.release(self.root / ".steps/lock")
         step.configure(self.root, load_settings(self.root, {}))
         StepExecutor(Collection(*self.steps), Config()).execute(*calls)
         return self.ran.copy()
@@ -69,7 +62,7 @@ class Pair:
 def pair(tmp_path):
     pair = Pair(tmp_path / "project")
     yield pair
-    lock.release(pair.root / ".steps/lock")
+    folder_lock.release(pair.root / ".steps/lock")
 
 
 def test_a_question_is_answered_without_the_steps_before(pair, capsys):
@@ -97,7 +90,7 @@ def test_a_step_that_edits_what_it_reads_is_done_afterwards(pair):
 def test_a_reader_that_has_seen_enough_is_no_traceback(monkeypatch):
     """`invoke status | head -3` closes the pipe while we write."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)
-    with pytest.raises(Exit) as left, step.polite("status"):
+    with pytest.raises(Exit) as left, step.errors_in_one_line("status"):
         raise BrokenPipeError
     assert left.value.code == 1 and not left.value.message
     print("goes nowhere", flush=True)

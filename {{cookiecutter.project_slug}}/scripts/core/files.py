@@ -1,5 +1,5 @@
-"""Files that are either whole or not there: written under a temporary name beside the target, then
-moved into place."""
+"""Files that are either complete or not there: written under a temporary name beside the target,
+then moved into place."""
 
 import hashlib
 import itertools
@@ -29,10 +29,9 @@ def temporary_beside(final: Path) -> Path:
 
 @contextmanager
 def replacing(final: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; it becomes `final` when the block ends well and is removed
-    when it does not.
+    """Give a temporary path to write to; it becomes `final` if the block ends well, else it goes.
 
-    For files that a library writes by itself, or that are too large to be held in memory.
+    For files that a library writes by itself, or that are too large for the memory.
     """
     temporary = temporary_beside(final)
     try:
@@ -43,8 +42,11 @@ def replacing(final: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> bool:
-    """Write `data` to `path`, parents created. Return False, the file untouched, if it already held
-    exactly that."""
+    """Write `data` to `path`, whose parents are created.
+
+    Returns:
+        False if the file held exactly that; it is then left alone.
+    """
     try:
         if path.stat().st_size == len(data) and path.read_bytes() == data:
             return False
@@ -61,12 +63,13 @@ def write_text(path: Path, text: str) -> bool:
 
 
 def write_json(path: Path, value: Any) -> bool:
-    """Write `value` as JSON: keys sorted, indent 1, accents readable, a line feed at the end; then
-    as `write_bytes`.
+    """Write `value` as JSON with sorted keys and readable accents, as `write_bytes` does.
 
-    Raises ValueError for NaN and infinity, which JSON does not have: an undefined figure is None.
+    Raises:
+        ValueError: for NaN and infinity, which JSON does not have: an undefined figure is None.
     """
-    return write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return write_text(path, text + "\n")
 
 
 def sha256_file(path: Path) -> str:
@@ -76,8 +79,7 @@ def sha256_file(path: Path) -> str:
 
 
 def replace_dir(temporary: Path, final: Path) -> None:
-    """Move the finished folder `temporary` to `final`; an older `final` is removed only after the
-    new one is in place.
+    """Move the finished folder `temporary` to `final`, then remove an older `final`.
 
     Both must be on one file system, which is why `temporary` comes from `temporary_beside(final)`.
     """

@@ -11,13 +11,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of the project in the folder `root`. Properties name paths; none of them is read."""
+    """The files of the project in the folder `root`; properties name paths and read nothing."""
 
     root: Path
 
     def shown(self, path: Path) -> str:
         """Return `path` as messages and state files name it: relative to the project, POSIX."""
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        inside = path.is_relative_to(self.root)
+        return path.relative_to(self.root).as_posix() if inside else str(path)
 
     # Images and their labels: images/{train,validation,test}/NAME.jpg with NAME.xml.
 

@@ -2,12 +2,14 @@
 
 The one place of `scripts/` that knows invoke. In tasks.py:
 
-    settings = open_project(ROOT)
+    SETTINGS = open_project(ROOT)
 
-    @task(klass=Step, pre=[organize], inputs=["images/**/*.xml"], settings=["source.labels"],
-          outputs=["annotations/*_labels.csv"], room="records")
+    @task(klass=Step, pre=[labelmap], inputs=["images/**/*.xml"], settings=["source.labels"],
+          outputs=["annotations/*_labels.csv"])
     def csv(c):
-        ...
+        from scripts.steps.tables import tables
+
+        return tables(ROOT)
 """
 
 import errno
@@ -15,7 +17,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +27,10 @@ from invoke.exceptions import Exit
 from invoke.executor import Executor
 from invoke.tasks import Call, Task
 
-from scripts.core import lock
-from scripts.core import state as record
+from scripts.core import folder_lock
+from scripts.core.imports import Modules, imported_names
 from scripts.core.settings import Settings, load_settings
-from scripts.core.state import Digests, Tree
+from scripts.core.state import Digests, Observation, Tree, read_record, reasons, write_record
 from scripts.core.text import DetectorError
 
 STATE = ".steps"
@@ -48,16 +50,26 @@ Names = str | Callable[[Settings], Sequence[str]]
 
 @dataclass(frozen=True)
 class Project:
-    """The project that this process works in."""
+    """The project that this process works in, and what was found out about its files."""
 
     root: Path
     settings: Settings
     tree: Tree
     digests: Digests
+    modules: Modules
 
     def look(self, patterns: Sequence[str | Path]) -> dict[str, str]:
         """Return label -> digest of the files that `patterns` name."""
         return self.digests.of(self.tree.match(patterns))
+
+    def take_lock(self) -> bool:
+        """See `folder_lock.acquire`."""
+        return folder_lock.acquire(self.root / STATE / "lock")
+
+    def remember(self) -> None:
+        """Keep the digests for the next process."""
+        self.digests.save()
+        self.modules.digests.save()
 
 
 _current: list[Project] = []
@@ -66,7 +78,8 @@ _current: list[Project] = []
 def configure(root: Path, settings: Settings) -> Project:
     """Make `root` the project that all steps of this process belong to."""
     root = root.resolve()
-    project = Project(root, settings, Tree(root), Digests(root, root / STATE / "digests.json"))
+    project = Project(root, settings, Tree(root), Digests(root, root / STATE / "digests.json"),
+                      Modules(root, root / STATE / "code.json"))
     _current[:] = [project]
     return project
 
@@ -74,12 +87,14 @@ def configure(root: Path, settings: Settings) -> Project:
 def open_project(root: Path) -> Settings:
     """Load the settings of `root` and configure the steps; what tasks.py calls first.
 
-    Raises invoke's Exit (`error: ...`, code 1) for settings that are refused.
+    Raises:
+        Exit: invoke's (`error: ...`, code 1), for settings that are not allowed.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a file name that the terminal cannot show must not stop a step
+        # A file name that the terminal cannot show must not stop a step.
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    with polite("settings"):
+    with errors_in_one_line("settings"):
         return configure(root, load_settings(root)).settings
 
 
@@ -89,9 +104,11 @@ def current() -> Project:
 
 
 @contextmanager
-def polite(name: str) -> Iterator[None]:
-    """Turn a refusal, and a disk that takes no more, into `error: ...` with exit code 1, and Ctrl-C
-    into 130."""
+def errors_in_one_line(name: str) -> Iterator[None]:
+    """End with `error: ...` and code 1 on an error of the user or a full disk, with 130 on Ctrl-C.
+
+    Any other exception is a defect and keeps its traceback.
+    """
     try:
         yield
     except DetectorError as error:
@@ -104,17 +121,19 @@ def polite(name: str) -> Iterator[None]:
             raise
         # A copy names its source first; what is full or closed is where it was to go.
         target = Path(error.filename2).parent if error.filename2 else error.filename
-        where = target or SOME_DISK
-        raise Exit(f"error: {error.strerror}: {where}: {DISK_ADVICE[error.errno]}, then the same command", 1) from error
+        raise _disk_exit(error.errno, error.strerror, target or SOME_DISK) from error
     except Exception as error:
-        full = os.strerror(errno.ENOSPC)
-        if full not in str(error):  # TensorFlow writes by itself: its errors are no OSError, they quote the system's
+        # TensorFlow's own errors of a full disk are no OSError, they quote the system's words.
+        if os.strerror(errno.ENOSPC) not in str(error):
             raise
-        advice = f"{DISK_ADVICE[errno.ENOSPC]}, then the same command"
-        raise Exit(f"error: {full}: {SOME_DISK}: {advice}", code=1) from error
+        raise _disk_exit(errno.ENOSPC, os.strerror(errno.ENOSPC), SOME_DISK) from error
     except KeyboardInterrupt as stop:
         advice = str(stop) or "the same command starts it again"
         raise Exit(f"{name}: interrupted: {advice}", code=130) from stop
+
+
+def _disk_exit(number: int, words: str, where: str | Path) -> Exit:
+    return Exit(f"error: {words}: {where}: {DISK_ADVICE[number]}, then the same command", code=1)
 
 
 class Tool(Task):
@@ -122,7 +141,7 @@ class Tool(Task):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body; a result that is not None is printed."""
-        with polite(self.name):
+        with errors_in_one_line(self.name):
             result = super().__call__(*args, **kwargs)
             if result is not None:
                 print(result, flush=True)
@@ -130,65 +149,59 @@ class Tool(Task):
 
 
 class Step(Task):
-    """A task of the pipeline.
+    """A task of the pipeline. Its key holds settings, files and the code that its body imports.
 
-    inputs: patterns below the project (`images/**/*.xml`; a folder means all in it), or functions of (root, settings)
-        that return paths, for sources outside. settings: names of tables or dotted names, or functions of the
-        settings that return such. outputs: patterns of what it writes and nobody else changes. present: patterns of
-        what it writes and others may change: each has to match something. room: folder of scripts/ whose code counts.
-        room_noted: one whose changes status only mentions.
-    tells: arguments with which the step only says something: it then runs alone, without the steps before it.
-    edits: arguments with which the step itself changes what it reads.
+    Args:
+        inputs: patterns below the project (`images/**/*.xml`; a folder means all in it), or
+            functions of (root, settings) that return paths, for sources outside.
+        settings: names of tables, dotted names, or functions of the settings that return such.
+        outputs: patterns of what it writes and nobody else changes.
+        present: patterns of what it writes and others may change: each has to match something.
+        code_noted: changes of its code are no reason to run, `invoke status` mentions them.
+        tells: arguments with which the step only says something: it then runs alone, without the
+            steps before it.
+        edits: arguments with which the step itself changes what it reads.
     """
 
-    def __init__(
-        self,
-        body: Callable,
-        *,
-        inputs: Sequence[Inputs] = (),
-        settings: Sequence[Names] = (),
-        outputs: Sequence[str] = (),
-        present: Sequence[str] = (),
-        room: str | None = None,
-        room_noted: str | None = None,
-        tells: Sequence[str] = (),
-        edits: Sequence[str] = (),
-        **options: Any,
-    ) -> None:
+    def __init__(self, body: Callable, *, inputs: Sequence[Inputs] = (),
+                 settings: Sequence[Names] = (), outputs: Sequence[str] = (),
+                 present: Sequence[str] = (), code_noted: bool = False,
+                 tells: Sequence[str] = (), edits: Sequence[str] = (), **options: Any) -> None:
         super().__init__(body, **options)
         for pattern in [*inputs, *outputs, *present]:
             if isinstance(pattern, str) and set(pattern) & set("{}[]\\"):
-                raise ValueError(f"step {self.name}: only * ? ** and / mean something in a pattern: {pattern}")
+                raise ValueError(f"step {self.name}: only * ? ** and / mean something in a "
+                                 f"pattern: {pattern}")
         self.inputs, self.settings, self.outputs, self.present = inputs, settings, outputs, present
-        self.room, self.room_noted = room, room_noted
-        self.tells, self.edits = tells, edits
+        self.code_noted, self.tells, self.edits = code_noted, tells, edits
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the body if there is a reason, or if an argument other than its default asks for it.
-        """
-        with polite(self.name):
+        """Run the body if there is a reason, or if an argument other than its default is given."""
+        with errors_in_one_line(self.name):
             if self.only_tells(kwargs):
                 print(super().__call__(*args, **kwargs), flush=True)
                 return None
-            project = current()
-            lock.acquire(project.root / STATE / "lock")
+            project, given = current(), self._is_given(args[1:], kwargs)
             before = self.observe(project)
-            if self._asked(args[1:], kwargs) or record.reasons(self.record(project), before):
+            if (given or self._reasons(project, before)) and project.take_lock():
+                # Until this process had the lock, another one may have worked here.
+                project.tree.refresh()
+                before = self.observe(project)
+            if given or self._reasons(project, before):
                 return self._run(project, before, args, kwargs)
-            project.digests.save()
+            project.remember()
             print(f"{self.name}: up to date", flush=True)
             return None
 
-    def _run(self, project: Project, before: record.Observation, args: tuple, kwargs: dict) -> Any:
-        """Run the body and record what it read, as it was before, and what it wrote, as it is now.
-        """
+    def _run(self, project: Project, before: Observation, args: tuple, kwargs: dict) -> Any:
+        """Run the body; record what it read, as it was before, and what it wrote, as it is now."""
         path = self.record_path(project)
-        record.write(path, "running")
+        write_record(path, "running")
         started_s = time.perf_counter()
         try:
             result = super().__call__(*args, **kwargs)
         except DetectorError as error:
-            record.write(path, "failed", text=str(error))
+            write_record(path, "failed", text=str(error))
             raise
         finally:
             project.tree.refresh()
@@ -196,39 +209,35 @@ class Step(Task):
         edited = any(kwargs.get(name) for name in self.edits)
         after = self.observe(project, None if edited else before)
         text = "" if result is None else str(result)
-        record.write(path, "done", after, seconds=round(seconds, 1), text=text)
-        project.digests.save()
+        write_record(path, "done", after, seconds=round(seconds, 1), text=text)
+        project.remember()
         print(f"{self.name}: ran {seconds:.1f} s" + (f": {text}" if text else ""), flush=True)
         return result
 
-    def observe(self, project: Project, before: record.Observation | None = None) -> record.Observation:
-        """Return what the step would see now; of what it reads, what it saw `before` when that is
-        given.
+    def observe(self, project: Project, before: Observation | None = None) -> Observation:
+        """Return what the step would see now.
 
-        An input edited while the body ran is so found changed the next time.
+        With `before`, what it reads is taken from there: an input that was edited while the body
+        ran is then found changed the next time.
         """
         outputs = project.look(self.outputs)
         absent = [pattern for pattern in self.present if not project.tree.match([pattern])]
         if before is not None:
             return replace(before, outputs=outputs, absent=absent)
         patterns: list[str | Path] = []
-        for each in self.inputs:
-            patterns += [each] if isinstance(each, str) else each(project.root, project.settings)
+        for item in self.inputs:
+            patterns += [item] if isinstance(item, str) else item(project.root, project.settings)
         names: list[str] = []
-        for each in self.settings:
-            names += [each] if isinstance(each, str) else each(project.settings)
-        return record.Observation(
-            settings=project.settings.subset(names),
-            inputs=project.look(patterns),
-            outputs=outputs,
-            code=project.look([f"scripts/{self.room}/**/*.py"] if self.room else []),
-            noted_code=project.look([f"scripts/{self.room_noted}/**/*.py"] if self.room_noted else []),
-            absent=absent,
-        )
+        for item in self.settings:
+            names += [item] if isinstance(item, str) else item(project.settings)
+        code = project.modules.closure(imported_names(self.body.__code__))
+        return Observation(
+            settings=project.settings.subset(names), inputs=project.look(patterns),
+            outputs=outputs, code={} if self.code_noted else code,
+            noted_code=code if self.code_noted else {}, absent=absent)
 
-    def only_tells(self, kwargs: dict) -> bool:
-        """Say if these arguments ask for an answer and not for work: `invoke check --explain E005`.
-        """
+    def only_tells(self, kwargs: Mapping[str, Any]) -> bool:
+        """Say if these arguments ask for an answer and no work: `invoke check --explain E005`."""
         return any(kwargs.get(name) for name in self.tells)
 
     def record_path(self, project: Project) -> Path:
@@ -237,31 +246,32 @@ class Step(Task):
 
     def record(self, project: Project) -> dict[str, Any] | None:
         """Return what was recorded, None if the step never ran."""
-        return record.read(self.record_path(project))
+        return read_record(self.record_path(project))
 
-    def _asked(self, args: tuple, kwargs: dict) -> bool:
-        """Say if the user gave an argument: `invoke check --fix` works even when check is up to
-        date."""
-        given = inspect.signature(self.body).bind(None, *args, **kwargs).arguments
-        parameters = inspect.signature(self.body).parameters
+    def _reasons(self, project: Project, now: Observation) -> list[str]:
+        return reasons(self.record(project), now)
+
+    def _is_given(self, args: tuple, kwargs: dict) -> bool:
+        """Say if the user gave an argument: `invoke check --fix` works even when up to date."""
+        signature = inspect.signature(self.body)
+        values = list(signature.bind(None, *args, **kwargs).arguments.items())[1:]
         # Empty stands for absent: invoke passes [] for a list that was not given.
-        return any((value or None) != (parameters[name].default or None) for name, value in list(given.items())[1:])
+        return any((value or None) != (signature.parameters[name].default or None)
+                   for name, value in values)
 
 
 class StepExecutor(Executor):
-    """invoke's executor, except that a step which only tells something does not run the steps
-    before it.
+    """invoke's executor, except that a step that only tells something runs without those before it.
 
     invoke.yaml names it: without it, `invoke check --explain E005` in a new project would first get
     all images.
     """
 
     def expand_calls(self, calls: list) -> list:
-        """Return the calls with those that have to come before each."""
+        """Return the calls, each with those that have to come before it."""
         expanded = []
         for call in calls:
-            if isinstance(call, Call) and isinstance(call.task, Step) and call.task.only_tells(call.kwargs):
-                expanded.append(call)
-            else:
-                expanded += super().expand_calls([call])
+            alone = (isinstance(call, Call) and isinstance(call.task, Step)
+                     and call.task.only_tells(call.kwargs))
+            expanded += [call] if alone else super().expand_calls([call])
         return expanded

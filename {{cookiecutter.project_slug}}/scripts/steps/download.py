@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scripts.core import lock
+from scripts.core import folder_lock
 from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, aligned, counted
 from scripts.core.transfer import Patience
@@ -145,7 +145,7 @@ def list_classes(root: Path, word: str, labels: Sequence[str], settings,
     Raises:
         DetectorError: No name has the word in it.
     """
-    lock.acquire(root / ".steps/lock")  # a download may be writing the same metadata
+    folder_lock.acquire(root / ".steps/lock")  # a download may be writing the same metadata
     catalog = open_catalog(Layout(root).openimages, settings, patience)
     names = catalog.names()
     found = matching(word, names)
@@ -179,7 +179,7 @@ def show_stats(root: Path, labels: Sequence[str], settings,
 
     It also says how many would be fetched.
     """
-    lock.acquire(root / ".steps/lock")
+    folder_lock.acquire(root / ".steps/lock")
     folder = Layout(root).openimages
     offer = find_offer(open_catalog(folder, settings, patience), labels, settings)
     missing = Memory(folder, settings.images_url).missing

@@ -55,7 +55,7 @@ class Inputs:
     detections: list[dict]
 
 
-def make_tflite(root: Path, name: str, settings) -> str:
+def tflite(root: Path, name: str, settings) -> str:
     """Write every variant of `settings.tflite.variants` and `tflite/metrics.json`.
 
     Args:

@@ -1,14 +1,13 @@
 """`invoke status`, `invoke why STEP` and `invoke forget STEP`."""
 
-import difflib  # only on the way to a refusal
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from scripts.core import lock
-from scripts.core import state as record
+from scripts.core import folder_lock
+from scripts.core.state import file_changes, reasons
 from scripts.core.step import STATE, Project, Step, current
-from scripts.core.text import DetectorError
+from scripts.core.text import DetectorError, aligned, nearest
 
 
 @dataclass(frozen=True)
@@ -20,12 +19,12 @@ class StepStatus:
     reason: str
 
 
-def status(steps: Sequence[Step], project: Project | None = None) -> list[StepStatus]:
+def status(steps: Sequence[Step]) -> list[StepStatus]:
     """Return the state of every step, in the order given, without running anything."""
-    project = project or current()
-    own = {step.name: _own_reasons(step, project) for step in steps}
-    rows = [_row(step, own, project) for step in steps]
-    project.digests.save()
+    project = current()
+    reasons_of = {step.name: _reasons(step, project) for step in steps}
+    rows = [_row(step, reasons_of, project) for step in steps]
+    project.remember()
     return rows
 
 
@@ -33,53 +32,70 @@ def show_status(steps: Sequence[Step], as_json: bool = False) -> str:
     """Return the table of steps as text, or as JSON for programs."""
     rows = status(steps)
     if as_json:
-        return json.dumps({"steps": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
-    name_width = max(len(row.name) for row in rows)
-    return "\n".join(f"{row.name:{name_width}}  {row.state:11}  {row.reason}".rstrip() for row in rows)
+        listed = [asdict(row) for row in rows]
+        return json.dumps({"steps": listed}, indent=1, ensure_ascii=False)
+    return aligned([(row.name, row.state, row.reason) for row in rows], texts=3)
 
 
 def show_why(steps: Sequence[Step], name: str) -> str:
-    """Return why a step would run: all reasons, a line each. Raises DetectorError for an unknown
-    name."""
+    """Return all reasons why a step would run, a line each.
+
+    Raises:
+        DetectorError: for an unknown name.
+    """
     step, project = find(steps, name), current()
-    reasons = _own_reasons(step, project)
-    first = [f"{other.name} would run first" for other in _upstream(step) if _own_reasons(other, project)]
-    project.digests.save()
-    if not reasons and not first:
+    lines = [*_reasons(step, project), *(f"{other.name} would run first"
+                                         for other in _upstream(step) if _reasons(other, project))]
+    project.remember()
+    if not lines:
         return f"{name}: up to date"
-    return "\n".join([f"{name}: would run", *(f"  {reason}" for reason in [*reasons, *first])])
+    return "\n".join([f"{name}: would run", *(f"  {line}" for line in lines)])
 
 
 def forget(steps: Sequence[Step], name: str) -> str:
-    """Drop the state of a step, so that it runs next time; files stay. Raises DetectorError for an
-    unknown name."""
+    """Drop the record of a step, so that it runs next time; files stay, but for those of `train`.
+
+    The training that `training/` holds moves to `training/previous`: a new one then starts there.
+
+    Raises:
+        DetectorError: for an unknown name.
+    """
     step, project = find(steps, name), current()
-    lock.acquire(project.root / STATE / "lock")
+    project.take_lock()
     path = step.record_path(project)
-    if not path.exists():
-        return f"{name}: nothing to forget, it never ran"
-    path.unlink()
-    return f"{name}: forgotten, it runs next time"
+    text = f"{name}: nothing to forget, it never ran"
+    if path.exists():
+        path.unlink()
+        text = f"{name}: forgotten, it runs next time"
+    if name != "train":
+        return text
+    from scripts.steps.train import set_aside  # TensorFlow: no other command here waits for it
+
+    return "\n".join(filter(None, [text, set_aside(project.root)]))
 
 
 def find(steps: Sequence[Step], name: str) -> Step:
-    """Return the step of that name. Raises DetectorError with the nearest one."""
-    for step in steps:
-        if step.name == name:
-            return step
-    close = difflib.get_close_matches(name, [step.name for step in steps], 1)
-    advice = f"did you mean {close[0]}?" if close else "steps are " + ", ".join(step.name for step in steps)
+    """Return the step of that name.
+
+    Raises:
+        DetectorError: with the nearest name, for an unknown one.
+    """
+    known = {step.name: step for step in steps}
+    if name in known:
+        return known[name]
+    close = nearest(name, known)
+    advice = f"did you mean {close}?" if close else "steps are " + ", ".join(known)
     raise DetectorError(f"no step is named {name}: {STATE}: {advice}")
 
 
-def _own_reasons(step: Step, project: Project) -> list[str]:
+def _reasons(step: Step, project: Project) -> list[str]:
     try:
-        return record.reasons(step.record(project), step.observe(project))
+        return reasons(step.record(project), step.observe(project))
     except DetectorError as error:  # a source that cannot be read must not hide the other steps
         return [str(error)]
 
 
-def _upstream(step: Step) -> Iterable[Step]:
+def _upstream(step: Step) -> list[Step]:
     """Return the steps that run before this one, first ones first, each once."""
     found: dict[str, Step] = {}
     for task in step.pre:
@@ -89,23 +105,23 @@ def _upstream(step: Step) -> Iterable[Step]:
     return list(found.values())
 
 
-def _row(step: Step, own: dict[str, list[str]], project: Project) -> StepStatus:
-    reasons = own[step.name]
-    if reasons:
-        return _stale_row(step, reasons, project)
+def _row(step: Step, reasons_of: dict[str, list[str]], project: Project) -> StepStatus:
+    own = reasons_of[step.name]
+    if own == ["never ran"]:
+        return StepStatus(step.name, "never", "never ran")
+    if own == ["interrupted"]:
+        owner = folder_lock.owner_of(project.root / STATE / "lock")
+        who = f" (pid {owner})" if owner else ""
+        return StepStatus(step.name, "interrupted",
+                          "interrupted" if owner is None else f"running now{who}")
+    if own:
+        return StepStatus(step.name, "stale", "; ".join(own))
     for other in _upstream(step):
-        if own.get(other.name):
+        if reasons_of.get(other.name):
             return StepStatus(step.name, "stale", f"{other.name} would run first")
     saved = step.record(project) or {}
-    noted = record.code_changes(saved.get("noted_code", {}), step.observe(project).noted_code)
-    advice = f"does not count; invoke forget {step.name} makes it run"
-    return StepStatus(step.name, "done", f"{noted[0]}, which {advice}" if noted else saved.get("text", ""))
-
-
-def _stale_row(step: Step, reasons: list[str], project: Project) -> StepStatus:
-    words = {"never ran": "never", "interrupted": "interrupted"}
-    state = words.get(reasons[0], "stale")
-    if state == "interrupted":
-        owner = lock.owner_of(project.root / STATE / "lock")
-        return StepStatus(step.name, state, f"running now (pid {owner})" if owner else "interrupted")
-    return StepStatus(step.name, state, "; ".join(reasons))
+    text = saved.get("text", "")
+    noted = list(file_changes(saved.get("noted_code", {}), step.observe(project).noted_code))
+    if noted:
+        text = f"{noted[0]}, which does not count; invoke forget {step.name} makes it run"
+    return StepStatus(step.name, "done", text)
