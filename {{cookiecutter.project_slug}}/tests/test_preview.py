@@ -1,7 +1,6 @@
 """The contact sheet of `invoke preview`: which images are on it, where their boxes are, and what
 cannot stop it."""
 
-import json
 import math
 from pathlib import Path
 
@@ -10,9 +9,11 @@ import pytest
 from PIL import Image
 
 from scripts.core.text import DetectorError
+from scripts.data import drawing
 from scripts.data.dataset import Box
 from scripts.data.drawing import class_color
-from scripts.tools.preview import preview, visible_edges_px
+from scripts.data.manifest import stored_images
+from scripts.tools.preview import findings_by_image, preview, visible_edges_px
 
 
 @pytest.fixture
@@ -93,11 +94,9 @@ DEFECTS = [
 
 @pytest.mark.parametrize(("name", "corners", "code", "note"), DEFECTS)
 def test_a_broken_box_is_drawn_with_what_is_wrong_with_it(sheets, monkeypatch, name, corners, code, note):
-    from scripts.tools import preview as module
-
     drawn = []
-    original = module.draw_detections
-    monkeypatch.setattr(module, "draw_detections", lambda *args: drawn.extend(args[1]) or original(*args))
+    original = drawing.draw_detections
+    monkeypatch.setattr(drawing, "draw_detections", lambda *args: drawn.extend(args[1]) or original(*args))
     organized(sheets, [(name, [("apple", corners)])])
     line, sheet, captions = sheets.sheet(flagged=True)
     assert captions[0].startswith(code) and captions[0].endswith(f"train/{name}.jpg")
@@ -114,11 +113,9 @@ def test_edges_are_in_order_and_near_the_image():
 
 
 def test_a_crowded_image_is_not_hidden_by_its_names(sheets, monkeypatch):
-    from scripts.tools import preview as module
-
     drawn = []
-    original = module.draw_detections
-    monkeypatch.setattr(module, "draw_detections", lambda *args: drawn.extend(args[1]) or original(*args))
+    original = drawing.draw_detections
+    monkeypatch.setattr(drawing, "draw_detections", lambda *args: drawn.extend(args[1]) or original(*args))
     boxes = [("apple", (x, 5, x + 3, 20)) for x in range(20)] + [("pear", (0, 0, 9, 9)), ("pear", (9, 9, 0, 0))]
     sheets.add("one.jpg", boxes)
     sheets.organize()
@@ -172,7 +169,7 @@ def test_what_cannot_be_read_is_a_grey_tile(sheets):
     [
         ({"count": 0}, "0 images do not fit one sheet: --count"),
         ({"split": "valid"}, "'valid' is no split: --split: the nearest is 'validation'"),
-        ({"flagged": "e5"}, "'e5' is no code: --flagged: the nearest is 'E005'"),
+        ({"flagged": "e5"}, "'e5' is no code, the nearest is 'E005': --flagged"),
         ({"out": "x.jpg"}, "--out"),
         ({"out": "images/train/x.png"}, "would be an image to train on"),
         ({"flagged": True}, "check.json: run `invoke check`"),
@@ -193,8 +190,6 @@ def test_no_images(sheets):
 
 def test_many_boxes_from_one_label_file_are_told_apart_by_line(project):
     """Entries of `organize.json` that share a label file, as COCO has it."""
-    from scripts.tools.preview import findings_by_image
-
     for split, name in (("train", "a"), ("train", "b"), ("test", "c")):
         path = project.root / "images" / split / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,11 +198,10 @@ def test_many_boxes_from_one_label_file_are_told_apart_by_line(project):
                 for name, lines in (("a", [10, 20]), ("b", [30]), ("c", [0]))]  # fmt: skip
     note = {"code": "W116", "file": "s/all.json", "line": 3, "class": "", "message": "m"}
     manifest = {"schema": 1, "images": images, "findings": [{**note, "image": "c.jpg"}]}
-    (project.root / "annotations").mkdir()
-    (project.root / "annotations/organize.json").write_text(json.dumps(manifest), "utf-8")
     rows = [{**note, "line": line, "code": "E005"} for line in (20, 30, 99, 0)] + [note]
     rows.append({**note, "code": "W114", "line": 0, "message": "'b.jpg': 'fig' box covers all"})
-    found = {key: [row["line"] for row in each] for key, each in findings_by_image(project.root, rows).items()}
+    by_image = findings_by_image(rows, manifest, stored_images(project.root / "images"))
+    found = {key: [row["line"] for row in each] for key, each in by_image.items()}
     assert found == {"train/a.jpg": [20], "train/b.jpg": [30, 0], "s/all.json": [99, 0], "test/c.jpg": [3]}
 
 

@@ -19,20 +19,19 @@ from scripts.core.layout import Layout
 from scripts.core.runtime import silence_native
 from scripts.core.text import DetectorError, counted
 from scripts.data.dataset import SPLITS, Corners, ious
-from scripts.data.drawing import contact_sheet, text_tile
+from scripts.data.drawing import TILE_PX, columns_for, contact_sheet, drawn_tile, text_tile
 from scripts.data.image_files import open_shrunk
 from scripts.data.label_map import read_label_map
 from scripts.data.manifest import read_manifest
 from scripts.evaluation.crop_classifier import crop_describer
 from scripts.evaluation.errors import LabelPlaces
 from scripts.evaluation.label_issues import KINDS, LabelIssue, View, find_label_issues, views
-from scripts.tools.preview import TILE_PX, columns_for, drawn_tile
 
 LIST, TABLE, SHEET = "eval/suspects.json", "eval/suspects.csv", "eval/suspects.png"
+# Entries that the summary names.
 FIRST = 5
-"""Entries that the summary names."""
+# Entries of a list at least, whatever a tenth of the boxes is.
 FEWEST = 24
-"""Entries of a list at least, whatever a tenth of the boxes is."""
 
 
 def find_suspects(root: Path, which: str, split: str = "", count: int = 0) -> str:
@@ -156,9 +155,9 @@ COLUMNS = ("rank", "looked", "kind", "suspicion", "file", "class", "suggested_cl
            "xmin", "ymin", "xmax", "ymax",
            "suggested_xmin", "suggested_ymin", "suggested_xmax", "suggested_ymax")
 EDGES, SUGGESTED = COLUMNS[9:13], COLUMNS[13:]
+# A label's box does not move by itself; what is missing is drawn a little differently by another
+# checkpoint.
 SAME_LABEL_IOU, SAME_FOUND_IOU = 0.98, 0.7
-"""A label's box does not move by itself; what is missing is drawn a little differently by another
-checkpoint."""
 
 
 def read_marks(path: Path) -> list[dict]:
@@ -222,9 +221,9 @@ def table_text(rows: list[dict], marks: list[dict]) -> str:
 # The sheet: the first entries, each in its image.
 
 TILES = 24
+# A box with a longer side under this share of the image's is shown enlarged, with what is around
+# it.
 SMALL = 0.35
-"""A box with a longer side under this share of the image's is shown enlarged, with what is around
-it."""
 
 
 def draw_sheet(root: Path, rows: list[dict], names: dict[int, str]) -> Image.Image:
