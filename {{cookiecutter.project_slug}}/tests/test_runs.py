@@ -10,8 +10,8 @@ from scripts.core.files import write_json
 from scripts.core.text import DetectorError
 from scripts.evaluation.metrics import score
 from scripts.evaluation.runs import keep_run
-from scripts.tools.compare import compare, list_runs
 from scripts.steps.train import set_aside
+from scripts.tools.compare import compare, list_runs
 
 SETTINGS = {"score_threshold": 0.01, "max_detections": 100}
 TRUTH, FOUND = made(40)

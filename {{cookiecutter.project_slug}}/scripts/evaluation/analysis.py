@@ -25,8 +25,8 @@ from scripts.evaluation.thresholds import (
     together,
 )
 
+# pycocotools' areas after the one of all boxes.
 SIZES = ("small", "medium", "large")
-"""pycocotools' areas after the one of all boxes."""
 BACKGROUND = "background"
 
 

@@ -12,10 +12,10 @@ from scripts.data.dataset import ious
 
 # The inside of boxes as features of the pre-trained backbone.
 
+# Of the backbone's outputs: the coarsest ones know most about classes.
 LEVELS = 2
-"""Of the backbone's outputs: the coarsest ones know most about classes."""
+# Of a side, added on each side: the surroundings tell what a thing is.
 MARGIN = 0.08
-"""Of a side, added on each side: the surroundings tell what a thing is."""
 BACKGROUNDS, TRIES = 3, 60
 BACKGROUND_SIDE = (0.1, 0.5)
 BACKGROUND_IOU = 0.15
@@ -72,8 +72,8 @@ def background_boxes(name: str, size_px: tuple[int, int], labeled, detected) -> 
 
 # The crop classifier.
 
+# Strength of the penalty: with it 432 features of 60 boxes do not overfit.
 RIDGE_PER_FEATURE = 3.0
-"""Strength of the penalty: with it 432 features of 60 boxes do not overfit."""
 
 
 def leave_one_out_scores(features, classes) -> np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 from scripts.core.text import DetectorError
 from scripts.data.dataset import Corners
 
+# A thousandth of a pixel: far below what moves an IoU, and the files stay readable.
 EDGE_DECIMALS = 3
-"""A thousandth of a pixel: far below what moves an IoU, and the files stay readable."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def short(score) -> float:
 
 # The labeled boxes of a split, read from its TFRecords.
 
+# Flags that make a box a crowd in COCO's sense: finding it is neither rewarded nor punished.
 NOT_SCORED = ("group_of", "is_crowd", "difficult")
-"""Flags that make a box a crowd in COCO's sense: finding it is neither rewarded nor punished."""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class TrainedModel:
         logits, boxes = (
             tf.concat([tf.reshape(part[level], [batch, -1, columns]) for level in levels], 1)
             for part, columns in ((logits, self.config.num_classes), (boxes, 4)))
+        # Model Garden's first class is the background.
         return boxes, logits[:, :, 1:]
 
     def detect(self, pixels: tf.Tensor, score_threshold: float) -> tuple[tf.Tensor, ...]:
@@ -88,6 +89,7 @@ class TrainedModel:
         then what `detect` gives."""
         encoded, scores = self.predict(pixels)
         anchors = self.anchors_yxyx_px()[tf.newaxis]
+        # Fractions of the input are fractions of the image: it was stretched, not padded.
         decoded = box_ops.decode_boxes(encoded, anchors) / float(self.input_px)
         found = suppress(decoded, scores, score_threshold, SUPPRESSION_IOU, SLOTS)
         return decoded, scores, *found
@@ -169,6 +171,7 @@ def load_model(experiment: Path, checkpoint: Path) -> TrainedModel:
     with silence_libraries():
         network = detector.DetectorTask(config).build_model()
         status = tf.train.Checkpoint(model=network).restore(str(checkpoint))
+        # Partial: the checkpoint also holds what only training needs, such as the optimizer.
         try:
             status.expect_partial().assert_existing_objects_matched()
         except AssertionError:

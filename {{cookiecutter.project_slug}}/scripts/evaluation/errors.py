@@ -69,6 +69,7 @@ def find_errors(groundtruth: dict, detections: list[dict], score: float) -> Erro
     for row in matches:
         if not row.hit and not row.ignored:
             wrong[row.image_id].append(shown[row.place])
+    # A box that was found cannot be missed, and nothing else can be mended into finding it.
     hit_ids, errors = {row.annotation_id for row in matches if row.hit}, []
     for image in groundtruth["images"]:
         errors += _errors_of_image(wrong[image["id"]], truths[image["id"]], hit_ids)
@@ -159,8 +160,8 @@ def mended(groundtruth: dict, detections: list[dict],
 
 # The file and line of a labeled box, which a person opens to correct it.
 
+# Records hold fractions in float32: edges come back to a thousandth of a pixel.
 NEAR_PX = 0.1
-"""Records hold fractions in float32: edges come back to a thousandth of a pixel."""
 
 
 @dataclass(frozen=True)

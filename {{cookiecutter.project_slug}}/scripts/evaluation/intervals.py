@@ -19,16 +19,16 @@ from scripts.evaluation.metrics import ALL_AREAS, IOU_50, evaluated
 
 DRAWS = 1000
 LEVEL = 0.95
+# With fewer that hold a class only three of four intervals hold the truth: then there is none.
 LEAST_IMAGES = 5
-"""With fewer that hold a class only three of four intervals hold the truth: then there is none."""
+# No difference of two APs lies outside.
 UNKNOWN = (-1.0, 1.0)
-"""No difference of two APs lies outside."""
+# Detections times draws held at once: about 50 MB.
 CELLS = 2_000_000
-"""Detections times draws held at once: about 50 MB."""
+# With fewer, what is right or wrong in all of them looks certain, whatever the interval says.
 FEWEST_IMAGES = 20
-"""With fewer, what is right or wrong in all of them looks certain, whatever the interval says."""
+# What one wants to tell of a single model: five points of AP.
 TOLD_AP = 0.05
-"""What one wants to tell of a single model: five points of AP."""
 
 Interval = tuple[float, float]
 
@@ -197,11 +197,13 @@ def _recalls_reached(right: Any, boxes: Any, recalls: Any) -> Any:
 def redraw_intervals(redraws: list[Redraw], seed: int) -> dict:
     """Return the intervals of one detector, or of the first less the second on the same images."""
     taken = draws(len(redraws[0].image_ids), seed)
-    figures = []  # for each detector [draws, AP of the classes, AP, AP50]
+    # Of each detector an array [draws, AP of the classes, AP, AP50].
+    figures = []
     for redraw in redraws:
         ap, ap50 = redraw.ap(taken)
         figures.append(np.column_stack([ap, overall(ap), overall(ap50)]))
     values = figures[0] - figures[1] if len(figures) > 1 else figures[0]
+    # An interval needs images that hold something to find: of the class, or of any class.
     holding = [matches.boxes > 0 for matches in redraws[0].classes]
     anything = np.any(holding, 0)
     found = [interval(column, int(np.sum(images)))

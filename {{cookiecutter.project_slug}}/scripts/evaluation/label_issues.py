@@ -22,8 +22,8 @@ from scripts.evaluation.detections import batched, clipped_xyxy_px, decode_rgb, 
 
 # What the network sees in each image.
 
+# Detections below it say nothing about labels.
 LOWEST_SCORE = 0.05
-"""Detections below it say nothing about labels."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ def _view(split: str, image, pixels, describe: Callable, anchors, scores, boxes,
 
 # The evidence: a few numbers of each label and each detection.
 
+# An anchor with this overlap speaks about the label.
 AT_LABEL_IOU = 0.5
-"""An anchor with this overlap speaks about the label."""
+# A detection that overlaps a label at least so much may be the same object, drawn better.
 BESIDE_IOU = 0.1
-"""A detection that overlaps a label at least so much may be the same object, drawn better."""
+# A detection that overlaps every label less is an object of its own.
 FREE_IOU = 0.4
-"""A detection that overlaps every label less is an object of its own."""
+# Taken for the typical score of a label where a split has none.
 USUAL = 0.5
-"""Taken for the typical score of a label where a split has none."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,7 @@ def _labels(view: View, overlaps: np.ndarray, beside: list[int | None]) -> Itera
     """The labels of an image but crowds and classes that the network does not know."""
     at_anchors = ious(view.anchors_xyxy_px, view.xyxy_px)
     for index, (label_id, edges) in enumerate(zip(view.label_ids, view.xyxy_px, strict=True)):
+        # A crowd has no edges to judge, and the network no score for a class that it does not know.
         if view.crowds[index] or label_id > view.scores.shape[1]:
             continue
         near = at_anchors[:, index, None] >= AT_LABEL_IOU
@@ -220,14 +221,14 @@ def _corners(edges) -> Corners:
 # The ranking, worst first.
 
 KINDS = ("missing", "class", "box", "extra")
+# Chosen on the sets of `benchmarks/label_errors.py`, so that the kinds share the first tenth of the
+# list.
 MISSING_WEIGHT = 0.8
-"""Chosen on the sets of `benchmarks/label_errors.py`, so that the kinds share the first tenth of
-the list."""
+# A network that is unsure of a class is unsure of the box too: the box is blamed when nothing else
+# explains it.
 BOX_LAST = 0.9
-"""A network that is unsure of a class is unsure of the box too: the box is blamed when nothing else
-explains it."""
+# A detection that overlaps a label more is no better box for it.
 SAME_IOU = 0.8
-"""A detection that overlaps a label more is no better box for it."""
 
 
 @dataclass(frozen=True)
@@ -292,6 +293,7 @@ def _of_label(label: LabelEvidence, crop_scores: np.ndarray, weight: float,
     `crop_scores` are those of the crop classifier by class, `weight` is its reliability.
     """
     number, usual = label.label_id, network.usual
+    # Each doubt is that of the classifier and that of the network, as far as the first is reliable.
     nothing = 1.0 - min(1.0, float(label.scores.max()) / usual)
     background = _doubt(crop_scores[number], crop_scores[0])
     doubts = {"extra": weight * background + (1 - weight) * nothing,
@@ -306,6 +308,7 @@ def _of_label(label: LabelEvidence, crop_scores: np.ndarray, weight: float,
     doubts["class"] = float(rivals.get(rival, 0.0))
     kind = max(doubts, key=lambda name: doubts[name] * (BOX_LAST if name == "box" else 1.0))
 
+    # What there would be instead.
     suggested = {}
     if kind == "class":
         suggested = {"suggested_id": rival}

@@ -16,11 +16,11 @@ from pycocotools.cocoeval import COCOeval
 
 from scripts.core.text import aligned, points
 
+# The order of `COCOeval.stats`.
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-"""The order of `COCOeval.stats`."""
 DECIMALS = 6
+# Places in `COCOeval.eval`: boxes of every size, the limit of 100 detections, IoU 0.50.
 ALL_AREAS, AT_100, IOU_50 = 0, 2, 0
-"""Places in `COCOeval.eval`: boxes of every size, the limit of 100 detections, IoU 0.50."""
 
 
 def score(groundtruth: dict, detections: list[dict]) -> dict:
@@ -141,8 +141,8 @@ def table_text(metrics: dict, intervals: dict) -> str:
 
 # Which detection found which labeled box, for all figures that count boxes.
 
+# From which overlap a box counts as found, wherever boxes are counted.
 IOU = 0.5
-"""From which overlap a box counts as found, wherever boxes are counted."""
 LIMIT = 100
 
 

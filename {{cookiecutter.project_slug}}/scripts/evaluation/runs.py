@@ -15,8 +15,8 @@ from pathlib import Path
 from scripts.core.files import replace_dir, sha256_file, temporary_beside, write_json
 from scripts.core.text import DetectorError
 
+# The folder as messages name it.
 RUNS = "eval/runs"
-"""The folder as messages name it."""
 _FROM_TRAINING = ("model", "input_px", "steps", "seconds", "stopped_by", "seed", "classes",
                   "data_sha256", "weights", "settings", "versions")
 _DAMAGE = (ValueError, TypeError, KeyError)
@@ -74,9 +74,10 @@ def keep_run(runs: Path, checkpoint: Path, training: dict, settings: dict,
            "checkpoint": checkpoint.name,
            "training": {key: training.get(key) for key in _FROM_TRAINING},
            "figures": metrics, "intervals": intervals, "groundtruth_sha256": digest}
+    # A new folder appears complete. In an existing one the user may keep other files, they stay.
     folder = runs / run_id
     new = not folder.exists()
-    target = temporary_beside(folder) if new else folder  # other files of the user in it stay
+    target = temporary_beside(folder) if new else folder
     for name, value in (("detections", detections), ("groundtruth", groundtruth), ("run", run)):
         write_json(target / f"{name}.json", value)
     if new:

@@ -15,14 +15,12 @@ from scripts.core.text import points
 from scripts.evaluation.metrics import DECIMALS, Matches
 
 SCORES = tuple(hundredth / 100 for hundredth in range(1, 100))
+# For a model of which no score is advised.
 USUAL_SCORE = 0.3
-"""For a model of which no score is advised."""
+# A score is worth showing detections from when at least one in five is right and F1 is no less than
+# this.
+# A model that has hardly learned has its best F1 at 0.01, where a hundred boxes cover each image.
 WORTH_PRECISION, WORTH_F1 = 0.2, 0.1
-"""A score is worth showing detections from when at least one in five is right and F1 is no less
-than this.
-
-A model that has hardly learned has its best F1 at 0.01, where a hundred boxes cover each image.
-"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,7 @@ def curves(matches: Matches) -> dict[int, Curve]:
             found[row.category_id][0].append(row.score)
             if row.hit:
                 found[row.category_id][1].append(row.score)
+    # How many scores are at least as high as each of SCORES.
     result = {}
     for category_id, lists in found.items():
         shown, hits = (len(scores) - np.searchsorted(np.sort(scores), SCORES) for scores in lists)
@@ -76,6 +75,7 @@ def curves(matches: Matches) -> dict[int, Curve]:
 def together(parts: Iterable[Curve]) -> Curve:
     """Return the curve of all classes: their counts added up."""
     parts = list(parts)
+    # A row of zeros first, so that the sum of no curves is one of zeros.
     shown, hits = (tuple(map(sum, zip(*([0] * len(SCORES), *lists), strict=True)))
                    for lists in ([part.shown for part in parts], [part.hits for part in parts]))
     return Curve(shown, hits, sum(part.boxes for part in parts))

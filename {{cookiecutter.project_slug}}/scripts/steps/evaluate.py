@@ -49,6 +49,7 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
     chosen_on = (coco_groundtruth(validation, names),
                  list(checkpoint_detections(model, record_images(validation), **limits)))
 
+    # The test images are measured with the thresholds chosen above.
     about = {"schema": 1, "split": "test", "checkpoint": model.checkpoint}
     metrics = about | score(groundtruth, detections)
     analysis = about | analyze(groundtruth, detections, chosen_on, miss_cost)
@@ -71,6 +72,7 @@ def evaluate(root: Path, which: str, score_threshold: float, max_detections: int
 def _write_errors(layout: Layout, about: dict, groundtruth: dict, detections: list[dict],
                   advice: Advice | None) -> str:
     """Write the cause of each error among the detections that a user would see; return a line."""
+    # Without an advised score the model has hardly learned; the usual one shows what it does.
     shown_from = advice.score_threshold if advice else USUAL_SCORE
     entries = read_manifest(layout.manifest)["images"]
     names = [category["name"] for category in groundtruth["categories"]]

@@ -15,8 +15,8 @@ from scripts.evaluation.metrics import score
 from scripts.evaluation.runs import RUNS, Run, read_runs
 
 BY_AGE = {"last": -1, "previous": -2}
+# Of settings that differ, at most so many are named.
 NAMED_SETTINGS = 6
-"""Of settings that differ, at most so many are named."""
 
 
 def list_runs(root: Path, as_json: bool = False) -> str:
@@ -196,15 +196,18 @@ def _by_image(run: dict, groundtruth: dict, detections: list[dict]) -> _Scored:
 
 
 def _compared(a: _Scored, b: _Scored) -> Comparison:
+    # With other labels a difference might be one of the labels.
     shared = sorted(name for name, labels in a.labels.items() if b.labels.get(name) == labels)
     if not shared:
         raise DetectorError(f"{a.run['id']} and {b.run['id']} share no image with equal labels: "
                             f"{RUNS}/: compare runs on the same test images")
     groundtruth, of_a, of_b = _in_coco_form(shared, a, b)
     figures = [score(groundtruth, rows) for rows in (of_a, of_b)]
+    # B less A: an interval above zero speaks for B.
     intervals = difference_intervals(groundtruth, of_b, of_a)
     differences = [Difference(name, figures[0][name], figures[1][name], intervals[name])
                    for name in ("AP", "AP50")]
+    # Of classes, those that have a box in the shared images.
     for name, part in intervals["per_class"].items():
         class_a, class_b = (metrics["per_class"][name] for metrics in figures)
         if class_a["boxes"]:

@@ -70,12 +70,14 @@ def write_suspects(root: Path, images: Iterable[View], checkpoint: str, split: s
     names, marks = read_label_map(layout.label_map), read_marks(root / TABLE)
     places = LabelPlaces(layout.images, read_manifest(layout.manifest)["images"], names.values())
 
-    # Of each image only this is kept: the views of all images would not fit into memory.
+    # All splits are judged, whichever is listed: the classifier needs every label there is. Of each
+    # image only its size is kept, the views of all images would not fit into memory.
     sizes: dict[tuple[str, str], dict] = {}
     issues = find_label_issues(_noting(images, sizes))
     in_split = [size for (of, _), size in sizes.items() if split in ("", of)]
     boxes = sum(size["boxes"] for size in in_split)
 
+    # List the worst that nobody has looked at.
     rows = []
     for issue in issues:
         row = _row(issue, names)
