@@ -59,14 +59,14 @@ def main() -> None:
 
 def compare(root: Path, variant: str, package: Path, worst: int) -> None:
     """Print the rows of one project."""
-    from browser import rows_of_ours
+    from browser import predicted_rows
     from scripts.tools.web import make_web
 
     truth = json.loads((root / "eval/groundtruth.json").read_text(encoding="utf-8"))
     paths = [root / "images/test" / image["file_name"] for image in truth["images"]]
     with tempfile.TemporaryDirectory() as folder:
         model = root / f"tflite/detector_{variant}.tflite"
-        ours = {path.name: rows_of_ours(path, model)[1] for path in paths}
+        ours = {path.name: predicted_rows(path, model)[1] for path in paths}
         make_web(model, package, Path(folder))
         for way, before, script in (("page", "", PAGE), ("plain", PLAIN_DETECTOR, PLAIN)):
             rows = visit(Path(folder), paths, before, script)

@@ -73,8 +73,8 @@ def measured(root: Path, images: int, rounds: int) -> str:
         statistics.median(column) / 1000 for column in zip(*times_ms, strict=True))
     mistakes = len(json.loads((root / "eval/errors.json").read_text("utf-8"))["errors"])
     megabytes = (root / "eval/report.html").stat().st_size / 1e6
-    return (f"{images:8,}  {mistakes:8,}  {build_s:7.1f}  {megabytes:4.1f}  {ready_s:7.2f}  {painted_s:9.2f}  "
-            f"{slider_s:8.3f}")
+    return (f"{images:8,}  {mistakes:8,}  {build_s:7.1f}  {megabytes:4.1f}  {ready_s:7.2f}  "
+            f"{painted_s:9.2f}  {slider_s:8.3f}")
 
 
 if __name__ == "__main__":

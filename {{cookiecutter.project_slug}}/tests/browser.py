@@ -67,7 +67,7 @@ def missing() -> str:
     return ""
 
 
-def rows_of_ours(path: Path, model: Path) -> tuple[tuple[int, int], list[dict]]:
+def predicted_rows(path: Path, model: Path) -> tuple[tuple[int, int], list[dict]]:
     """The size in px of an image and what `invoke predict` would write of it, without a threshold.
     """
     import numpy as np

@@ -30,10 +30,10 @@ CAUSES = ("localisation", "class", "both", "duplicate", "background", "missed")
 def made_project(
     root: Path, images: int = 6, classes=CLASSES, seed: int = 7, size=(320, 240)) -> Path:
     """Everything that a finished project has; `images` are those of the test split."""
-    dice = random.Random(seed)
-    groundtruth, detections = boxes_of(dice, images, classes, size)
+    rng = random.Random(seed)
+    groundtruth, detections = boxes_of(rng, images, classes, size)
     for image in groundtruth["images"]:
-        draw_image(root / "images/test" / image["file_name"], groundtruth, image, dice)
+        draw_image(root / "images/test" / image["file_name"], groundtruth, image, rng)
     write_json(root / "eval/groundtruth.json", groundtruth)
     write_json(root / "eval/detections.json", detections)
     metrics = {"schema": 1, "split": "test", "checkpoint": CHECKPOINT} | score(
@@ -41,46 +41,46 @@ def made_project(
     write_json(root / "eval/metrics.json", metrics)
     analysis = made_analysis(groundtruth, detections, metrics)
     write_json(root / "eval/analysis.json", analysis)
-    write_json(root / "eval/errors.json", made_errors(groundtruth, detections, dice, analysis))
-    write_json(root / "eval/suspects.json", made_suspects(groundtruth, dice))
+    write_json(root / "eval/errors.json", made_errors(groundtruth, detections, rng, analysis))
+    write_json(root / "eval/suspects.json", made_suspects(groundtruth, rng))
     write_tables(root, groundtruth)
     write_rest(root, classes, metrics)
     return root
 
 
-def boxes_of(dice, count: int, classes, size) -> tuple[dict, list[dict]]:
+def boxes_of(rng, count: int, classes, size) -> tuple[dict, list[dict]]:
     """Two or three boxes an image; most are found, some loosely, and some are found where nothing
     is."""
     images, annotations, detections = [], [], []
     for number in range(1, count + 1):
         images.append(
             {"id": number, "file_name": f"p{number:04}.jpg", "width": size[0], "height": size[1]})
-        for _ in range(dice.randint(2, 3)):
-            wide, high = dice.randint(30, 90), dice.randint(30, 90)
-            bbox = [dice.randint(0, size[0] - wide), dice.randint(0, size[1] - high), wide, high]
-            kind, crowd = dice.randint(1, len(classes)), int(dice.random() < 0.05)
+        for _ in range(rng.randint(2, 3)):
+            wide, high = rng.randint(30, 90), rng.randint(30, 90)
+            bbox = [rng.randint(0, size[0] - wide), rng.randint(0, size[1] - high), wide, high]
+            kind, crowd = rng.randint(1, len(classes)), int(rng.random() < 0.05)
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": kind,
                                 "bbox": bbox,
                                 "area": wide * high, "iscrowd": crowd})
-            if dice.random() < 0.85:
-                shift = dice.choice((0, 2, 4, 20))
-                taken_for = kind if dice.random() < 0.9 else dice.randint(1, len(classes))
+            if rng.random() < 0.85:
+                shift = rng.choice((0, 2, 4, 20))
+                taken_for = kind if rng.random() < 0.9 else rng.randint(1, len(classes))
                 detections.append(
-                    detection(number, taken_for, [bbox[0] + shift, bbox[1], wide, high], dice))
-        for _ in range(dice.randint(0, 4)):
-            bbox = [dice.randint(0, size[0] - 40), dice.randint(0, size[1] - 40), 40, 40]
+                    detection(number, taken_for, [bbox[0] + shift, bbox[1], wide, high], rng))
+        for _ in range(rng.randint(0, 4)):
+            bbox = [rng.randint(0, size[0] - 40), rng.randint(0, size[1] - 40), 40, 40]
             detections.append(
-                detection(number, dice.randint(1, len(classes)), bbox, dice, most=0.6))
+                detection(number, rng.randint(1, len(classes)), bbox, rng, most=0.6))
     categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}, detections
 
 
-def detection(image_id: int, category_id: int, bbox: list, dice, most: float = 1.0) -> dict:
-    score = round(dice.uniform(0.01, most), 4)
+def detection(image_id: int, category_id: int, bbox: list, rng, most: float = 1.0) -> dict:
+    score = round(rng.uniform(0.01, most), 4)
     return {"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score}
 
 
-def draw_image(path: Path, groundtruth: dict, image: dict, dice) -> None:
+def draw_image(path: Path, groundtruth: dict, image: dict, rng) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     size = image["width"], image["height"]
     noise = Image.effect_noise((size[0] // 4, size[1] // 4), 60).resize(size)
@@ -147,24 +147,24 @@ def advice(rows: dict) -> dict:
     return {"best_f1": best, "best_cost": best | {"score": 0.2, "misses": 3, "false_alarms": 9}}
 
 
-def made_errors(groundtruth: dict, detections: list[dict], dice, analysis: dict) -> dict:
+def made_errors(groundtruth: dict, detections: list[dict], rng, analysis: dict) -> dict:
     """False alarms with a made-up cause, then what was not found."""
     counts, files = count(groundtruth, detections), {
         row["id"]: row["file_name"] for row in groundtruth["images"]}
     names = [row["name"] for row in groundtruth["categories"]]
     score_from = analysis["thresholds"]["all"]["best_f1"]["score"]
     rows, found, right, shown = [], set(), 0, 0
-    for image_id, ones in counts.found.items():
-        for one in ones:
-            if one.hundredth < round(100 * score_from):
+    for image_id, detections_there in counts.found.items():
+        for detected in detections_there:
+            if detected.hundredth < round(100 * score_from):
                 continue
             shown += 1
-            right += one.state == RIGHT
-            found.add(one.annotation_id)
-            if one.state == WRONG:
-                x, y, wide, high = one.xywh_px
-                rows.append(error(dice.choice(CAUSES[:5]), files[image_id], image_id) | {
-                    "class": names[one.class_number], "score": one.hundredth / 100,
+            right += detected.state == RIGHT
+            found.add(detected.annotation_id)
+            if detected.state == WRONG:
+                x, y, wide, high = detected.xywh_px
+                rows.append(error(rng.choice(CAUSES[:5]), files[image_id], image_id) | {
+                    "class": names[detected.class_number], "score": detected.hundredth / 100,
                     "box_xyxy_px": [x, y, x + wide, y + high]})
     for row in groundtruth["annotations"]:
         if row["id"] not in found and not row["iscrowd"]:
@@ -189,7 +189,7 @@ def error(cause: str, file: str, image_id: int) -> dict:
         "cause": cause, "file": f"images/test/{file}", "image_id": image_id}
 
 
-def made_suspects(groundtruth: dict, dice) -> dict:
+def made_suspects(groundtruth: dict, rng) -> dict:
     """The first 30 labels, each as if it were wrong."""
     files, names = ({row["id"]: row[key] for row in groundtruth[part]}
                     for part, key in (("images", "file_name"), ("categories", "name")))
@@ -197,7 +197,7 @@ def made_suspects(groundtruth: dict, dice) -> dict:
     for rank, row in enumerate(groundtruth["annotations"][:30], start=1):
         x, y, wide, high = row["bbox"]
         box = [x, y, x + wide, y + high]
-        rows.append({"rank": rank, "kind": dice.choice(("missing", "class", "box", "extra")),
+        rows.append({"rank": rank, "kind": rng.choice(("missing", "class", "box", "extra")),
                      "suspicion": 1 / rank,
                      "split": "test", "file": f"images/test/{files[row['image_id']]}",
                      "annotation": "/source/a.xml",

@@ -243,7 +243,8 @@ def test_what_does_not_belong_together_is_said(tmp_path, undrawn):
     text = (root / REPORT).read_text("utf-8")
     for said in ("eval/errors.json is of best_ckpt-90",
                  "detector_int8.tflite is not the file that was measured",
-                 "evaluate would run again (eval/metrics.json changed), and after it tflite: this page"):
+                 "evaluate would run again (eval/metrics.json changed), and after it tflite: "
+                 "this page"):
         assert said in text
 
 

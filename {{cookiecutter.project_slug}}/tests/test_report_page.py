@@ -13,8 +13,10 @@ pytestmark = [
     pytest.mark.slow, pytest.mark.skipif(bool(missing_browser()), reason=missing_browser())]
 
 HELPERS = """
-    const doc = page.document, all = (what) => [...doc.querySelectorAll(what)], score = doc.getElementById("score");
-    const frames = () => new Promise((done) => page.requestAnimationFrame(() => page.requestAnimationFrame(done)));
+    const doc = page.document, score = doc.getElementById("score");
+    const all = (what) => [...doc.querySelectorAll(what)];
+    const frame = () => new Promise((done) => page.requestAnimationFrame(done));
+    const frames = () => frame().then(frame);
     const cells = (row) => [...row.querySelectorAll("td")].map((cell) => cell.textContent);
     await until(() => doc.documentElement.dataset.ready);
     const see = async (name) => {
@@ -41,12 +43,12 @@ def visit(root, script: str, **options):
     return result
 
 
-def iou(one, other) -> float:
+def iou(box, other) -> float:
     """Of two boxes x, y, w, h."""
-    wide = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    high = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    wide = min(box[0] + box[2], other[0] + other[2]) - max(box[0], other[0])
+    high = min(box[1] + box[3], other[1] + other[3]) - max(box[1], other[1])
     both = max(wide, 0) * max(high, 0)
-    return both / (one[2] * one[3] + other[2] * other[3] - both)
+    return both / (box[2] * box[3] + other[2] * other[3] - both)
 
 
 def counted_by_hand(root, least_score: float, kind: int) -> list[int]:
@@ -57,18 +59,18 @@ def counted_by_hand(root, least_score: float, kind: int) -> list[int]:
              if row["category_id"] == kind and row["score"] >= least_score]
     labels = [row for row in truth["annotations"] if row["category_id"] == kind]
     taken, right, wrong = set(), 0, 0
-    for row in sorted(found, key=lambda one: -one["score"]):
+    for row in sorted(found, key=lambda label: -label["score"]):
         near = [
-            one for one in labels if one["image_id"] == row["image_id"] and one["id"] not in taken]
+            label for label in labels if label["image_id"] == row["image_id"] and label["id"] not in taken]
         scored = [
-            one for one in near if not one["iscrowd"] and iou(row["bbox"], one["bbox"]) >= 0.5]
+            label for label in near if not label["iscrowd"] and iou(row["bbox"], label["bbox"]) >= 0.5]
         if scored:
-            taken.add(max(scored, key=lambda one: iou(row["bbox"], one["bbox"]))["id"])
+            taken.add(max(scored, key=lambda label: iou(row["bbox"], label["bbox"]))["id"])
             right += 1
         elif not any(
-            one["iscrowd"] and overlap_of(row["bbox"], one["bbox"]) >= 0.5 for one in near):
+            label["iscrowd"] and overlap_of(row["bbox"], label["bbox"]) >= 0.5 for label in near):
             wrong += 1
-    return [right, wrong, sum(not one["iscrowd"] for one in labels) - right]
+    return [right, wrong, sum(not label["iscrowd"] for label in labels) - right]
 
 
 def overlap_of(box, crowd) -> float:
@@ -113,7 +115,8 @@ def test_images_load_and_their_boxes_follow_the_slider(project):
         const tiles = all("#example-list .tile");
         return [all("img").every((image) => image.naturalWidth > 0) && all("img").length - before,
                 tiles.map((tile) => tile.querySelectorAll(".box:not(.missed)").length),
-                ...[1, 2].map((place) => tiles.map((tile) => tile.children[place].textContent))];""")
+                ...[1, 2].map(
+                    (place) => tiles.map((tile) => tile.children[place].textContent))];""")
     assert loaded >= 30 + 20 + 20 and len(files) == 30
     truth = json.loads((project / "eval/groundtruth.json").read_text("utf-8"))
     names = {row["id"]: f"images/test/{row['file_name']}" for row in truth["images"]}
@@ -133,9 +136,10 @@ def test_filters_show_what_they_say(project):
         const causes = {};
         for (const button of all("button[data-cause]")) {
             button.click();
-            while (!doc.getElementById("more-errors").hidden) doc.getElementById("more-errors").click();
-            causes[button.dataset.cause] = [all("#error-list .tile").length, Number(button.dataset.count),
-                all("#error-list b").every((title) => title.textContent.startsWith(button.dataset.cause))];
+            const cause = button.dataset.cause, more = doc.getElementById("more-errors");
+            while (!more.hidden) more.click();
+            causes[cause] = [all("#error-list .tile").length, Number(button.dataset.count),
+                all("#error-list b").every((title) => title.textContent.startsWith(cause))];
         }
         const mistakes = doc.getElementById("mistakes");
         await see("example-list");
@@ -157,7 +161,7 @@ def test_a_phone_shows_hostile_names_without_scrolling_sideways(tmp_path):
     wide, hacked, names = visit(root, """
         for (const name of ["example-list", "error-list", "suspect-list"]) await see(name);
         await until(() => all("img").every((image) => image.complete));
-        const names = all("#class option").map((one) => one.textContent);
+        const names = all("#class option").map((option) => option.textContent);
         return [doc.documentElement.scrollWidth, page.hacked ?? 0, names];
         """, width_px=360)
     assert wide <= 360 and hacked == 0

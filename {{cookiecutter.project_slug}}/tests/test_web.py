@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser import VARIABLE, Site, missing, rows_of_ours
+from browser import VARIABLE, Site, missing, predicted_rows
 from PIL import Image
 from tiny_tflite import LABELS, image, tiny_tflite
 
@@ -166,7 +166,7 @@ def test_the_browser_finds_what_our_reader_finds(folder, tmp_path):
     assert [row["file"] for row in found] == list(images)
     total = 0
     for row in found:
-        size, ours = rows_of_ours(images[row["file"]], folder / "detector.tflite")
+        size, ours = predicted_rows(images[row["file"]], folder / "detector.tflite")
         assert (row["width"], row["height"]) == size
         assert [one["class"] for one in row["detections"]] == [
             one["class"] for one in ours], row["file"]
@@ -198,7 +198,7 @@ def test_the_reader_in_the_docs_works(folder, tmp_path):
             console.log = (...words) => words.length > 1 && printed.push(words);
             await import("/own.js");
             return printed;""")
-    _, ours = rows_of_ours(tmp_path / "a.png", folder / "detector.tflite")
+    _, ours = predicted_rows(tmp_path / "a.png", folder / "detector.tflite")
     assert {name: number for name, number, *_ in printed} == {
         one["class"]: one["class_id"] for one in ours}
     assert sorted(LABELS[number] for _, number, *_ in printed) == ["blue", "magenta"]

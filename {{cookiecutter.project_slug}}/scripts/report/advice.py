@@ -11,14 +11,16 @@ from scripts.report.material import COMMANDS, Material, checkpoint_step
 
 CAUSES = {
     "localisation": ("boxes that fit loosely (IoU 0.1 to 0.5)",
-                     "check that the labels are tight and all drawn in the same way; more training images help"),
+                     "check that the labels are tight and all drawn in the same way; more training "
+                     "images help"),
     "class": ("objects found as another class",
               "see in the confusion matrix which ones; label more of these classes"),
     "both": ("another class and a loose box", "check these images first for wrong labels"),
     "duplicate": ("second boxes on one object",
                   "check for double labels, and for objects that stand close together"),
     "background": ("boxes where nothing is labeled",
-                   "check whether a label is missing there; if not, add images of such places, without boxes"),
+                   "check whether a label is missing there; if not, add images of such places, "
+                   "without boxes"),
     "missed": ("objects not found", "add training images that show such objects in the same way"),
 }
 """Cause of `eval/errors.json` -> its meaning, and what to do about it."""
@@ -49,10 +51,12 @@ def _of_training(material: Material) -> Iterator[str]:
         return
     planned = run.get("settings", {}).get("trainer.train_steps")
     if run.get("stopped_by") is None and planned and run["steps"] < planned:
-        yield f"Training stopped at step {run['steps']:,} of {planned:,}: `invoke train` continues it."
+        yield (f"Training stopped at step {run['steps']:,} of {planned:,}: `invoke train` "
+               "continues it.")
     elif run.get("best_checkpoint") and checkpoint_step(run["best_checkpoint"]) == run["steps"]:
-        yield (f"The last checkpoint was the best ({run['best_checkpoint']}, AP {points(run['best_AP'])} on the "
-               "validation images): AP was still rising. Raise `train.minutes` and type `invoke tflite`.")
+        yield (f"The last checkpoint was the best ({run['best_checkpoint']}, "
+               f"AP {points(run['best_AP'])} on the validation images): AP was still rising. "
+               "Raise `train.minutes` and type `invoke tflite`.")
 
 
 def _of_errors(material: Material) -> Iterator[str]:
@@ -63,8 +67,8 @@ def _of_errors(material: Material) -> Iterator[str]:
         cause, row = by_cost(material.errors["causes"])[0]
         if row["count"] and row["ap50_gain"]:
             meaning, advice = CAUSES.get(cause, (cause, "look at them below"))
-            yield (f"Most costly are {meaning}: {row['count']:,} of them. Without them AP50 would be "
-                   f"{points(row['ap50_gain'])} points higher. {advice[0].upper()}{advice[1:]}.")
+            yield (f"Most costly are {meaning}: {row['count']:,} of them. Without them AP50 would "
+                   f"be {points(row['ap50_gain'])} points higher. {advice[0].upper()}{advice[1:]}.")
     elif material.metrics:
         yield "Which mistakes cost most is not known yet: type `invoke evaluate`."
 
@@ -76,8 +80,8 @@ def _of_suspects(material: Material) -> Iterator[str]:
             yield "To list the labels that look wrong, type `invoke suspects`."
     elif material.suspects["suspects"]:
         labels = counted(len(material.suspects["suspects"]), "label is", "labels are")
-        yield (f"{labels} worth a look; eval/suspects.csv lists the most suspicious first. Correct them, then type "
-               "`invoke tflite`.")
+        yield (f"{labels} worth a look; eval/suspects.csv lists the most suspicious first. "
+               "Correct them, then type `invoke tflite`.")
 
 
 def _of_data(material: Material) -> Iterator[str]:
@@ -86,16 +90,18 @@ def _of_data(material: Material) -> Iterator[str]:
     if len(counts) > 1 and material.tables.get("train"):
         fewest, most = min(counts, key=counts.get), max(counts, key=counts.get)
         if counts[fewest] * FEWER <= counts[most]:
-            yield (f"The class with fewest training boxes is {_name(fewest)}: {counts[fewest]:,}, while {_name(most)} "
-                   f"has {counts[most]:,}. Label more of it.")
+            yield (f"The class with fewest training boxes is {_name(fewest)}: {counts[fewest]:,}, "
+                   f"while {_name(most)} has {counts[most]:,}. Label more of it.")
     per_class = (material.metrics or {}).get("per_class") or {}
     known = {name: row["AP"] for name, row in per_class.items() if row["AP"] is not None}
     if len(known) > 1:
         worst = min(known, key=known.get)
         boxes = counted(counts.get(worst, 0), "training box", "training boxes")
-        yield f"The class with the lowest AP is {_name(worst)}: {points(known[worst])} points, {boxes}."
+        yield (f"The class with the lowest AP is {_name(worst)}: {points(known[worst])} points, "
+               f"{boxes}.")
     if material.check and material.check["warnings"]:
-        yield f"`invoke check` gave {counted(material.check['warnings'], 'warning')}: see “Data” below."
+        warnings = counted(material.check["warnings"], "warning")
+        yield f"`invoke check` gave {warnings}: see “Data” below."
 
 
 def _of_tflite(material: Material) -> Iterator[str]:
@@ -104,7 +110,8 @@ def _of_tflite(material: Material) -> Iterator[str]:
         if material.metrics:
             yield "There is no file for the phone yet: type `invoke tflite`."
     elif material.shipped and not material.shipped["passed"]:
-        yield (f"{material.shipped['file']} lost {points(material.shipped['ap_drop'])} points of AP and was refused: "
+        lost = points(material.shipped["ap_drop"])
+        yield (f"{material.shipped['file']} lost {lost} points of AP and was refused: "
                "`invoke tflite` says what to try.")
 
 
@@ -122,21 +129,22 @@ def disagreements(material: Material, unfinished: list[tuple[str, str]]) -> list
     if unfinished:
         (name, reason), *later = unfinished
         others = f", and after it {', '.join(other for other, _ in later)}" if later else ""
-        sentences.append(f"{name} would run again ({reason}){others}: this page shows what they wrote before. "
-                         f"Type `invoke {unfinished[-1][0]}`, then `invoke report`.")
+        sentences.append(f"{name} would run again ({reason}){others}: this page shows what they "
+                         f"wrote before. Type `invoke {unfinished[-1][0]}`, then `invoke report`.")
     checkpoint = (material.metrics or {}).get("checkpoint")
     for name in ("analysis", "errors", "suspects"):
         other = (getattr(material, name) or {}).get("checkpoint")
         if checkpoint and other and other != checkpoint:
-            sentences.append(f"{material.files[name]} is of {other}, the figures are of {checkpoint}. "
-                             f"Type `invoke {COMMANDS[name]}`.")
+            sentences.append(f"{material.files[name]} is of {other}, the figures are of "
+                             f"{checkpoint}. Type `invoke {COMMANDS[name]}`.")
     of_tflite = ((material.tflite or {}).get("checkpoint") or {}).get("name")
     if checkpoint and of_tflite and of_tflite != checkpoint:
-        sentences.append(
-            f"The .tflite files are of {of_tflite}, the figures of {checkpoint}. Type `invoke tflite`.")
+        sentences.append(f"The .tflite files are of {of_tflite}, the figures of {checkpoint}. "
+                         "Type `invoke tflite`.")
     if material.scored:
         classes = {row["name"] for row in material.groundtruth["categories"]}
         if classes != set(material.metrics["per_class"]):
-            sentences.append(f"{material.files['groundtruth']} has other classes than {material.files['metrics']}. "
-                             "Type `invoke forget evaluate`, then `invoke evaluate`.")
+            sentences.append(f"{material.files['groundtruth']} has other classes than "
+                             f"{material.files['metrics']}. Type `invoke forget evaluate`, then "
+                             "`invoke evaluate`.")
     return sentences + [material.shipped_changed] * bool(material.shipped_changed)

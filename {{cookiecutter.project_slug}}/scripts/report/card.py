@@ -14,9 +14,10 @@ from scripts.report.scores import SIZES, class_rows, percent, with_interval
 
 TEMPLATES = Path(__file__).parent / "templates"
 PLACEHOLDERS = {
-    "Intended use": "Not written yet. What is it for, who uses it, and what must it not be used for?",
-    "License of the images": "Not known to this project: write it here. (Of images of Open Images, “Data” says "
-                             "what ATTRIBUTION.csv holds.)",
+    "Intended use": "Not written yet. What is it for, who uses it, and what must it not be used "
+                    "for?",
+    "License of the images": "Not known to this project: write it here. (For images of Open "
+                             "Images, “Data” says what ATTRIBUTION.csv holds.)",
 }
 """Heading -> what stands there until a person writes."""
 
@@ -59,45 +60,44 @@ def read_card(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError:
-        raise DetectorError(f"not UTF-8 text: {path.parent.name}/{path.name}: save it as UTF-8, or move it away, then "
-                            "`invoke report`") from None
+        raise DetectorError(f"not UTF-8 text: {path.parent.name}/{path.name}: save it as UTF-8, or "
+                            "move it away, then `invoke report`") from None
 
 
 def model_card(material: Material, before: str) -> str:
     """Return the text of the card.
 
-    `before` is that of the last card: of it stays what a person wrote, in the sections of
-    PLACEHOLDERS and in sections of other names.
+    `before` is the text of the last card. What a person wrote in it stays: the sections of
+    PLACEHOLDERS, and sections that this module does not make.
     """
     # Markdown needs no HTML escapes: names pass the filter `plain` instead.
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=False,
-                              undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {
-        "plain": plain, "points": points, "percent": percent, "number": "{:,}".format}
-    environment.globals |= {
-        "counted": counted, "with_interval": with_interval, "by_cost": by_cost, "causes": CAUSES}
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                              keep_trailing_newline=True)
+    environment.filters |= {"plain": plain, "points": points, "percent": percent,
+                            "number": "{:,}".format}
+    environment.globals |= {"counted": counted, "with_interval": with_interval,
+                            "by_cost": by_cost, "causes": CAUSES}
     template = environment.get_template("card.md")
     facts = _facts(material)
     made = sections(template.render(facts, written=PLACEHOLDERS, added={}))
     kept = sections(before)
     written = {name: kept.get(name) or placeholder for name, placeholder in PLACEHOLDERS.items()}
-    return template.render(
-        facts, written=written, added={name: kept[name] for name in kept if name not in made})
+    added = {name: text for name, text in kept.items() if name not in made}
+    return template.render(facts, written=written, added=added)
 
 
 def _facts(material: Material) -> dict:
     """What the template shows, by the names that it uses."""
     run, analysis = material.run, material.analysis
-    weights = {"origin": "unknown weights", "license": "not known"} | (
-        (run or {}).get("weights") or {})
+    weights = {"origin": "unknown weights", "license": "not known"}
+    if run:
+        run = {"seed": None, "best_checkpoint": None, "best_AP": None, "versions": {}} | run
+        weights |= run.get("weights") or {}
     entry = ENTRIES.get(run["model"]) if run else None
     return {
         "project": material.project, "metrics": material.metrics, "analysis": analysis,
-        "errors": material.errors,
-        "run": {"seed": None, "best_checkpoint": None, "best_AP": None, "versions": {}} | run if run
-        else None,
-        "when": material.curves.when, "weights": weights,
+        "errors": material.errors, "run": run, "when": material.curves.when, "weights": weights,
         "zoo": entry.weights if entry and entry.weights.license == weights["license"] else None,
         "fingerprint": data_fingerprint(run) if run else "",
         "shipped": {"ap_drop_interval": None} | material.shipped if material.shipped else None,

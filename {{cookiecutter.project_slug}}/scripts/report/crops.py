@@ -87,8 +87,8 @@ def examples(groundtruth: dict, counts: Counts, start_score: float, folder: Path
             for image, jpeg in zip(images, jpegs, strict=True)]
 
 
-def _boxes(
-    image: dict, labels: list[dict], detections: list[Found], numbers: dict[int, int]) -> dict:
+def _boxes(image: dict, labels: list[dict], detections: list[Found],
+           numbers: dict[int, int]) -> dict:
     scale = (1000 / image["width"], 1000 / image["height"]) * 2
     places = {row["id"]: number for number, row in enumerate(labels)}
 
@@ -96,14 +96,14 @@ def _boxes(
         return [round(value * factor) for value, factor in zip(xywh_px, scale, strict=True)]
 
     def label_of(found: Found) -> int:
-        return {WRONG: FALSE_ALARM, IGNORED: ON_CROWD}.get(
-            found.state, places.get(found.annotation_id))
+        of_state = {WRONG: FALSE_ALARM, IGNORED: ON_CROWD}
+        return of_state.get(found.state, places.get(found.annotation_id))
 
     return {
         "truth": [[numbers[row["category_id"]], *thousandths(row["bbox"]), row["iscrowd"]]
                   for row in labels],
-        "found": [[
-            found.class_number, found.hundredth, *thousandths(found.xywh_px), label_of(found)]
+        "found": [[found.class_number, found.hundredth, *thousandths(found.xywh_px),
+                   label_of(found)]
                   for found in detections if found.hundredth >= 1],  # the slider goes no lower
     }
 
@@ -128,7 +128,8 @@ def chosen_errors(errors: list[dict]) -> list[dict]:
 
 
 def error_crops(errors: list[dict], folder: Path) -> list[dict]:
-    """Return the chosen mistakes of `eval/errors.json`; `folder` is where their file names begin."""
+    """Return the chosen mistakes of `eval/errors.json`; their file names are relative to `folder`.
+    """
     keys = ("cause", "file", "class", "truth_class", "score", "iou", "annotation", "line")
     return _with_crops(chosen_errors(errors), keys, ("truth_box_xyxy_px", "box_xyxy_px"), folder)
 
@@ -140,17 +141,17 @@ def suspect_crops(suspects: list[dict], folder: Path) -> list[dict]:
     return _with_crops(suspects[:SUSPECTS], keys, ("box_xyxy_px", "suggested_box_xyxy_px"), folder)
 
 
-def _with_crops(
-    rows: list[dict], keys: Sequence[str], box_keys: tuple[str, str], folder: Path) -> list[dict]:
+def _with_crops(rows: list[dict], keys: Sequence[str], box_keys: tuple[str, str],
+                folder: Path) -> list[dict]:
     """The `keys` of each row and its crop; each image is opened once."""
     by_file: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         by_file.setdefault(row["file"], []).append(place)
     jobs = [(file, [tuple(rows[place][key] for key in box_keys) for place in places])
             for file, places in by_file.items()]
+    made = map_items(partial(_crops_of, folder), jobs, "crops")
     shown: list[dict] = [{}] * len(rows)
-    for places, crops in zip(
-        by_file.values(), map_items(partial(_crops_of, folder), jobs, "crops"), strict=True):
+    for places, crops in zip(by_file.values(), made, strict=True):
         for place, crop in zip(places, crops, strict=True):
             shown[place] = {key: rows[place][key] for key in keys} | crop
     return shown
@@ -176,8 +177,8 @@ def _crop(image: Image.Image, label: Edges | None, box: Edges | None) -> dict:
     left, top, right, bottom = window(image.size, [edges for edges in (label, box) if edges])
     crop = image.crop((left, top, right, bottom))
     shrink = min(1.0, CROP_PX / max(crop.size))
-    small = crop.resize(
-        [max(1, round(side * shrink)) for side in crop.size], Image.Resampling.LANCZOS)
+    small_size = [max(1, round(side * shrink)) for side in crop.size]
+    small = crop.resize(small_size, Image.Resampling.LANCZOS)
 
     def inside(edges: Edges | None) -> list[int] | None:
         if not edges:

@@ -28,7 +28,8 @@ SIZE_BINS = 20
 ASPECT_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 LOSSES = ("total_loss", "cls_loss", "box_loss")
 
-# matplotlib knows no CSS variables: these colors stand for them and are replaced in the finished SVG.
+# matplotlib knows no CSS variables: these colors stand for them and are replaced in the finished
+# SVG.
 TEXT, LINE, ACCENT = "#000001", "#000002", "#000003"
 _VARIABLES = {TEXT: "var(--quiet)", LINE: "var(--line)", ACCENT: "var(--accent)"}
 _VARIABLES |= {f"#0000{number + 16:02x}": f"var(--series-{number})" for number in range(SERIES)}
@@ -44,7 +45,8 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A diagram with its title, the names of its series in the order of their colors, and a remark."""
+    """A diagram with its title, the names of its series in the order of their colors, and a remark.
+    """
 
     title: str
     svg: Markup
@@ -103,11 +105,12 @@ def training_plots(run: dict, curves: Curves) -> list[Plot]:
 def average_precision(run: dict, curves: Curves) -> dict[str, dict[int, float]]:
     """Return AP and AP50 on validation by step, 0..1, from the events and from the run's
     `evaluations`, which hold AP alone."""
-    found = {name: {step: value for step, value in curves.scalars.get(
-        ("validation", name), {}).items() if value >= 0}
-             for name in ("AP", "AP50")}
-    found["AP"] |= {
-        row["step"]: row["AP"] for row in run.get("evaluations", ()) if row["AP"] is not None}
+    found = {}
+    for name in ("AP", "AP50"):
+        values = curves.scalars.get(("validation", name), {})
+        found[name] = {step: value for step, value in values.items() if value >= 0}  # -1: undefined
+    evaluations = run.get("evaluations", ())
+    found["AP"] |= {row["step"]: row["AP"] for row in evaluations if row["AP"] is not None}
     return {name: dict(sorted(values.items())) for name, values in found.items() if values}
 
 
@@ -139,8 +142,7 @@ def _validation_ap(run: dict, curves: Curves) -> Plot | None:
     def draw(axes) -> None:
         for number, values in enumerate(ap.values()):
             axes.plot(list(values), [100 * value for value in values.values()],
-                      color=series_color(number), marker="o",
-                      markersize=4)
+                      color=series_color(number), marker="o", markersize=4)
         if best_step is not None:
             axes.axvline(best_step, color=ACCENT, linewidth=1, linestyle=":")
             axes.annotate("best", (best_step, 0), xytext=(-3, 3), textcoords="offset points",
@@ -197,78 +199,67 @@ def _percent_axes(axes, x_label: str, y_label: str) -> None:
 
 def box_plots(tables: dict[str, list[Image]]) -> list[Plot]:
     """Histograms of sizes and shapes by split, and where the centers lie; empty without a box."""
-    edges = {split: _edges_and_sides(images) for split, images in tables.items()}
-    edges = {split: arrays for split, arrays in edges.items() if len(arrays[0])}
-    if not edges:
+    boxes = [_box_arrays(images) for images in tables.values()]
+    edges, image_sides = (np.concatenate(arrays) for arrays in zip(*boxes, strict=True))
+    if not len(edges):
         return []
+    sides = [box_edges[:, 2:] - box_edges[:, :2] for box_edges, _ in boxes]
+    # The side of a square of the same area, as a fraction of that of the image.
+    sizes = [np.sqrt(np.prod(split_sides / split_images, axis=1))
+             for split_sides, (_, split_images) in zip(sides, boxes, strict=True)]
+    aspects = [split_sides[:, 0] / split_sides[:, 1] for split_sides in sides]
+    size_plot = diagram("sizes", "Sizes of the boxes", lambda axes: _draw_sizes(axes, sizes))
+    aspect_plot = diagram("aspects", "Shapes of the boxes",
+                          lambda axes: _draw_aspects(axes, aspects))
     splits = tuple(tables)
-    sizes = {split: _sizes_norm(*arrays) for split, arrays in edges.items()}
-    aspects = {split: np.divide(*_sides_px(arrays[0]).T) for split, arrays in edges.items()}
-    return [Plot("Size", diagram(
-        "sizes", "Sizes of the boxes", lambda axes: _draw_sizes(axes, splits, sizes)), splits),
-            Plot("Shape", diagram("aspects", "Shapes of the boxes",
-                                  lambda axes: _draw_aspects(axes, splits, aspects)),
-                 splits),
-            _places(*(np.concatenate(parts) for parts in zip(*edges.values(), strict=True)))]
+    return [Plot("Size", size_plot, splits), Plot("Shape", aspect_plot, splits),
+            _places(edges, image_sides)]
 
 
-def _edges_and_sides(images: list[Image]) -> tuple[np.ndarray, np.ndarray]:
+def _box_arrays(images: list[Image]) -> tuple[np.ndarray, np.ndarray]:
     """The boxes' edges xyxy in pixels [n, 4], and width and height of their images [n, 2]."""
     edges = [box.xyxy_px for image in images for box in image.boxes]
     sides = [(image.width_px, image.height_px) for image in images for _ in image.boxes]
     return np.array(edges, float).reshape(-1, 4), np.array(sides, float).reshape(-1, 2)
 
 
-def _sides_px(edges: np.ndarray) -> np.ndarray:
-    return edges[:, 2:] - edges[:, :2]
-
-
-def _sizes_norm(edges: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """Sides of squares of the boxes' areas as fractions of those of their images, 0..1."""
-    return np.sqrt(np.prod(_sides_px(edges) / sides, axis=1))
-
-
-def _draw_histograms(
-    axes, splits: tuple[str, ...], values: dict[str, np.ndarray], bins: np.ndarray) -> None:
-    for number, split in enumerate(splits):
-        if split in values:
-            inside = np.clip(values[split], bins[0], bins[-1])
+def _draw_histograms(axes, values: list[np.ndarray], bins: np.ndarray) -> None:
+    for number, of_split in enumerate(values):
+        if len(of_split):
+            inside = np.clip(of_split, bins[0], bins[-1])
             shares = 100 * np.histogram(inside, bins)[0] / len(inside)
             axes.stairs(shares, bins, color=series_color(number), linewidth=1.6)
+    axes.set(xlim=(bins[0], bins[-1]), ylim=(0, None), ylabel="% of the boxes")
 
 
-def _draw_sizes(axes, splits: tuple[str, ...], sizes: dict[str, np.ndarray]) -> None:
-    _draw_histograms(axes, splits, sizes, np.linspace(0, 1, SIZE_BINS + 1))
-    axes.set(xlim=(0, 1), ylim=(0, None), xlabel="side of the box / side of the image",
-             ylabel="% of the boxes")
+def _draw_sizes(axes, sizes: list[np.ndarray]) -> None:
+    _draw_histograms(axes, sizes, np.linspace(0, 1, SIZE_BINS + 1))
+    axes.set(xlabel="side of the box / side of the image")
 
 
-def _draw_aspects(axes, splits: tuple[str, ...], aspects: dict[str, np.ndarray]) -> None:
+def _draw_aspects(axes, aspects: list[np.ndarray]) -> None:
     bins = np.geomspace(ASPECT_TICKS[0], ASPECT_TICKS[-1], SIZE_BINS + 1)
-    _draw_histograms(axes, splits, aspects, bins)
     axes.set_xscale("log")
     axes.set_xticks(ASPECT_TICKS, [f"{tick:g}" for tick in ASPECT_TICKS])
     axes.minorticks_off()
-    axes.set(
-        xlim=(bins[0], bins[-1]), ylim=(0, None), xlabel="width / height", ylabel="% of the boxes")
+    _draw_histograms(axes, aspects, bins)
+    axes.set(xlabel="width / height")
 
 
-def _places(edges: np.ndarray, sides: np.ndarray) -> Plot:
+def _places(edges: np.ndarray, image_sides: np.ndarray) -> Plot:
     """How many boxes have their center in each of CELLS x CELLS cells of their image."""
-    centers = np.clip((edges[:, :2] + edges[:, 2:]) / 2 / sides, 0, 1)
-    cells = np.histogram2d(
-        centers[:, 1], centers[:, 0], bins=CELLS, range=[(0, 1), (0, 1)])[0].astype(int)
+    x, y = np.clip((edges[:, :2] + edges[:, 2:]) / 2 / image_sides, 0, 1).T
+    cells = np.histogram2d(y, x, bins=CELLS, range=[(0, 1), (0, 1)])[0].astype(int)
     most = int(cells.max())
 
     def draw(axes) -> None:
         from matplotlib.patches import Rectangle
 
         for row, column in np.argwhere(cells):
-            axes.add_patch(Rectangle((column, row), 0.94, 0.94, facecolor=ACCENT,
-                                     alpha=cells[row, column] / most,
-                                     linewidth=0))
-        axes.set(
-            xlim=(0, CELLS), ylim=(CELLS, 0), aspect="equal", xticks=[0, CELLS], yticks=[0, CELLS])
+            axes.add_patch(Rectangle((column, row), 0.94, 0.94, facecolor=ACCENT, linewidth=0,
+                                     alpha=cells[row, column] / most))
+        axes.set(xlim=(0, CELLS), ylim=(CELLS, 0), aspect="equal")
+        axes.set(xticks=[0, CELLS], yticks=[0, CELLS])
         axes.set_xticklabels(["left", "right"])
         axes.set_yticklabels(["top", "bottom"])
         axes.grid(False)

@@ -1,11 +1,12 @@
 """What a report is made of: the content of the files that the steps have left, None where one is
 missing."""
 
+import csv
 import hashlib
 import json
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +17,7 @@ from scripts.data.dataset import Image
 
 COMMANDS = {"check": "check", "run": "train", "metrics": "evaluate", "groundtruth": "evaluate",
             "detections": "evaluate", "analysis": "evaluate", "errors": "evaluate",
-            "suspects": "suspects",
-            "tflite": "tflite"}  # fmt: skip
+            "suspects": "suspects", "tflite": "tflite"}  # fmt: skip
 """Name of a file in `Material` -> the command that writes it."""
 
 KEYS = {
@@ -51,8 +51,8 @@ class Curves:
         """From when to when there were events, in UTC; "" without any."""
         if not self.times:
             return ""
-        first, last = (
-            datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M") for time_s in self.times)
+        first, last = (datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M")
+                       for time_s in self.times)
         return f"{first} to {last} UTC"
 
 
@@ -63,7 +63,8 @@ class Material:
     `files` names the files for messages, such as `eval/metrics.json`. `tables` holds the images of
     each split that has a table. `source` is the kind of the images' source, `licenses` counts the
     license of each image of Open Images, `authors` those of them that name an author.
-    `shipped_changed` is a sentence when the shipped `.tflite` file is not the one that was measured.
+    `shipped_changed` is a sentence when the shipped `.tflite` file is not the one that was
+    measured.
     """
 
     project: str
@@ -104,7 +105,8 @@ class Material:
         return (self.tflite or {}).get("advised_score_threshold") or DEFAULT_SCORE
 
     def boxes_by_class(self) -> dict[str, Counter]:
-        """Class -> split -> boxes, in the order of the label map; classes that it lacks come last."""
+        """Class -> split -> boxes, in the order of the label map; classes that it lacks come last.
+        """
         counts = {name: Counter() for name in self.classes}
         for split, images in self.tables.items():
             for image in images:
@@ -113,7 +115,8 @@ class Material:
         return counts
 
     def in_order(self, by_name: dict) -> list[tuple]:
-        """Items of a dict by class in the order of the label map; files have them sorted by name."""
+        """Items of a dict by class in the order of the label map; files have them sorted by name.
+        """
         known = [name for name in self.classes if name in by_name]
         return [(name, by_name[name])
                 for name in (*known, *(name for name in by_name if name not in known))]
@@ -130,7 +133,9 @@ def read_result(path: Path, name: str) -> dict | list | None:
     """
     command = COMMANDS[name]
     where = f"{path.parent.name}/{path.name}"
-    again = f"`invoke {command}`" if command == "suspects" else f"`invoke forget {command}`, then `invoke {command}`"
+    again = f"`invoke {command}`"
+    if command != "suspects":  # a step: without `forget` it would be up to date
+        again = f"`invoke forget {command}`, then {again}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -156,7 +161,8 @@ def changed_file(row: dict, path: Path) -> str:
     if not path.is_file():
         return f"{row['file']} is not there. Type `invoke tflite`."
     if sha256_file(path) != row["sha256"]:
-        return f"{row['file']} is not the file that was measured: its SHA-256 differs. Type `invoke tflite`."
+        return (f"{row['file']} is not the file that was measured: its SHA-256 differs. "
+                "Type `invoke tflite`.")
     return ""
 
 
@@ -197,7 +203,8 @@ def _scalars(path: Path) -> Iterator[tuple[float, int, str, float]]:
 def _records(path: Path) -> Iterator[bytes]:
     """Yield the records of a TFRecord file up to one that is cut off: length uint64, its checksum,
     data, checksum."""
-    # Checksums are not verified: in Python that takes a second a megabyte, and the events hold images.
+    # Checksums are not verified: in Python that takes a second a megabyte, and the events hold
+    # images.
     with path.open("rb") as file:
         while len(head := file.read(12)) == 12:
             length = struct.unpack("<Q", head[:8])[0]
@@ -219,8 +226,11 @@ def data_fingerprint(run: dict) -> str:
     return hashlib.sha256(lines.encode("utf-8")).hexdigest()
 
 
-def count_licenses(rows: Iterable[dict[str, str]]) -> tuple[Counter, int]:
-    """Count the licenses in the rows of ATTRIBUTION.csv, and the rows that name an author."""
-    rows = list(rows)
-    return Counter(row.get("License") or "not named" for row in rows), sum(
-        bool(row.get("Author")) for row in rows)
+def read_attribution(path: Path) -> tuple[Counter, int]:
+    """Count the licenses in ATTRIBUTION.csv, and the images that name an author."""
+    if not path.is_file():
+        return Counter(), 0
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    licenses = Counter(row.get("License") or "not named" for row in rows)
+    return licenses, sum(bool(row.get("Author")) for row in rows)

@@ -1,4 +1,5 @@
-"""`eval/report.html` from its template: one file that holds everything it shows and names no server.
+"""`eval/report.html` from its template: one file that holds everything it shows and names no
+server.
 
 The template escapes every name. The page's policy forbids the browser to ask a server, and to run
 another script than its own, which it names by its hash.
@@ -17,12 +18,18 @@ from scripts.data.findings import CATALOG
 from scripts.report.advice import CAUSES, by_cost, disagreements, next_steps
 from scripts.report.figures import SERIES, box_plots, score_plots, training_plots
 from scripts.report.material import COMMANDS, Material, data_fingerprint
-from scripts.report.scores import SIZES, class_rows, confusion_table, head_cards, size_rows, with_interval
+from scripts.report.scores import (
+    SIZES,
+    class_rows,
+    confusion_table,
+    head_cards,
+    size_rows,
+    with_interval,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 STOPPED_BY = {"budget": "the budget was used up", "patience": "AP no longer rose",
-              "user": "by hand",
-              None: "not finished"}  # fmt: skip
+              "user": "by hand", None: "not finished"}  # fmt: skip
 
 
 def report_page(material: Material, data: dict, unfinished: list[tuple[str, str]]) -> str:
@@ -35,25 +42,20 @@ def report_page(material: Material, data: dict, unfinished: list[tuple[str, str]
         unfinished: steps that would run again, as (name, reason).
     """
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True,
-                              undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     # `tojson` writes `<` as an escape: no name in the data can end the element that holds it.
-    environment.policies["json.dumps_kwargs"] = {
-        "ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False,
+                                                 "separators": (",", ":")}
     environment.filters |= {"points": points, "number": "{:,}".format, "json": _json}
     environment.globals |= {"counted": counted, "by_cost": by_cost, "causes": CAUSES,
-                            "colors": SERIES,
-                            "file_commands": COMMANDS, "sizes": list(SIZES.values())}
+                            "colors": SERIES, "file_commands": COMMANDS,
+                            "sizes": list(SIZES.values())}
     script = (TEMPLATES / "report.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    shown = {name: len(data[name]) for name in ("examples", "errors", "suspects")}
     return environment.get_template("report.html").render(
         _test_facts(material) | _other_facts(material), data=data, script=script,
-        script_hash=f"sha256-{digest}",
-        style=(TEMPLATES / "report.css").read_text("utf-8"),
-        warnings=disagreements(material, unfinished),
-        next_steps=next_steps(material), examples=shown["examples"], error_crops=shown["errors"],
-        suspect_crops=shown["suspects"])
+        script_hash=f"sha256-{digest}", style=(TEMPLATES / "report.css").read_text("utf-8"),
+        warnings=disagreements(material, unfinished), next_steps=next_steps(material))
 
 
 def _json(value) -> str:
@@ -65,8 +67,7 @@ def _test_facts(material: Material) -> dict:
     metrics, analysis = material.metrics, material.analysis
     facts = {
         "metrics": metrics, "analysis": analysis, "errors": material.errors,
-        "suspects": material.suspects,
-        "scored": material.scored,
+        "suspects": material.suspects, "scored": material.scored,
         "test_images": len((material.groundtruth or {}).get("images", ())),
         "start": round(100 * material.start_score), "advised": [],
     }
@@ -74,10 +75,9 @@ def _test_facts(material: Material) -> dict:
         facts |= {"cards": head_cards(material), "class_rows": class_rows(material)}
     if analysis:
         advised = analysis["thresholds"]["all"]
-        lowest_first = _lowest_ap50_first(material)
         facts |= {
             "size_rows": size_rows(material), "confusion": confusion_table(analysis["confusion"]),
-            "score_plots": score_plots(analysis, lowest_first),
+            "score_plots": score_plots(analysis, _lowest_ap50_first(material)),
             "advised": [(title, round(100 * advised[key]["score"]))
                         for key, title in (("best_f1", "best F1"), ("best_cost", "least cost"))
                         if advised.get(key)],
@@ -96,8 +96,8 @@ def _other_facts(material: Material) -> dict:
     tflite, run = material.tflite, material.run
     facts = {
         "project": material.project, "files": material.files, "classes": material.classes,
-        "run": run,
-        "tflite": tflite, "check": material.check, "provenance": _provenance(material),
+        "run": run, "tflite": tflite, "check": material.check,
+        "provenance": _provenance(material),
         "splits": {split: len(images) for split, images in material.tables.items()},
         "findings": _finding_rows(material.check["findings"]) if material.check else [],
     }
@@ -107,8 +107,8 @@ def _other_facts(material: Material) -> dict:
         facts["training_plots"] = training_plots(run, material.curves)
     if tflite:
         threads = {row["latency_ms"]["threads"] for row in tflite["variants"].values()}
-        facts |= {
-            "tflite_rows": _tflite_rows(tflite), "threads": ", ".join(map(str, sorted(threads)))}
+        facts |= {"tflite_rows": _tflite_rows(tflite),
+                  "threads": ", ".join(map(str, sorted(threads)))}
     return facts
 
 
@@ -144,8 +144,8 @@ def _tflite_rows(tflite: dict) -> list[tuple[str, ...]]:
             state = "refused"
         rows.append((name, f"{row['bytes'] / 1e6:.2f} MB", points(row["AP"]), points(row["AP50"]),
                      with_interval(row["ap_drop"], row.get("ap_drop_interval")),
-                     f"{row['latency_ms']['median']:.1f}",
-                     f"{row['latency_ms']['p90']:.1f}", state))
+                     f"{row['latency_ms']['median']:.1f}", f"{row['latency_ms']['p90']:.1f}",
+                     state))
     return rows
 
 
@@ -168,6 +168,6 @@ def _provenance(material: Material) -> list[tuple[str, object]]:
             ("data", data_fingerprint(run)),
         ]
     if material.shipped:
-        rows += [
-            ("shipped file", material.shipped["file"]), ("its SHA-256", material.shipped["sha256"])]
+        rows += [("shipped file", material.shipped["file"]),
+                 ("its SHA-256", material.shipped["sha256"])]
     return [(name, value) for name, value in rows if value != ""]

@@ -60,8 +60,7 @@ def count(groundtruth: dict, detections: list[dict]) -> Counts:
     for row in matches.rows:
         state = IGNORED if row.ignored else (WRONG, RIGHT)[row.hit]
         found[row.image_id].append(Found(numbers[row.category_id], last_hundredth(row.score),
-                                         tuple(row.bbox), state,
-                                         row.annotation_id))
+                                         tuple(row.bbox), state, row.annotation_id))
     for rows in found.values():
         rows.sort(key=lambda detection: -detection.hundredth)
     by_class = curves(matches)
@@ -96,7 +95,8 @@ def head_cards(material: Material) -> list[dict[str, str]]:
     best = analysis["thresholds"]["all"].get("best_f1") if analysis else None
     if best:
         cards.append((f"from score {best['score']:.2f}", percent(best["precision"]), "",
-                      f"of the boxes shown are right, {percent(best['recall'])} of the labels are found"))
+                      f"of the boxes shown are right, {percent(best['recall'])} of the labels "
+                      "are found"))
     if shipped:
         cards.append((f"on the phone ({material.tflite['ship']})", points(shipped["AP"]),
                       "" if shipped["passed"] else "refused",
@@ -107,19 +107,20 @@ def head_cards(material: Material) -> list[dict[str, str]]:
 
 
 def class_rows(material: Material) -> list[tuple[str, ...]]:
-    """Class, AP with its interval, AP50, AR100, the best score with its precision and recall, boxes."""
+    """Class, AP with its interval, AP50, AR100, the best score with its precision and recall,
+    boxes."""
     analysis = material.analysis or {"intervals": {}, "thresholds": {"per_class": {}}}
     intervals = analysis["intervals"].get("per_class") or {}
     thresholds = analysis["thresholds"]["per_class"]
     rows = []
     for name, figures in material.in_order(material.metrics["per_class"]):
+        advised = ("-", "-", "-")
         best = (thresholds.get(name) or {}).get("best_f1")
-        advised = (f"{best['score']:.2f}", points(best["precision"]),
-                   points(best["recall"])) if best else ("-",) * 3
+        if best:
+            advised = f"{best['score']:.2f}", points(best["precision"]), points(best["recall"])
         interval = (intervals.get(name) or {}).get("AP")
         rows.append((name, with_interval(figures["AP"], interval), points(figures["AP50"]),
-                     points(figures["AR100"]),
-                     *advised, f"{figures['boxes']:,}"))
+                     points(figures["AR100"]), *advised, f"{figures['boxes']:,}"))
     return rows
 
 

@@ -1,22 +1,21 @@
 """`invoke report`: one page `eval/report.html` that shows what was learned, and the model card
 beside the model."""
 
-import csv
 import tomllib
 from pathlib import Path
 
 from scripts.core.files import write_text
 from scripts.core.layout import Layout
 from scripts.core.text import counted
-from scripts.data.dataset import SPLITS
 from scripts.data.box_table import read_table
+from scripts.data.dataset import SPLITS
 from scripts.data.label_map import read_label_map
 from scripts.report.card import model_card, read_card
 from scripts.report.crops import error_crops, examples, suspect_crops
 from scripts.report.material import (
     Material,
     changed_file,
-    count_licenses,
+    read_attribution,
     read_curves,
     read_result,
     shipped_row,
@@ -61,21 +60,19 @@ def make_report(root: Path, unfinished: list[tuple[str, str]] = ()) -> str:
 def result_files(layout: Layout) -> dict[str, Path]:
     """Return the files of the steps that the report shows, by their names in `Material`."""
     return {"check": layout.check, "run": layout.run, "metrics": layout.metrics,
-            "groundtruth": layout.groundtruth,
-            "detections": layout.detections, "analysis": layout.analysis,
-            "errors": layout.eval / "errors.json",
+            "groundtruth": layout.groundtruth, "detections": layout.detections,
+            "analysis": layout.analysis, "errors": layout.eval / "errors.json",
             "suspects": layout.eval / "suspects.json", "tflite": layout.tflite_metrics}
 
 
 def read_material(layout: Layout, files: dict[str, Path]) -> Material:
     """Read everything that is there. DetectorError for a damaged file, with what to type."""
     results = {name: read_result(path, name) for name, path in files.items()}
-    tables = {
-        split: read_table(layout.table(split)) for split in SPLITS if layout.table(split).is_file()}
-    curves = read_curves(
-        {"train": layout.training / "train", "validation": layout.training / "validation"})
+    tables = {split: read_table(layout.table(split))
+              for split in SPLITS if layout.table(split).is_file()}
+    curves = read_curves({part: layout.training / part for part in ("train", "validation")})
     shipped = shipped_row(results["tflite"])
-    licenses, authors = count_licenses(_rows(layout.openimages / "ATTRIBUTION.csv"))
+    licenses, authors = read_attribution(layout.openimages / "ATTRIBUTION.csv")
     return Material(
         project=layout.root.name, files={name: layout.shown(path) for name, path in files.items()},
         classes=_class_names(layout, results["groundtruth"]), tables=tables, curves=curves,
@@ -93,27 +90,19 @@ def page_data(layout: Layout, material: Material) -> dict:
             "suspects": suspect_crops(suspects, layout.root)}
     if material.scored:
         counts = count(material.groundtruth, material.detections)
-        data["counts"] = {
-            "boxes": counts.boxes, "hits": counts.hits, "false_alarms": counts.false_alarms}
-        data["examples"] = examples(
-            material.groundtruth, counts, material.start_score, layout.images / "test")
+        data["counts"] = {"boxes": counts.boxes, "hits": counts.hits,
+                          "false_alarms": counts.false_alarms}
+        data["examples"] = examples(material.groundtruth, counts, material.start_score,
+                                    layout.images / "test")
     return data
 
 
 def _class_names(layout: Layout, groundtruth: dict | None) -> tuple[str, ...]:
-    """Classes in the order of the label map: those of the ground truth, from which the figures come,
-    else those of the label map."""
+    """Classes in the order of the label map: those of the ground truth, from which the figures
+    come, else those of the label map."""
     if groundtruth and groundtruth["categories"]:
         return tuple(row["name"] for row in groundtruth["categories"])
     return tuple(read_label_map(layout.label_map).values()) if layout.label_map.is_file() else ()
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        return []
 
 
 def _source_kind(path: Path) -> str:

@@ -1,5 +1,5 @@
 "use strict";
-// The slider, the examples and the crops. All numbers come from the data element: nothing is computed but ratios.
+// The slider, the examples and the crops. All numbers come from the data element: only ratios are computed.
 // Names enter the page as text, never as markup.
 
 const data = JSON.parse(document.getElementById("page-data").textContent);
@@ -27,7 +27,7 @@ function frame(item, description) {
     image.decoding = "async";
     image.src = `data:image/jpeg;base64,${item.jpeg}`;
     holder.append(image);
-  } else holder.append(make("div", "absent", "This image cannot be read any more."));
+  } else holder.append(make("div", "absent", "This image cannot be read."));
   return holder;
 }
 
@@ -39,7 +39,7 @@ function box([x, y, width, height], kind, caption) {
   return element;
 }
 
-/** Shows a list by `tile`, PAGE more at a time; returns a function that begins anew with other rows. */
+/** Shows a list by `tile`, PAGE more at a time; returns a function that starts again with other rows. */
 function pages(list, more, tile) {
   let rows = [], shown = 0;
   const add = () => {
@@ -56,7 +56,7 @@ function pages(list, more, tile) {
   };
 }
 
-/** Calls `start` once `element` comes near what is seen: images that nobody scrolls to cost nothing. */
+/** Calls `start` once `element` is near the visible part: images that nobody scrolls to cost nothing. */
 function whenNear(element, start) {
   const watcher = new IntersectionObserver((entries) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
@@ -87,7 +87,7 @@ function showCounts(hundredth) {
 
 // --- The examples
 
-/** What is right, false and missed in item image from a score on. */
+/** What is right, false and missed in an image from a score on. */
 function judged(item, hundredth) {
   const shown = item.found.filter((row) => row[1] >= hundredth);
   const found = new Set(shown.map((row) => row[6]).filter((label) => label >= 0));
@@ -182,7 +182,7 @@ function startErrors() {
   const restart = pages(byId("error-list"), byId("more-errors"), errorTile);
   const buttons = [...document.querySelectorAll("button[data-cause]")];
   const show = (button) => {
-    buttons.forEach((item) => item.setAttribute("aria-pressed", String(item === button)));
+    buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
     const cause = button.dataset.cause, rows = data.errors.filter((item) => !cause || item.cause === cause);
     restart(rows);
     byId("error-count").textContent = `${number(rows.length)} of ${number(Number(button.dataset.count))} shown, the worst first.`;
@@ -194,4 +194,4 @@ function startErrors() {
 if (byId("example-list")) startExamples();
 if (byId("error-list")) startErrors();
 if (byId("suspect-list")) whenNear(byId("suspect-list"), () => byId("suspect-list").append(...data.suspects.map(suspectTile)));
-document.documentElement.dataset.ready = String(Math.round(performance.now())); // ms since the page was asked for
+document.documentElement.dataset.ready = String(Math.round(performance.now())); // ms since the navigation began
