@@ -82,8 +82,8 @@ def compare(root: Path, variant: str, package: Path, worst: int) -> None:
 
 def ap(truth: dict, found: dict[str, list[dict]]) -> str:
     """AP in points of what was found in the test images."""
+    from scripts.core.text import points
     from scripts.evaluation.metrics import score
-    from scripts.steps.evaluate import points
 
     numbers = {one["name"]: one["id"] for one in truth["categories"]}
     rows = []
