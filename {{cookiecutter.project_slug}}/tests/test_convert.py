@@ -20,26 +20,38 @@ from scripts.data.labels import read_label_file
 from scripts.tools.convert import WRITERS, convert
 
 SUFFIX_OF = {"coco": ".json", "yolo": ".txt", "voc": ".xml"}
-NAMES = ["apple", "bell pepper", "Kitchen & dining room table", 'a "quoted" name', "it's", "Äpfel", "林檎", "🍎",
-         "a, b", "7 up", "5", "no", "null", "# hash", "- dash", "a: b", "<b>", "tab\there", "{x}", "NaN", "a;b",
-         "class_3"]  # fmt: skip
+NAMES = ["apple", "bell pepper", "Kitchen & dining room table", 'a "quoted" name', "it's", "Äpfel",
+         "林檎", "🍎", "a, b", "7 up", "5", "no", "null", "# hash", "- dash", "a: b", "<b>",
+         "tab\there", "{x}", "NaN", "a;b", "class_3"]  # fmt: skip
 
 
 def pixels(box: Box, entry, size: tuple[int, int]) -> Box:
     if not entry.fractions:
         return box
-    return replace(box, xyxy_px=tuple(value * side for value, side in zip(box.xyxy_px, size * 2, strict=True)))
+    return replace(
+        box, xyxy_px=tuple(value * side for value, side in zip(box.xyxy_px, size * 2, strict=True))
+    )
 
 
 def read_back(folder: Path, to: str, images: list[Image]) -> list[Image]:
     """The images as our readers see them, paired by split and name, in the order of `images`."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    ]
     labels = [read_label_file((str(path), to)) for path in paths if path.suffix == SUFFIX_OF[to]]
-    labels, notes = name_classes(labels, [path for path in paths if path.suffix not in SUFFIX_OF.values()], folder)
+    labels, notes = name_classes(
+        labels, [path for path in paths if path.suffix not in SUFFIX_OF.values()], folder
+    )
     assert not notes and not [file.error for file in labels if file.error]
     entries = {}
     for file in labels:
-        split = next(part for part in ("train", "validation", "test") if part in str(file.path.relative_to(folder)))
+        split = next(
+            part
+            for part in ("train", "validation", "test")
+            if part in str(file.path.relative_to(folder))
+        )
         for entry in file.entries:
             assert not entry.notes
             entries[split, Path(entry.image or file.path.name).stem] = entry
@@ -76,10 +88,14 @@ def boxes(draw, size):
 def data_sets(draw):
     found = []
     for number in range(draw(st.integers(1, 4))):
-        size = draw(st.sampled_from([(1, 1), (3, 7), (640, 480), (333, 1000), (4608, 3456), (8191, 8191)]))
+        size = draw(
+            st.sampled_from([(1, 1), (3, 7), (640, 480), (333, 1000), (4608, 3456), (8191, 8191)])
+        )
         split = draw(st.sampled_from(["train", "validation", "test"]))
         name = f"{draw(st.sampled_from(['a', 'ä b', 'a#1', 'a.b', '%20']))}-{number}.jpg"
-        found.append(Image(Path(name), *size, tuple(draw(st.lists(boxes(size), max_size=5))), split=split))
+        found.append(
+            Image(Path(name), *size, tuple(draw(st.lists(boxes(size), max_size=5))), split=split)
+        )
     return found
 
 
@@ -114,7 +130,9 @@ def test_round_trips_lose_nothing(formats, images):
 
 def test_what_is_outside_or_inverted_is_not_repaired_on_the_way():
     strange = (Box("x", (-5.5, 10, 700.25, 20)), Box("x", (50, 60, 40, 30)), Box("x", (5, 5, 5, 5)))
-    (after,) = through(("coco", "yolo", "voc"), [Image(Path("a.jpg"), 640, 480, strange, split="train")])
+    (after,) = through(
+        ("coco", "yolo", "voc"), [Image(Path("a.jpg"), 640, 480, strange, split="train")]
+    )
     for old, new in zip(strange, after.boxes, strict=True):
         assert new.xyxy_px == pytest.approx(old.xyxy_px, abs=1e-6)
 
@@ -137,22 +155,28 @@ def add(root: Path, split: str, name: str, boxes) -> None:
 
 
 def files_of(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 @pytest.mark.parametrize(
     ("to", "files"),
     [
         ("coco", ["annotations/instances_test.json", "annotations/instances_train.json",
-                  "annotations/instances_validation.json", "test/c.jpg", "train/a.jpg", "validation/b.png"]),
-        ("yolo", ["data.yaml", "flags.tsv", "test/images/c.jpg", "test/labels/c.txt", "train/images/a.jpg",
+                  "annotations/instances_validation.json", "test/c.jpg", "train/a.jpg",
+                  "validation/b.png"]),
+        ("yolo", ["data.yaml", "flags.tsv", "test/images/c.jpg", "test/labels/c.txt",
+                  "train/images/a.jpg",
                   "train/labels/a.txt", "validation/images/b.png", "validation/labels/b.txt"]),
-        ("voc", ["test/c.jpg", "test/c.xml", "train/a.jpg", "train/a.xml", "validation/b.png", "validation/b.xml"]),
+        ("voc", ["test/c.jpg", "test/c.xml", "train/a.jpg", "train/a.xml", "validation/b.png",
+                 "validation/b.xml"]),
     ],
 )  # fmt: skip
 def test_what_convert_writes(root, to, files):
     counts = convert(root, to, None, {})
-    assert str(counts).startswith("3 images, 3 boxes, 2 classes") and f"images/converted/{to}" in str(counts)
+    assert str(counts).startswith("3 images, 3 boxes, 2 classes")
+    assert f"images/converted/{to}" in str(counts)
     out = root / "images" / "converted" / to
     assert files_of(out) == [".convert.json", *files]
     copy = next(out.rglob("a.jpg"))
@@ -168,10 +192,16 @@ def test_numbers_follow_the_label_map(root):
     convert(root, "coco", None, label_map)
     convert(root, "yolo", None, label_map)
     out = root / "images" / "converted"
-    categories = json.loads((out / "coco/annotations/instances_train.json").read_text("utf-8"))["categories"]
-    assert {value["name"]: value["id"] for value in categories} == {"pear": 2, "unused": 5, "bell pepper": 6}
+    text = (out / "coco/annotations/instances_train.json").read_text("utf-8")
+    categories = json.loads(text)["categories"]
+    assert {value["name"]: value["id"] for value in categories} == {
+        "pear": 2,
+        "unused": 5,
+        "bell pepper": 6,
+    }
     content = yaml.safe_load((out / "yolo/data.yaml").read_text("utf-8"))
-    assert content == {"train": "train/images", "val": "validation/images", "test": "test/images", "nc": 3,
+    assert content == {"train": "train/images", "val": "validation/images", "test": "test/images",
+                       "nc": 3,
                        "names": ["pear", "unused", "bell pepper"]}  # fmt: skip
     assert (out / "yolo/test/labels/c.txt").read_text().split()[0] == "0"
 
@@ -183,7 +213,8 @@ def test_a_second_run_replaces_only_what_is_ours(root, tmp_path):
     (root / "images/train/a.jpg").unlink()
     (root / "images/train/a.xml").unlink()
     convert(root, "coco", out, {})
-    assert files_of(out)[1:] == ["annotations/instances_test.json", "annotations/instances_validation.json",
+    assert files_of(out)[1:] == ["annotations/instances_test.json",
+                                 "annotations/instances_validation.json",
                                  "test/c.jpg", "validation/b.png"]  # fmt: skip
     (out / "notes.txt").write_text("mine")
     with pytest.raises(DetectorError, match="1 file of yours would be lost, the first 'notes.txt'"):
@@ -194,10 +225,19 @@ def test_a_second_run_replaces_only_what_is_ours(root, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda root: (root / "images/test/c.xml").write_text("<annotation>"), "not well-formed xml"),
+        (
+            lambda root: (root / "images/test/c.xml").write_text("<annotation>"),
+            "not well-formed xml",
+        ),
         (lambda root: (root / "images/test/c.xml").unlink(), "no label file"),
-        (lambda root: (root / "images/test/c.jpg").write_bytes(b"x"), "1 image cannot be converted"),
-        (lambda root: add(root, "test", "c.jpg", (Box("pear", (1, 2, float("nan"), 4)),)), "not a number: .*c.xml:"),
+        (
+            lambda root: (root / "images/test/c.jpg").write_bytes(b"x"),
+            "1 image cannot be converted",
+        ),
+        (
+            lambda root: add(root, "test", "c.jpg", (Box("pear", (1, 2, float("nan"), 4)),)),
+            "not a number: .*c.xml:",
+        ),
         (lambda root: add(root, "test", "c.jpg", (Box("", (1, 2, 3, 4)),)), "no class"),
         (lambda root: shutil.rmtree(root / "images"), "no images: images: run `invoke organize`"),
     ],

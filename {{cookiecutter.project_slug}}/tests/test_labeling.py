@@ -22,9 +22,12 @@ def put(project, path: str, text: str) -> None:
 
 def coco(names: list[str], box=(5, 5, 20, 10), category: str = "apple") -> str:
     """A COCO file with one box of the category (id 0) on each image, which have ids with holes."""
-    images = [{"id": 7 * index, "file_name": name, "width": 60, "height": 40} for index, name in enumerate(names)]
-    boxes = [{"id": i, "image_id": image["id"], "category_id": 0, "bbox": box} for i, image in enumerate(images)]
-    return json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 0, "name": category}]})
+    images = [{"id": 7 * index, "file_name": name, "width": 60, "height": 40}
+              for index, name in enumerate(names)]
+    boxes = [{"id": i, "image_id": image["id"], "category_id": 0, "bbox": box}
+             for i, image in enumerate(images)]
+    return json.dumps({"images": images, "annotations": boxes,
+                       "categories": [{"id": 0, "name": category}]})
 
 
 def boxes_of(project, name: str) -> list[tuple]:
@@ -38,7 +41,8 @@ def test_two_formats_over_the_same_images_stop_and_are_named(project):
         put(project, f"{name}.txt", YOLO_LINE)
     with pytest.raises(DetectorError) as caught:
         project.organize()
-    words = ("2 formats label the same 2 images", "voc (../source/a.xml and 1 more)", '"voc" or "yolo"')
+    words = ("2 formats label the same 2 images", "voc (../source/a.xml and 1 more)",
+             '"voc" or "yolo"')
     assert all(word in str(caught.value) for word in words) and project.stored() == []
     assert "read as yolo" in str(project.organize(format="yolo"))
     assert boxes_of(project, "a") == [("class_0", (15, 10, 45, 30))]
@@ -61,7 +65,8 @@ def test_a_readme_and_other_files_are_not_taken_for_labels(project):
     put(project, "people.csv", "name,age\nAda,36\n")
     put(project, "a.txt", "taken in the garden\n")
     project.organize()
-    assert [found[:2] for found in project.findings()] == [("W111", n) for n in ("a.txt", "package.json", "people.csv")]
+    names = [file for code, file, _ in project.findings() if code == "W111"]
+    assert names == ["a.txt", "package.json", "people.csv"] and len(project.findings()) == 3
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,8 @@ def test_splits_that_only_the_names_of_the_tables_tell(project):
     put(project, "data/test_labels.csv", head + "\n".join(rows[4:]))
     project.organize()
     splits = project.splits()
-    assert splits["4"] == splits["5"] == "test" and Counter(splits.values()) == {"train": 3, "validation": 1, "test": 2}
+    assert splits["4"] == splits["5"] == "test"
+    assert Counter(splits.values()) == {"train": 3, "validation": 1, "test": 2}
     assert Counter(code for code, _, _ in project.findings()) == {"R209": 6}
 
 
@@ -121,14 +127,16 @@ def test_an_image_with_other_boxes_in_a_second_table_is_an_error(project):
 
 def test_labels_without_image_are_named_with_their_line(project):
     project.add("a.jpg", None)
-    put(project, "x.csv", "filename,class,xmin,ymin,xmax,ymax\na.jpg,apple,5,5,25,15\nlost.jpg,apple,1,1,9,9\n")
+    put(project, "x.csv",
+        "filename,class,xmin,ymin,xmax,ymax\na.jpg,apple,5,5,25,15\nlost.jpg,apple,1,1,9,9\n")
     project.organize()
     assert project.findings() == [("E009", "x.csv", 3)]
 
 
 @pytest.mark.parametrize(
     "stated",
-    [r"C:\work\images\my photo.jpg", "my%20photo.jpg", "../some/where/my photo.jpg", "my photo", "MY PHOTO.JPG"],
+    [r"C:\work\images\my photo.jpg", "my%20photo.jpg", "../some/where/my photo.jpg", "my photo",
+     "MY PHOTO.JPG"],
 )
 def test_images_are_found_however_the_table_writes_their_path(project, stated):
     project.add("my photo.jpg", None)
@@ -140,8 +148,10 @@ def test_images_are_found_however_the_table_writes_their_path(project, stated):
 def test_the_prefix_of_label_studio_is_seen_through(project):
     project.add("photo.jpg", None)
     value = {"x": 10, "y": 10, "width": 50, "height": 50, "rectanglelabels": ["apple"]}
-    result = [{"type": "rectanglelabels", "value": value, "original_width": 60, "original_height": 40}]
-    task = {"data": {"image": "/data/upload/3/e1c994fe-photo.jpg"}, "annotations": [{"id": 1, "result": result}]}
+    result = [{"type": "rectanglelabels", "value": value, "original_width": 60,
+               "original_height": 40}]
+    task = {"data": {"image": "/data/upload/3/e1c994fe-photo.jpg"},
+            "annotations": [{"id": 1, "result": result}]}
     put(project, "export.json", json.dumps([task]))
     project.organize()
     assert boxes_of(project, "photo") == [("apple", (6, 4, 36, 24))]
@@ -150,13 +160,15 @@ def test_the_prefix_of_label_studio_is_seen_through(project):
 
 def test_copies_of_oidv4_become_one_image_with_all_boxes(project):
     data = project.bytes_of("same")
-    for name, line in (("Apple", "Apple 1 2 30 20\n"), ("Bell pepper", "Bell pepper 5.5 5 50 39.9\n")):
+    for name, line in (("Apple", "Apple 1 2 30 20\n"),
+                       ("Bell pepper", "Bell pepper 5.5 5 50 39.9\n")):
         project.add(f"OID/Dataset/train/{name}/0a.jpg", None, data=data)
         put(project, f"OID/Dataset/train/{name}/Label/0a.txt", line)
     counts = project.organize()
     assert "2 boxes" in counts and len(project.splits()) == 1
     (name,) = project.splits()
-    assert boxes_of(project, name) == [("Apple", (1, 2, 30, 20)), ("Bell pepper", (5.5, 5, 50, 39.9))]
+    assert boxes_of(project, name) == [("Apple", (1, 2, 30, 20)),
+                                       ("Bell pepper", (5.5, 5, 50, 39.9))]
     assert [code for code, _, _ in project.findings()] == ["R215"]
 
 
@@ -181,7 +193,8 @@ def test_an_image_that_a_format_lists_without_boxes_is_a_negative(project):
 def test_labels_that_fit_no_image_are_one_line(project):
     project.add("a.jpg", None)
     put(project, "x.json", coco(["other.jpg"]))
-    with pytest.raises(DetectorError, match="none of 1 label file fits any of 1 image.*set source.path"):
+    with pytest.raises(DetectorError,
+                       match="none of 1 label file fits any of 1 image.*set source.path"):
         project.organize()
     with pytest.raises(DetectorError, match='set source.format = "auto"'):
         project.organize(format="labelstudio")
@@ -204,7 +217,8 @@ def test_a_folder_as_download_leaves_it(project):
     (box,) = read_voc(project.find("0a.xml")).boxes
     assert (box.class_name, box.xyxy_px) == ("French fries", (6, 10, 30, 40))
     assert (box.occluded, box.truncated, box.group_of, box.difficult) == (True, False, True, True)
-    assert project.findings() == []  # the EXIF turn does not count: boxes of Open Images fit the stored pixels
+    # the EXIF turn does not count: boxes of Open Images fit the stored pixels
+    assert project.findings() == []
 
 
 def test_an_image_with_labels_beside_it_leaves_those_of_another_folder_to_the_next(project):
@@ -238,7 +252,8 @@ def test_what_is_wrong_with_a_table_stays_when_its_images_are_edited(project):
     for name in ("a", "b"):
         project.add(f"{name}.jpg", None)
     head = "filename,class,xmin,ymin,xmax,ymax\n"
-    put(project, "x.csv", head + "a.jpg,apple,5,5,25,15\nb.jpg,apple,5,5,25,15\nlost.jpg,apple,1,1,9,9\n")
+    put(project, "x.csv", head
+        + "a.jpg,apple,5,5,25,15\nb.jpg,apple,5,5,25,15\nlost.jpg,apple,1,1,9,9\n")
     project.organize()
     for name in ("a", "b"):
         path = project.find(f"{name}.xml")

@@ -1,4 +1,4 @@
-"""Near-identical images: the same photograph in another form is found, another image of the same
+"""Near-duplicates: the same photograph in another form is found, another image of the same
 place is not."""
 
 import io
@@ -24,14 +24,17 @@ def scene(seed: int, ground=None, things: int = 40) -> Image.Image:
         box = (left, top, left + chance.randrange(10, 90), top + chance.randrange(10, 90))
         draw = chance.choice((pen.ellipse, pen.rectangle))
         draw(box, tuple(chance.randrange(256) for _ in range(3)))
-    return ImageEnhance.Color(image.filter(ImageFilter.GaussianBlur(2))).enhance(0.6)  # photographs are softer
+    # photographs are softer
+    return ImageEnhance.Color(image.filter(ImageFilter.GaussianBlur(2))).enhance(0.6)
 
 
-def with_thing(image: Image.Image, left: float, top: float, side: float, color="white") -> Image.Image:
+def with_thing(image: Image.Image, left: float, top: float, side: float,
+               color="white") -> Image.Image:
     """A square of `side`, all in parts of the image, on a copy of it."""
     drawn, (width, height) = image.copy(), image.size
     corner = (round(left * width), round(top * height))
-    ImageDraw.Draw(drawn).rectangle((*corner, corner[0] + side * width, corner[1] + side * width), color, "black")
+    ImageDraw.Draw(drawn).rectangle((*corner, corner[0] + side * width, corner[1] + side * width),
+                                    color, "black")
     return drawn
 
 
@@ -42,7 +45,8 @@ def saved(image: Image.Image, form: str = "JPEG", **options) -> Image.Image:
 
 
 def scaled(image: Image.Image, factor: float) -> Image.Image:
-    return image.resize(tuple(round(side * factor) for side in image.size), Image.Resampling.LANCZOS)
+    return image.resize(tuple(round(side * factor) for side in image.size),
+                        Image.Resampling.LANCZOS)
 
 
 def cropped(image: Image.Image, part: float) -> Image.Image:
@@ -71,23 +75,28 @@ VARIATIONS = {
         scaled(cropped(ImageEnhance.Brightness(image).enhance(0.95), 0.01), 0.5), quality=60
     ),
 }
-ROOM, WHITE, SHADE = scene(1), scene(2, "white", 3), Image.linear_gradient("L").resize(SIZE).convert("RGB")
+ROOM, WHITE = scene(1), scene(2, "white", 3)
+SHADE = Image.linear_gradient("L").resize(SIZE).convert("RGB")
 OTHERS = {
     "two images": (scene(3), scene(4)),
     "two on white ground": (scene(5, "white", 3), scene(6, "white", 3)),
     "two in the dark": tuple(ImageEnhance.Brightness(scene(seed)).enhance(0.08) for seed in (7, 8)),
     "a thing appeared, 4 %": (ROOM, with_thing(ROOM, 0.61, 0.52, 0.04)),
     "a thing appeared, 20 %": (ROOM, with_thing(ROOM, 0.3, 0.2, 0.2)),
-    "a thing moved, 5 %": (with_thing(WHITE, 0.3, 0.4, 0.05, "red"), with_thing(WHITE, 0.36, 0.4, 0.05, "red")),
-    "a thing moved on a shade": (with_thing(SHADE, 0.3, 0.4, 0.05), with_thing(SHADE, 0.33, 0.42, 0.05)),
+    "a thing moved, 5 %": (with_thing(WHITE, 0.3, 0.4, 0.05, "red"),
+                           with_thing(WHITE, 0.36, 0.4, 0.05, "red")),
+    "a thing moved on a shade": (with_thing(SHADE, 0.3, 0.4, 0.05),
+                                 with_thing(SHADE, 0.33, 0.42, 0.05)),
     "a lamp of another color": (
         with_thing(WHITE, 0.4, 0.4, 0.2, "#00a000"),
         with_thing(WHITE, 0.4, 0.4, 0.2, "#c04040"),
     ),
     "a thing moved in the dark": tuple(
-        ImageEnhance.Brightness(with_thing(ROOM, left, 0.4, 0.06, "red")).enhance(0.08) for left in (0.3, 0.45)
+        ImageEnhance.Brightness(with_thing(ROOM, left, 0.4, 0.06, "red")).enhance(0.08)
+                                       for left in (0.3, 0.45)
     ),
-    "nearly one color": tuple(Image.blend(Image.new("RGB", SIZE, "gray"), SHADE, part) for part in (0.02, 0.021)),
+    "nearly one color": tuple(Image.blend(Image.new("RGB", SIZE, "gray"), SHADE, part)
+                              for part in (0.02, 0.021)),
     "one color": (Image.new("RGB", SIZE, "gray"), Image.new("RGB", SIZE, "gray")),
     "black frames with noise": tuple(Image.effect_noise(SIZE, 4).convert("RGB") for _ in range(2)),
     "mirrored": (ROOM, ROOM.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
@@ -123,7 +132,8 @@ def test_a_turned_copy_is_the_same_image_whatever_the_setting():
 def test_a_fixed_camera_is_not_one_group():
     chance, frames = random.Random(1), []
     for _ in range(150):
-        frames.append(with_thing(ROOM, chance.random() * 0.9, chance.random() * 0.7, 0.06, "yellow"))
+        frames.append(with_thing(ROOM, chance.random() * 0.9, chance.random() * 0.7, 0.06,
+                                 "yellow"))
     copies = [saved(frame, quality=70) for frame in frames[:30]]
     found = groups(*frames, *copies)
     assert [found[150 + index] for index in range(30)] == found[:30]
@@ -135,14 +145,16 @@ def test_a_camera_that_sees_nothing_is_one_group():
 
 
 def test_a_slow_change_does_not_chain_everything():
-    evening = [saved(ImageEnhance.Brightness(ROOM).enhance(1 - index / 150)) for index in range(120)]
+    evening = [saved(ImageEnhance.Brightness(ROOM).enhance(1 - index / 150))
+               for index in range(120)]
     found = groups(*evening)
     assert found[0] != found[-1] and 2 <= len(set(found)) <= 40
 
 
 def test_the_order_does_not_matter():
     originals = [scene(seed) for seed in range(30, 38)]
-    signatures = [signature(saved(one, quality=quality)) for one in originals for quality in (95, 60, 40)]
+    signatures = [signature(saved(one, quality=quality)) for one in originals
+                  for quality in (95, 60, 40)]
     signatures += [signature(frame) for frame in (ROOM, ROOM, Image.new("RGB", SIZE))]
 
     def sets(order):

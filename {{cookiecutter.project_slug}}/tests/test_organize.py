@@ -25,7 +25,8 @@ def test_each_split_folder_has_its_own_annotations(project):
     project.add("train/images/2.jpg", label="train/labels/2.xml")
     counts = project.organize()
     assert "error" not in counts
-    names = {path.stem: read_voc(path).boxes[0].class_name for path in (project.root / "images").rglob("*_1.xml")}
+    names = {path.stem: read_voc(path).boxes[0].class_name
+             for path in (project.root / "images").rglob("*_1.xml")}
     assert names == {"train_images_1": "train", "test_images_1": "test"}
 
 
@@ -38,11 +39,14 @@ def test_two_candidates_are_an_error_and_not_a_guess(project):
     project.add("b.png", data=project.bytes_of("other", form="PNG"))
     project.organize()
     assert sorted(project.splits()) == ["good"]
-    assert [(code, file) for code, file, _ in project.findings()] == [("E020", "JPEGImages/a.jpg"), ("E020", "b.xml")]
+    assert [(code, file)
+            for code, file, _ in project.findings()] == [("E020", "JPEGImages/a.jpg"),
+                                                         ("E020", "b.xml")]
 
 
 @pytest.mark.parametrize(
-    ("unlabeled", "stored", "found"), [("error", ["a"], ["E012"]), ("skip", ["a"], []), ("negative", ["a", "b"], [])]
+    ("unlabeled", "stored", "found"),
+    [("error", ["a"], ["E012"]), ("skip", ["a"], []), ("negative", ["a", "b"], [])],
 )
 def test_images_without_label_file(project, unlabeled, stored, found):
     project.add("a.jpg")
@@ -54,7 +58,7 @@ def test_images_without_label_file(project, unlabeled, stored, found):
         assert read_voc(project.find("b.xml")).boxes == ()
 
 
-def test_a_label_file_without_image_and_foreign_xml(project):
+def test_a_label_file_without_image_and_other_xml(project):
     project.add("a.jpg")
     (project.source / "lost.xml").write_text(project.text_of("lost.jpg", []))
     (project.source / "config.xml").write_text("<module/>")
@@ -71,7 +75,8 @@ def test_sizes_names_and_extensions_are_repaired(project):
     voc = read_voc(project.find("a.xml"))
     assert (voc.image, voc.width_px, voc.height_px) == ("a.png", 60, 40)
     found = [(code, file) for code, file, _ in project.findings()]
-    assert found == [("R201", "a.xml"), ("R201", "b.xml"), ("R202", "c.xml"), ("R203", "a.jpg"), ("R208", "a.xml")]
+    assert found == [("R201", "a.xml"), ("R201", "b.xml"), ("R202", "c.xml"), ("R203", "a.jpg"),
+                     ("R208", "a.xml")]
     assert counts.endswith("; for check: 5 repaired")
 
 
@@ -79,7 +84,8 @@ def test_images_that_cannot_be_used_are_named_with_the_reason(project):
     project.add("good.jpg")
     whole = project.bytes_of("x", (200, 200))
     heic = b"\0\0\0\x18ftypheic" + b"\0" * 40
-    for name, data in {"cut.jpg": whole[:-40], "empty.jpg": b"", "text.jpg": b"hello", "phone.heic": heic}.items():
+    for name, data in {"cut.jpg": whole[:-40], "empty.jpg": b"", "text.jpg": b"hello",
+                       "phone.heic": heic}.items():
         project.add(name, data=data)
     project.organize()
     assert [found[:2] for found in project.findings()] == [
@@ -88,7 +94,8 @@ def test_images_that_cannot_be_used_are_named_with_the_reason(project):
     assert sorted(project.splits()) == ["good"]
 
 
-@pytest.mark.parametrize(("form", "stored"), [("WEBP", "a.jpg"), ("TIFF", "a.png"), ("BMP", "a.png"), ("GIF", "a.png")])
+@pytest.mark.parametrize(("form", "stored"),
+                         [("WEBP", "a.jpg"), ("TIFF", "a.png"), ("BMP", "a.png"), ("GIF", "a.png")])
 def test_other_formats_are_re_encoded_and_counted(project, form, stored):
     project.add("a.jpg", data=project.bytes_of("a", form=form))
     counts = project.organize()
@@ -121,8 +128,10 @@ def test_exif_needs_a_decision_unless_it_was_made(project):
     project.organize()
     assert project.findings() == [("E007", "a.jpg", 0)]
     kept = project.find("a.jpg").read_bytes()
-    project.organize(exif="stored")  # the label file's size tells that the boxes were drawn on the other view
-    assert project.findings() == [("W109", "a.xml", 4)] and project.find("a.jpg").read_bytes() == kept
+    # the label file's size tells that the boxes were drawn on the other view
+    project.organize(exif="stored")
+    assert project.findings() == [("W109", "a.xml", 4)]
+    assert project.find("a.jpg").read_bytes() == kept
     project.organize(exif="displayed")
     assert [code for code, _, _ in project.findings()] == ["R205"]
     assert Image.open(project.find("a.jpg")).size == (40, 60)
@@ -168,7 +177,8 @@ def test_of_equal_images_the_labeled_one_is_kept(project):
     project.add("a.jpg", None, data=project.bytes_of("same"))
     project.add("b.jpg", data=project.bytes_of("same"))
     project.organize(unlabeled="negative")
-    assert sorted(project.splits()) == ["b"] and [found[:2] for found in project.findings()] == [("R207", "a.jpg")]
+    assert sorted(project.splits()) == ["b"]
+    assert [found[:2] for found in project.findings()] == [("R207", "a.jpg")]
 
 
 def test_broken_boxes_come_through_as_they_are(project):
@@ -176,12 +186,14 @@ def test_broken_boxes_come_through_as_they_are(project):
     project.add("a.jpg", boxes)
     project.organize()
     stored = [box.xyxy_px for box in read_voc(project.find("a.xml")).boxes]
-    assert stored[0] == (30, 20, 5, 5) and str(stored[1][0]) == "nan" and stored[2] == (-5, 0, 99, 12.5)
+    assert stored[0] == (30, 20, 5, 5) and str(stored[1][0]) == "nan"
+    assert stored[2] == (-5, 0, 99, 12.5)
 
 
 @pytest.mark.parametrize(
-    ("path", "words"), [("", "source.path is empty"), ("../nowhere", "does not exist"), (".", "images/ itself"),
-                        ("../source", "no .jpg"), ("../source/file", "is a file")]
+    ("path", "words"), [("", "source.path is empty"), ("../nowhere", "does not exist"),
+                        (".", "images/ itself"), ("../source", "no .jpg"),
+                        ("../source/file", "is a file")]
 )  # fmt: skip
 def test_unusable_sources_are_one_line(project, path, words):
     (project.source / "file").write_text("")
@@ -202,4 +214,5 @@ def test_an_image_without_its_end_mark_is_written_anew(project):
     project.add("b.png", data=project.bytes_of("b", form="PNG")[:-12])
     counts = project.organize()
     assert [found[:2] for found in project.findings()] == [("R217", "a.jpg"), ("R217", "b.png")]
-    assert "2 re-encoded" in str(counts) and project.find("a.jpg").read_bytes().endswith(b"\xff\xd9")
+    assert "2 re-encoded" in str(counts)
+    assert project.find("a.jpg").read_bytes().endswith(b"\xff\xd9")

@@ -17,16 +17,18 @@ def organized(project):
 
 def snapshot(project) -> dict[str, tuple[bytes, int]]:
     return {
-        name: ((project.root / "images" / name).read_bytes(), (project.root / "images" / name).stat().st_mtime_ns)
+        name: ((project.root / "images" / name).read_bytes(),
+               (project.root / "images" / name).stat().st_mtime_ns)
         for name in project.stored()
     }
 
 
 def test_a_second_run_touches_nothing(organized):
-    before, manifest = snapshot(organized), (organized.root / "annotations/organize.json").read_bytes()
+    path = organized.root / "annotations/organize.json"
+    before, manifest = snapshot(organized), path.read_bytes()
     counts = organized.organize()
     assert snapshot(organized) == before and "new" not in str(counts)
-    assert (organized.root / "annotations/organize.json").read_bytes() == manifest
+    assert path.read_bytes() == manifest
 
 
 def test_new_images_are_added_and_old_ones_stay_in_their_split(organized):
@@ -54,7 +56,8 @@ def test_an_unedited_copy_follows_the_source(organized):
 def test_a_copy_whose_content_gets_another_format_has_one_file(organized):
     organized.add("a.jpg", data=organized.bytes_of("a", form="PNG"))
     organized.organize()
-    assert organized.find("a.png") and not [name for name in organized.stored() if name.endswith("/a.jpg")]
+    assert organized.find("a.png")
+    assert not [name for name in organized.stored() if name.endswith("/a.jpg")]
 
 
 def test_deleted_images_do_not_come_back(organized):

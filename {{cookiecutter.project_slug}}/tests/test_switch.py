@@ -28,7 +28,8 @@ def images(project) -> list[str]:
 
 def rename_class(label) -> None:
     text = label.read_text("utf-8")
-    label.write_text(text.replace(f"<name>{read_voc(label).boxes[0].class_name}<", "<name>mine<"), "utf-8")
+    label.write_text(text.replace(f"<name>{read_voc(label).boxes[0].class_name}<", "<name>mine<"),
+                     "utf-8")
 
 
 def organize_demo(project, **values) -> str:
@@ -103,7 +104,8 @@ def test_edited_drawings_are_kept_and_the_line_says_what_to_type(drawn):
     label = next((drawn.root / "images").glob("t*/fruit_*.xml"))
     label.write_bytes(label.read_bytes().replace(b"</annotation>", b" </annotation>"))
     where = label.relative_to(drawn.root).with_suffix("").as_posix()
-    with pytest.raises(DetectorError, match=rf"^1 image edited here .*: {where}: .*`rm {where}\.\*`"):
+    with pytest.raises(DetectorError,
+                       match=rf"^1 image edited here .*: {where}: .*`rm {where}\.\*`"):
         drawn.organize()
     assert len(images(drawn)) == 4
     drawn.organize(**DEMO)  # the other way out that the line names
@@ -114,7 +116,8 @@ def test_edited_drawings_are_kept_and_the_line_says_what_to_type(drawn):
 
 def test_drawings_without_a_manifest_are_not_mixed_with_images_of_the_user(drawn):
     (drawn.root / "annotations/organize.json").unlink()
-    with pytest.raises(DetectorError, match="4 images of an earlier source would be mixed.*`rm -r images/.*train"):
+    with pytest.raises(DetectorError,
+                       match="4 images of an earlier source would be mixed.*`rm -r images/.*train"):
         drawn.organize()
 
 
@@ -143,7 +146,8 @@ def test_images_of_the_user_make_way_for_the_demo_unless_they_were_edited(projec
 def test_a_demo_of_other_values_is_another_source(drawn):
     counts = str(organize_demo(drawn, images=3, seed=7))
     assert "3 images" in counts and "1 image of the earlier source moved" in counts
-    rename_class(next(path for path in (drawn.root / "images").glob("t*/*2.xml") if read_voc(path).boxes))
+    rename_class(next(path for path in (drawn.root / "images").glob("t*/*2.xml")
+                      if read_voc(path).boxes))
     with pytest.raises(DetectorError, match="^1 image edited here came from the earlier source"):
         organize_demo(drawn, images=2, seed=7)
 
@@ -177,7 +181,8 @@ def test_an_interrupted_change_goes_on_with_equal_names(project, monkeypatch):
 def test_a_moved_folder_is_the_same_source(moved):
     before = moved.splits()
     counts = str(moved.organize(path="../elsewhere"))
-    assert "6 found under another path" in counts and "1 edited here, kept" in counts and "new" not in counts
+    assert "6 found under another path" in counts and "1 edited here, kept" in counts
+    assert "new" not in counts
     assert moved.splits() == before and read_voc(moved.find("a.xml")).boxes[0].class_name == "mine"
     assert "another path" not in str(moved.organize(path="../elsewhere"))
 
@@ -220,12 +225,15 @@ def test_edited_images_that_another_folder_lacks_stop_it(moved):
     before = moved.stored()
     with pytest.raises(DetectorError) as caught:
         moved.organize(path="../other")
-    assert str(caught.value).startswith("1 image edited here came from the earlier source '../source': images/")
-    assert 'set kind = "folder", path = "../source"' in str(caught.value) and moved.stored() == before
+    start = "1 image edited here came from the earlier source '../source': images/"
+    assert str(caught.value).startswith(start)
+    assert 'set kind = "folder", path = "../source"' in str(caught.value)
+    assert moved.stored() == before
     for name in "cdef":
         rename_class(moved.find(f"{name}.xml"))
         (other / f"sub/{name}.jpg").unlink()
-    with pytest.raises(DetectorError, match=r"^5 images edited here .*, \.\.\.: .*`rm -r images/train images/.*` "
+    with pytest.raises(DetectorError,
+                       match=r"^5 images edited here .*, \.\.\.: .*`rm -r images/train images/.*` "
                                             r"\(copy what you edited or added there first\)"):
         moved.organize(path="../other")
     clear(moved)
@@ -235,7 +243,8 @@ def test_edited_images_that_another_folder_lacks_stop_it(moved):
 def test_drawn_classes_leave_the_label_map(drawn):
     before = ids(drawn)
     drawn.organize()
-    assert f"1 class, 1 new, {len(before)} classes of the earlier source removed" == label_map(drawn)
+    wanted = f"1 class, 1 new, {len(before)} classes of the earlier source removed"
+    assert label_map(drawn) == wanted
     assert ids(drawn) == {1: "Waschbär"}
     assert label_map(drawn) == "1 class"
 
@@ -288,26 +297,32 @@ def test_the_same_image_twice_in_one_split_of_images_is_a_warning(project, capsy
         project.add(f"{split}/{split}.jpg")
     project.organize()
     for suffix in (".jpg", ".xml"):
-        shutil.copy(project.root / f"images/train/train{suffix}", project.root / f"images/train/copy{suffix}")
+        shutil.copy(project.root / f"images/train/train{suffix}",
+                    project.root / f"images/train/copy{suffix}")
     assert "1 warning" in str(project.check())
     assert "train/train.jpg is the same image as train/copy.jpg" in capsys.readouterr().out
 
 
 def test_labels_of_the_user_do_not_meet_drawn_images(project):
-    with pytest.raises(DetectorError, match='^source.labels are Waschbär, the drawn .* set kind = "folder" and path'):
+    with pytest.raises(DetectorError,
+                       match='^source.labels are Waschbär, the drawn .* kind = "folder" and path'):
         project.organize(**DEMO, labels=("Waschbär",))
     assert project.stored() == []
 
 
-@pytest.mark.parametrize("source", [{"kind": "demo", "path": ""}, {"kind": "folder", "path": "../source"}])
+@pytest.mark.parametrize("source",
+                         [{"kind": "demo", "path": ""}, {"kind": "folder", "path": "../source"}])
 def test_downloaded_images_make_way_for_another_source(project, source):
     folder = project.root / "images/source/openimages"
     (folder / "train").mkdir(parents=True)
     (folder / "train/0a.jpg").write_bytes(project.bytes_of("a"))
-    (folder / "boxes.csv").write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\n0a,/m/1,0.1,0.5,0.2,0.9\n")
+    columns = "ImageID,LabelName,XMin,XMax,YMin,YMax"
+    (folder / "boxes.csv").write_text(f"{columns}\n0a,/m/1,0.1,0.5,0.2,0.9\n")
     (folder / "class-descriptions-boxable.csv").write_text("LabelName,DisplayName\n/m/1,Apple\n")
     project.organize(kind="openimages", path="")
     project.add("b.jpg")
-    assert "1 image of the earlier source moved to images/previous" in str(project.organize(**source))
-    assert "0a.jpg" not in images(project) and (project.root / "images/previous/train/0a.jpg").exists()
+    counts = project.organize(**source)
+    assert "1 image of the earlier source moved to images/previous" in counts
+    assert "0a.jpg" not in images(project)
+    assert (project.root / "images/previous/train/0a.jpg").exists()
     assert (folder / "train/0a.jpg").exists()

@@ -42,15 +42,8 @@ def organize(root: Path, source, demo, split) -> str:
     """Copy the images of the source into `images/`, write the manifest and `split.csv`.
 
     Defects of images and labels become findings for `check`.
-
-    Args:
-        root: the folder of the project.
-        source: the table [source] of detector.toml.
-        demo: the table [demo].
-        split: the table [split].
-
-    Returns:
-        The summary: what lies in `images/` now and what happened to it.
+    `source`, `demo` and `split` are the tables of detector.toml. Returns the summary: what lies in
+    `images/` now and what happened to it.
 
     Raises:
         DetectorError: there is no usable source, or images of an earlier one were edited.

@@ -1,4 +1,4 @@
-"""Images that are whole: what Pillow has decoded of them, TensorFlow decodes too."""
+"""Images that are complete: what Pillow has decoded of them, TensorFlow decodes too."""
 
 import io
 import random
@@ -24,7 +24,8 @@ KINDS = {
     "restart marks": ("jpeg", encoded("JPEG", restart_marker_blocks=2)),
     "gray": ("jpeg", encoded("JPEG", "L")),
     "cmyk": ("jpeg", encoded("JPEG", "CMYK")),
-    "comment": ("jpeg", encoded("JPEG", comment=b"\xff\x00\xff\xd9", exif=b"Exif\0\0MM\0*" + bytes(40))),
+    "comment": ("jpeg",
+                encoded("JPEG", comment=b"\xff\x00\xff\xd9", exif=b"Exif\0\0MM\0*" + bytes(40))),
     "png": ("png", encoded("PNG")),
     "png of 16 bit": ("png", encoded("PNG", "I;16")),
     "png with a palette": ("png", encoded("PNG", "P")),
@@ -33,15 +34,17 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whole_until_its_end_is_cut_off(kind):
+def test_complete_until_its_end_is_cut_off(kind):
     form, data = KINDS[kind]
-    assert is_complete(data, form) and is_complete(data + b"trailing bytes, as cameras leave them", form)
+    assert is_complete(data, form)
+    assert is_complete(data + b"trailing bytes, as cameras leave them", form)
     assert not any(is_complete(data[:length], form) for length in range(len(data) - 2))
 
 
 def test_damage_that_hides_the_end():
     data = KINDS["baseline"][1]
-    assert not is_complete(data[:-2] + b"\xff\xd5", "jpeg"), "a restart mark in place of the end mark"
+    assert not is_complete(data[:-2] + b"\xff\xd5",
+                           "jpeg"), "a restart mark in place of the end mark"
     swallowed = bytearray(data)
     swallowed[-20:-16] = b"\xff\xe8\x64\xc5"  # a segment longer than the rest of the file
     assert not is_complete(bytes(swallowed), "jpeg")
@@ -52,7 +55,7 @@ def test_damage_that_hides_the_end():
 
 
 @pytest.mark.slow
-def test_tensorflow_decodes_every_whole_image_that_pillow_decodes():
+def test_tensorflow_decodes_every_complete_image_that_pillow_decodes():
     import tensorflow as tf
 
     chance, tried = random.Random(7), 0
@@ -68,7 +71,8 @@ def test_tensorflow_decodes_every_whole_image_that_pillow_decodes():
                 image.load()
         except Exception:  # as Pillow's decoders do
             continue
-        height_px, width_px, _ = tf.io.decode_image(damaged, channels=3, expand_animations=False).shape
+        height_px, width_px, _ = tf.io.decode_image(damaged, channels=3,
+                                                    expand_animations=False).shape
         assert (width_px, height_px) == image.size
         tried += 1
     assert tried > 1000
