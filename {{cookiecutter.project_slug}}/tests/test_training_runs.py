@@ -1,4 +1,4 @@
-"""Trainings that stop, go on, are refused or go wrong: the real step on 24 drawn images."""
+"""Trainings that start, stop, go on, are refused or go wrong."""
 
 import json
 import math
@@ -8,10 +8,70 @@ from event_files import read_events
 from small_project import configure_small, settings_of, train_small
 
 from scripts.core.text import DetectorError
+from scripts.steps.train import set_aside, spare_time
+from scripts.training.run_file import may_continue
 
-pytestmark = pytest.mark.slow
+# Whether a training goes on, starts anew, or is refused.
+
+RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256": {"train": "1"},
+       "steps": 10,
+       "settings": {"trainer.train_steps": 20}}  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("change", "goes_on", "reason"),
+    [
+        ({}, True, ""),
+        ({"settings": {"trainer.train_steps": 40}}, True, ""),
+        ({"settings": {"trainer.train_steps": 5}}, False,
+         "fewer steps are asked for than were made"),
+        ({"data_sha256": {"train": "2"}}, False, "the images or boxes changed"),
+        # From the demo to own images nobody has to type another command.
+        ({"classes": ["Waschbär"], "data_sha256": {"train": "2"}}, False, "the classes were apple"),
+    ],
+)
+def test_what_the_settings_allow(change, goes_on, reason):
+    assert may_continue(RUN, {**RUN, **change}) == (goes_on, reason)
+
+
+@pytest.mark.parametrize("change", [{"model": "lite0-320"}, {"input_px": 320},
+                                    {"classes": ["Waschbär", "cat"]}])
+def test_another_model_says_what_to_type(change):
+    with pytest.raises(DetectorError, match="training/run.json: type invoke forget train"):
+        may_continue({**RUN, "classes": ["Waschbär"]}, {**RUN, "classes": ["Waschbär"], **change})
+
+
+def test_a_run_that_saved_nothing_does_not_push_out_the_one_before(tmp_path):
+    """Refused or exploded before its first checkpoint: what training/previous holds is worth more.
+    """
+    training = tmp_path / "training"
+    training.mkdir()
+    for name in ("run.json", "ckpt-5.index", "ckpt-5.data-00000-of-00001"):
+        (training / name).write_text("good")
+    assert "training/previous" in set_aside(tmp_path)
+    (training / "run.json").write_text("empty")
+    assert set_aside(tmp_path) == ""
+    assert (training / "previous/run.json").read_text() == "good"
+    assert not (training / "run.json").exists()
+
+
+def test_a_training_that_was_planned_on_a_busy_machine_says_that_more_was_possible():
+    """204 steps in one of the three minutes given: nobody would notice that the model could be
+    better."""
+    advice = spare_time(0.3, 0.9)
+    assert advice.startswith("a step took 0.30 s, not the 0.90 s that invoke configure measured")
+    assert "3.0 times the train.minutes" in advice
+
+
+@pytest.mark.parametrize(("step_s", "planned_step_s"), [(0.8, 0.9), (1.8, 0.9), (0.3, None),
+                                                        (0.0, 0.9)])
+def test_a_training_that_took_its_time_or_was_not_measured_says_nothing(step_s, planned_step_s):
+    assert spare_time(step_s, planned_step_s) == ""
+
+
+# The real step on 24 drawn images.
+
+@pytest.mark.slow
 def test_a_run_says_how_it_ended(trained):
     run = json.loads((trained / "training/run.json").read_text("utf-8"))
     assert run["stopped_by"] == "budget" and run["steps"] == 2
@@ -20,6 +80,7 @@ def test_a_run_says_how_it_ended(trained):
     assert run["weights"]["license"] == "Apache-2.0"
 
 
+@pytest.mark.slow
 def test_a_raised_budget_continues_and_a_changed_setting_starts_anew(copy):
     configure_small(copy, INVOKE_TRAIN_EPOCHS="2")
     counts = train_small(copy)
@@ -30,6 +91,7 @@ def test_a_raised_budget_continues_and_a_changed_setting_starts_anew(copy):
     assert (copy / "training/previous/run.json").is_file()
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_next_run_goes_on(copy):
     import signal
 
@@ -52,6 +114,7 @@ def test_ctrl_c_saves_and_the_next_run_goes_on(copy):
     assert "continued at step 5" in str(train_small(copy))
 
 
+@pytest.mark.slow
 def test_another_model_is_refused_and_named(copy):
     from scripts.steps.train import train
 
@@ -60,6 +123,7 @@ def test_another_model_is_refused_and_named(copy):
         train(copy, "lite0-320", settings_of(copy).runtime)
 
 
+@pytest.mark.slow
 def test_an_experiment_edited_by_hand_is_not_overwritten(copy):
     path = copy / "training/experiment.yaml"
     edited = path.read_text("utf-8").replace("box_loss_weight: 2.0", "box_loss_weight: 3.0")
@@ -69,6 +133,7 @@ def test_an_experiment_edited_by_hand_is_not_overwritten(copy):
     assert path.read_text("utf-8") == edited
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -81,6 +146,7 @@ def test_overrides_are_checked_against_the_schema(copy, override, message):
         configure_small(copy, INVOKE_OVERRIDES=override)
 
 
+@pytest.mark.slow
 @pytest.mark.release
 def test_a_raised_budget_goes_on_at_the_rate_of_the_new_schedule(copy):
     from scripts.modeling.experiment import read_experiment
@@ -100,6 +166,7 @@ def test_a_raised_budget_goes_on_at_the_rate_of_the_new_schedule(copy):
         assert float(rates[step]) == pytest.approx(0.0015 * (0.99 * cosine + 0.01), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_names_the_images_of_the_batch(copy):
     configure_small(copy, INVOKE_TRAIN_EPOCHS="9", INVOKE_TRAIN_LEARNING_RATE="100000.0")
     with pytest.raises(DetectorError,
@@ -108,6 +175,7 @@ def test_a_loss_that_explodes_names_the_images_of_the_batch(copy):
         train_small(copy)
 
 
+@pytest.mark.slow
 def test_a_batch_too_large_for_the_memory_is_refused_with_the_largest_that_fits(copy, monkeypatch):
     from scripts.training import devices as memory
 
@@ -126,6 +194,7 @@ def test_a_batch_too_large_for_the_memory_is_refused_with_the_largest_that_fits(
         small(5e8, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.release
 def test_patience_counts_evaluations_over_restarts(copy, monkeypatch):
     """Three evaluations without a better AP, one in each of three sessions."""
@@ -145,6 +214,7 @@ def test_patience_counts_evaluations_over_restarts(copy, monkeypatch):
     assert [each["AP"] for each in run["evaluations"]][-3:] == [0.4, 0.4, 0.4]
 
 
+@pytest.mark.slow
 @pytest.mark.release
 def test_a_damaged_checkpoint_is_removed_and_the_one_before_goes_on(copy, capfd):
     configure_small(copy, INVOKE_TRAIN_EPOCHS="3")
@@ -162,6 +232,7 @@ def test_a_damaged_checkpoint_is_removed_and_the_one_before_goes_on(copy, capfd)
     assert len(left) == 2, "those of earlier sessions are not left behind"
 
 
+@pytest.mark.slow
 def test_a_worker_is_told_what_it_lacks(copy):
     from scripts.core.schema import Runtime
     from scripts.steps.train import join, train

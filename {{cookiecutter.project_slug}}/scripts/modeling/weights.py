@@ -125,12 +125,12 @@ def load_checkpoint(network, prefix: Path) -> Matched:
         raise DetectorError(f"checkpoint without a backbone (it holds {', '.join(sorted(stored))}):"
                             f" {prefix}: use one of a detector that Model Garden's trainer wrote")
     keys = {}
-    root = tf.train.Checkpoint(**parts)
-    for number, thing in tf.train.CheckpointView(str(prefix)).match(root).items():
+    wanted = tf.train.Checkpoint(**parts)
+    for number, thing in tf.train.CheckpointView(str(prefix)).match(wanted).items():
         if isinstance(thing, tf.Variable) and nodes[number].attributes:
             keys[thing.ref()] = nodes[number].attributes[0].checkpoint_key
     matched = Matched(tuple(parts))
-    for variable in _variables(root):
+    for variable in _variables(wanted):
         key = keys.get(variable.ref())
         value = None if key is None else reader.get_tensor(key)
         found = None if value is None else value.shape
@@ -169,7 +169,7 @@ def _open(prefix: Path):
     return reader, graph.nodes
 
 
-def _variables(root) -> list:
-    found = tf.train.TrackableView(root).descendants()
+def _variables(trackable) -> list:
+    found = tf.train.TrackableView(trackable).descendants()
     variables = [thing for thing in found if isinstance(thing, tf.Variable)]
     return list({variable.ref(): variable for variable in variables}.values())

@@ -28,15 +28,7 @@ OUTPUTS = ("run.json", "train.log", "train", "validation", "best", "ema_checkpoi
 
 @dataclass(frozen=True)
 class TrainCounts:
-    """How far a training came.
-
-    Attributes:
-        steps: Steps made in all.
-        best_ap: Best AP on validation, 0..1; None: not yet measured.
-        best_checkpoint: Its name.
-        stopped_by: `budget`, `patience` or `user`.
-        note: How it began.
-        advice: What to do better.
+    """Steps made in all, the best AP on validation (0..1; None: not yet measured), what ended it.
     """
 
     steps: int

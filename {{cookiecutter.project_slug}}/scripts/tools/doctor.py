@@ -34,14 +34,7 @@ TRIAL_CLASSES = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
-
-    Attributes:
-        state: `ok`, `warn` or `FAIL`.
-        name: What was checked.
-        found: What was found.
-        advice: What to type when it is not ok.
-    """
+    """One line of the report; `state` is `ok`, `warn` or `FAIL`, `advice` for what is not ok."""
 
     state: str
     name: str
