@@ -59,11 +59,11 @@ def counted_by_hand(root, least_score: float, kind: int) -> list[int]:
              if row["category_id"] == kind and row["score"] >= least_score]
     labels = [row for row in truth["annotations"] if row["category_id"] == kind]
     taken, right, wrong = set(), 0, 0
-    for row in sorted(found, key=lambda label: -label["score"]):
-        near = [
-            label for label in labels if label["image_id"] == row["image_id"] and label["id"] not in taken]
-        scored = [
-            label for label in near if not label["iscrowd"] and iou(row["bbox"], label["bbox"]) >= 0.5]
+    for row in sorted(found, key=lambda detection: -detection["score"]):
+        near = [label for label in labels
+                if label["image_id"] == row["image_id"] and label["id"] not in taken]
+        scored = [label for label in near
+                  if not label["iscrowd"] and iou(row["bbox"], label["bbox"]) >= 0.5]
         if scored:
             taken.add(max(scored, key=lambda label: iou(row["bbox"], label["bbox"]))["id"])
             right += 1
