@@ -12,6 +12,7 @@ from invoke import Collection, task
 
 from scripts.core.step import Step, Tool, open_project
 from scripts.core.text import parse_count
+from scripts.data.source import DECODED_SUFFIXES
 from scripts.tools import status as overview
 
 ROOT = Path(__file__).resolve().parent
@@ -23,8 +24,8 @@ LABELS = [f"images/{split}/*.xml" for split in SPLITS]
 OPENIMAGES = [f"images/source/openimages/{split}" for split in SPLITS]
 CHECKPOINTS = ["training/run.json", "training/best", "training/ema_checkpoints"]
 # Without the label files: what they say reaches `records` through the tables.
-IMAGES = [f"images/{split}/*.{ending}" for split in SPLITS
-          for ending in ("jpg", "jpeg", "png", "JPG", "JPEG", "PNG")]
+IMAGES = [f"images/{split}/*{ending}" for split in SPLITS for suffix in sorted(DECODED_SUFFIXES)
+          for ending in (suffix, suffix.upper())]
 
 
 def source_files(root, settings):
