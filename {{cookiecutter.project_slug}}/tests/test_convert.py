@@ -195,9 +195,7 @@ def test_numbers_follow_the_label_map(root):
     text = (out / "coco/annotations/instances_train.json").read_text("utf-8")
     categories = json.loads(text)["categories"]
     assert {value["name"]: value["id"] for value in categories} == {
-        "pear": 2,
-        "unused": 5,
-        "bell pepper": 6,
+        "pear": 2, "unused": 5, "bell pepper": 6,
     }
     content = yaml.safe_load((out / "yolo/data.yaml").read_text("utf-8"))
     assert content == {"train": "train/images", "val": "validation/images", "test": "test/images",

@@ -20,7 +20,12 @@ def changed(image, drawn):
 def test_frame_is_drawn_on_the_edge_of_the_box_in_the_color_of_its_class():
     image = Image.new("RGB", (400, 300), GREY)
     drawn = draw_detections(image, [detection([100.0, 80.0, 300.0, 200.0], class_id=3)])
-    assert drawn.getpixel((299, 150)) == drawn.getpixel((200, 199)) == drawn.getpixel((100, 150)) == class_color(3)
+    assert (
+        drawn.getpixel((299, 150))
+        == drawn.getpixel((200, 199))
+        == drawn.getpixel((100, 150))
+        == class_color(3)
+    )
     for outside in ((300, 150), (200, 200), (99, 150)):
         assert drawn.getpixel(outside) == GREY
     assert drawn.getpixel((200, 150)) == GREY
@@ -29,7 +34,14 @@ def test_frame_is_drawn_on_the_edge_of_the_box_in_the_color_of_its_class():
 
 @pytest.mark.parametrize(
     "box_xyxy_px",
-    [[0, 0, 40, 40], [360, 0, 400, 30], [390, 290, 400, 300], [0, 0, 400, 300], [-50, -50, 900, 900], [10, 5, 10, 5]],
+    [
+        [0, 0, 40, 40],
+        [360, 0, 400, 30],
+        [390, 290, 400, 300],
+        [0, 0, 400, 300],
+        [-50, -50, 900, 900],
+        [10, 5, 10, 5],
+    ],
 )
 def test_label_is_whole_wherever_the_box_lies(box_xyxy_px):
     # The bar of the label is the only filled area: as many pixels of it must be seen as in the free

@@ -1,5 +1,4 @@
-"""`invoke check --fix`: repairs what is safe in `images/`, says so, and never touches the source.
-"""
+"""`invoke check --fix` repairs what is safe in `images/`, says so, and leaves the source alone."""
 
 import io
 import json
@@ -32,7 +31,10 @@ def refixed(project, **settings) -> list[str]:
 
 def journal(project) -> list[tuple]:
     rows = json.loads((project.root / FIXES).read_text("utf-8"))["fixes"]
-    return [(row["code"], row["file"], row["line"], row["class"], row["before"], row["after"]) for row in rows]
+    return [
+        (row["code"], row["file"], row["line"], row["class"], row["before"], row["after"])
+        for row in rows
+    ]
 
 
 def boxes(project, name: str) -> list[tuple]:
@@ -60,7 +62,9 @@ def test_boxes_that_are_repaired(clean, capsys, bad, after, code):
     before = [None if value in ("nan", "") else float(value) for value in bad]
     file = clean.find("bad.xml").relative_to(clean.root).as_posix()
     line = [row[2] for row in journal(clean)]
-    assert journal(clean) == [(code, file, line[0], "apple", before, list(after) if after else None)]
+    assert journal(clean) == [
+        (code, file, line[0], "apple", before, list(after) if after else None)
+    ]
     assert f"{file}:{line[0]}  {code}  'apple'" in capsys.readouterr().out
 
 
@@ -105,12 +109,16 @@ def test_classes_are_renamed_only_when_one_is_surely_meant(clean, name, labels, 
 
 
 def test_a_class_with_more_boxes_than_the_label_is_no_slip(clean):
-    assert set(fixed(clean, labels=["appl"])) == {"E001", "E002"} and not (clean.root / FIXES).exists()
+    assert (
+        set(fixed(clean, labels=["appl"])) == {"E001", "E002"} and not (clean.root / FIXES).exists()
+    )
 
 
 def test_without_labels_spellings_become_the_most_common(clean):
     clean.add("train/bad.jpg", [("Apple", (5, 5, 30, 20)), ("APPLE", (31, 5, 50, 20))])
-    assert fixed(clean) == [] and [name for name, _ in boxes(clean, "bad.xml")] == ["apple", "apple"]
+    assert fixed(clean) == [] and [name for name, _ in boxes(clean, "bad.xml")] == [
+        "apple", "apple",
+    ]
 
 
 def test_a_renamed_and_clipped_box_is_two_edits(clean):
@@ -129,7 +137,9 @@ def test_what_was_accepted_is_meant(clean):
 
 def test_the_rest_of_a_label_file_stays_as_it_is(clean):
     clean.organize()
-    text = clean.text_of("own.jpg", [GOOD, ("apple", (-1, "5,5", 30.0, 20))]).replace("<pose>", "<!-- hm --><pose>")
+    text = clean.text_of("own.jpg", [GOOD, ("apple", (-1, "5,5", 30.0, 20))]).replace(
+        "<pose>", "<!-- hm --><pose>"
+    )
     clean.root.joinpath("images/train/own.xml").write_text(text, "utf-8")
     clean.root.joinpath("images/train/own.jpg").write_bytes(clean.bytes_of("own"))
     assert refixed(clean) == []
@@ -137,7 +147,9 @@ def test_the_rest_of_a_label_file_stays_as_it_is(clean):
     assert clean.find("own.xml").read_text("utf-8") == wanted
 
 
-def own(project, name: str, data: bytes, declared: tuple = (60, 40), corners: tuple = (5, 5, 30, 20)) -> None:
+def own(
+    project, name: str, data: bytes, declared: tuple = (60, 40), corners: tuple = (5, 5, 30, 20)
+) -> None:
     """An image with a label file that the user put into images/train."""
     folder = project.root / "images/train"
     (folder / name).write_bytes(data)
@@ -151,12 +163,18 @@ def test_a_turned_image_is_turned_as_source_exif_says(clean, form):
     data = clean.bytes_of("turned", form=form, exif=6)
     name = "turned.jpg" if form == "JPEG" else "turned.png"
     own(clean, name, data, corners=(5, 5, 30, 55))
-    assert refixed(clean, exif="error") == ["E005", "E007"] and clean.find(name).read_bytes() == data
+    assert (
+        refixed(clean, exif="error") == ["E005", "E007"] and clean.find(name).read_bytes() == data
+    )
     assert refixed(clean, exif="displayed") == []
     with Image.open(clean.find(name)) as image:
-        assert image.size == (40, 60) and image.getexif().get(0x0112, 1) == 1 and image.format == form
+        assert (
+            image.size == (40, 60) and image.getexif().get(0x0112, 1) == 1 and image.format == form
+        )
     label = read_voc(clean.find("turned.xml"))
-    assert (label.width_px, label.height_px) == (40, 60) and label.boxes[0].xyxy_px == (5, 5, 30, 55)
+    assert (label.width_px, label.height_px) == (40, 60) and label.boxes[0].xyxy_px == (
+        5, 5, 30, 55,
+    )
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
@@ -179,13 +197,19 @@ def test_a_format_that_training_does_not_read_is_written_anew(clean):
     (clean.root / "images/train/d.jpg").write_bytes(clean.bytes_of("another d"))
     assert refixed(clean) == ["E020", "E022"]  # d: which of the two is meant?
     names = {path.name for path in (clean.root / "images/train").iterdir()}
-    assert {"a.jpg", "a.xml", "b.jpg", "c.png", "d.webp"} <= names and not names & {"a.webp", "c.bmp"}
-    assert Image.open(clean.find("b.jpg")).format == "JPEG" and Image.open(clean.find("c.png")).format == "PNG"
+    assert {"a.jpg", "a.xml", "b.jpg", "c.png", "d.webp"} <= names and not names & {
+        "a.webp", "c.bmp",
+    }
+    assert (
+        Image.open(clean.find("b.jpg")).format == "JPEG"
+        and Image.open(clean.find("c.png")).format == "PNG"
+    )
     assert read_voc(clean.find("c.xml")).image == "c.png"
 
 
 @pytest.mark.parametrize(
-    ("declared", "left"), [((61, 40), []), ((1, 1), []), ((120, 80), ["E006"]), ((40, 60), ["E006"])]
+    ("declared", "left"),
+    [((61, 40), []), ((1, 1), []), ((120, 80), ["E006"]), ((40, 60), ["E006"])],
 )
 def test_a_wrong_size_is_corrected_unless_the_image_was_resized_or_turned(clean, declared, left):
     clean.organize()
@@ -210,8 +234,13 @@ def test_fixing_twice_changes_nothing(clean):
 def test_the_source_is_never_touched_and_organize_keeps_the_repaired_copy(clean):
     clean.add("train/bad.jpg", [("apple", (-3, 5, 50, 9))])
     before = {path: path.read_bytes() for path in clean.source.rglob("*.*")}
-    assert fixed(clean) == [] and {path: path.read_bytes() for path in clean.source.rglob("*.*")} == before
-    assert "1 edited here, kept" in str(clean.organize()) and boxes(clean, "bad.xml") == [("apple", (0, 5, 50, 9))]
+    assert (
+        fixed(clean) == []
+        and {path: path.read_bytes() for path in clean.source.rglob("*.*")} == before
+    )
+    assert "1 edited here, kept" in str(clean.organize()) and boxes(clean, "bad.xml") == [
+        ("apple", (0, 5, 50, 9))
+    ]
     clean.check()
 
 
@@ -229,11 +258,16 @@ def test_what_is_left_is_named_with_the_reason(clean, capsys):
     assert fixed(clean) == ["E005", "E010"]
     out = capsys.readouterr().out
     assert "nothing that could be repaired" in out
-    assert "E005 x 1: clips it" in out and "E010 x 1: 1 file of the source, left out of images/" in out
+    assert (
+        "E005 x 1: clips it" in out and "E010 x 1: 1 file of the source, left out of images/" in out
+    )
 
 
 def test_check_says_what_fix_would_repair(clean):
-    clean.add("train/bad.jpg", [("apple", (-3, 5, 50, 9)), ("apple", (30, 20, 5, 5)), ("apple", (-30, 5, 50, 9))])
+    clean.add(
+        "train/bad.jpg",
+        [("apple", (-3, 5, 50, 9)), ("apple", (30, 20, 5, 5)), ("apple", (-30, 5, 50, 9))],
+    )
     clean.organize()
     with pytest.raises(DetectorError, match="3 errors .*`invoke check --fix` repairs 2 of them"):
         clean.check()

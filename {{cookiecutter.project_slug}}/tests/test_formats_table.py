@@ -8,9 +8,8 @@ from scripts.data.dataset import LabelError, NotALabelError
 from scripts.data.formats.csv_table import read
 
 TUTORIAL = "filename,width,height,class,xmin,ymin,xmax,ymax"
-OPEN_IMAGES = (
-    "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
-)
+OPEN_IMAGES = ("ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,"
+               "IsGroupOf,IsDepiction,IsInside")
 
 
 def write(tmp_path, text, name="a.csv"):
@@ -23,15 +22,22 @@ def write(tmp_path, text, name="a.csv"):
 def rows(tmp_path, text):
     """(image, class, corners) of each box."""
     file = read(write(tmp_path, text))
-    return [(entry.image, box.class_name, box.xyxy_px) for entry in file.entries for box in entry.boxes]
+    return [
+        (entry.image, box.class_name, box.xyxy_px) for entry in file.entries for box in entry.boxes
+    ]
 
 
 def test_the_tutorials_table(tmp_path):
-    text = f"{TUTORIAL}\nb.jpg,60,40,bell pepper,1,2,30,20\na.jpg,50,40,apple,1.5,2,3,4\nb.jpg,60,40,pear,3,4,5,6\n"
+    rows = ["b.jpg,60,40,bell pepper,1,2,30,20", "a.jpg,50,40,apple,1.5,2,3,4",
+            "b.jpg,60,40,pear,3,4,5,6"]
+    text = "\n".join([TUTORIAL, *rows, ""])
     file = read(write(tmp_path, text))
     found = [(entry.image, entry.width_px, entry.height_px, entry.line) for entry in file.entries]
     assert found == [("b.jpg", 60, 40, 2), ("a.jpg", 50, 40, 3)]
-    assert [(box.class_name, box.line) for box in file.entries[0].boxes] == [("bell pepper", 2), ("pear", 4)]
+    assert [(box.class_name, box.line) for box in file.entries[0].boxes] == [
+        ("bell pepper", 2),
+        ("pear", 4),
+    ]
     assert file.entries[1].boxes[0].xyxy_px == (1.5, 2, 3, 4) and not file.entries[1].fractions
 
 
@@ -46,8 +52,7 @@ def test_the_tutorials_table(tmp_path):
         "label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height\napple,1,2,29,18,a.jpg,60,40",
         "image,left,top,width,height,label\na.jpg,1,2,29,18,apple",
         "filename,class,xmin,ymin,xmax,ymax\n\n\na.jpg,apple,1,2,30,20\n,,,,,\n",
-        "a.jpg,60,40,apple,1,2,30,20",
-        "a.jpg,1,2,30,20,apple",
+        "a.jpg,60,40,apple,1,2,30,20", "a.jpg,1,2,30,20,apple",
     ],
 )
 def test_columns_count_by_name(tmp_path, text):
@@ -66,7 +71,11 @@ def test_decimal_commas_are_read_and_said(tmp_path):
 
 
 def test_a_row_with_an_image_only_shows_no_object(tmp_path):
-    file = read(write(tmp_path, f"{TUTORIAL}\na.jpg,60,40,,,,,\nb.jpg,60,40,apple,,,,\nc.jpg,60,40,,1,2,3,4\n"))
+    file = read(
+        write(
+            tmp_path, f"{TUTORIAL}\na.jpg,60,40,,,,,\nb.jpg,60,40,apple,,,,\nc.jpg,60,40,,1,2,3,4\n"
+        )
+    )
     empty, no_place, no_class = file.entries
     assert empty.boxes == () and (empty.width_px, empty.height_px) == (60, 40)
     assert all(map(math.isnan, no_place.boxes[0].xyxy_px))
@@ -77,12 +86,15 @@ def test_flags_and_split(tmp_path):
     head = f"{TUTORIAL},difficult,truncated,occluded,group_of,is_crowd,split"
     file = read(write(tmp_path, f"{head}\na.jpg,60,40,x,1,2,3,4,1,0,true,-1,,valid\n"))
     box = file.entries[0].boxes[0]
-    assert (box.difficult, box.truncated, box.occluded, box.group_of, box.is_crowd) == (True, False, True, False, False)
+    assert (box.difficult, box.truncated, box.occluded, box.group_of, box.is_crowd) == (
+        True, False, True, False, False,
+    )
     assert file.entries[0].split == "validation"
 
 
 def test_lines_where_a_cell_has_a_line_feed(tmp_path):
-    text = 'filename,note,class,xmin,ymin,xmax,ymax\na.jpg,"two\nlines",x,1,2,3,4\nb.jpg,,"a ""b"", c",1,2,3,4\n'
+    rows = ['a.jpg,"two\nlines",x,1,2,3,4', 'b.jpg,,"a ""b"", c",1,2,3,4']
+    text = "\n".join(["filename,note,class,xmin,ymin,xmax,ymax", *rows, ""])
     file = read(write(tmp_path, text))
     assert [entry.line for entry in file.entries] == [2, 4]
     assert file.entries[1].boxes[0].class_name == 'a "b", c'
@@ -102,7 +114,8 @@ def test_open_images_boxes_are_shares_with_x_before_y(tmp_path):
 @pytest.mark.parametrize("name", ["oidv7-class-descriptions-boxable.csv", "metadata/classes.csv"])
 def test_class_names_with_a_header_and_where_fiftyone_keeps_them(tmp_path, name):
     write(tmp_path, "LabelName,DisplayName\n/m/0cmf2,Airplane\n", name)
-    text = f"{OPEN_IMAGES}\n1,xclick,/m/0cmf2,1,0,1,0,1,0,0,0,0,0\n1,xclick,/m/zz,1,0,1,0,1,0,0,0,0,0\n"
+    rows = [f"1,xclick,{code},1,0,1,0,1,0,0,0,0,0" for code in ("/m/0cmf2", "/m/zz")]
+    text = "\n".join([OPEN_IMAGES, *rows, ""])
     file = read(write(tmp_path, text, "labels/detections.csv"))
     assert [box.class_name for box in file.entries[0].boxes] == ["Airplane", "/m/zz"]
     assert [(note.code, note.line) for note in file.notes] == [("W116", 3)]
@@ -144,4 +157,6 @@ def test_what_would_be_a_guess_is_an_error_with_its_line(tmp_path, text, line, w
 
 def test_a_row_without_an_image_is_said(tmp_path):
     file = read(write(tmp_path, f"{TUTORIAL}\n,60,40,x,1,2,3,4\na.jpg,60,40,x,1,2,3,4\n"))
-    assert len(file.entries) == 1 and [(note.code, note.line) for note in file.notes] == [("W118", 2)]
+    assert len(file.entries) == 1 and [(note.code, note.line) for note in file.notes] == [
+        ("W118", 2)
+    ]

@@ -29,7 +29,9 @@ def sheets(project, monkeypatch):
             return original(images, texts, *rest)
 
         monkeypatch.setattr(module, "contact_sheet", noted)
-        line = str(preview(project.root, project.root / out, count, flagged, split, seed, ids or {}))
+        line = str(
+            preview(project.root, project.root / out, count, flagged, split, seed, ids or {})
+        )
         return line, np.asarray(Image.open(project.root / out)), captions
 
     original = module.contact_sheet
@@ -41,7 +43,10 @@ def organized(project, bad=()):
     """Four good images a split and the `bad` ones (name, boxes), organized and checked."""
     for split in ("train", "validation", "test"):
         for index in range(4):
-            project.add(f"{split}/{split}{index}.jpg", [("apple", (5, 5, 30, 20)), ("pear", (20, 10, 55, 35))])
+            project.add(
+                f"{split}/{split}{index}.jpg",
+                [("apple", (5, 5, 30, 20)), ("pear", (20, 10, 55, 35))],
+            )
     for name, boxes in bad:
         project.add(f"train/{name}.jpg", boxes)
     project.organize()
@@ -63,12 +68,16 @@ def test_random_images_as_many_as_asked_for_and_the_same_for_one_seed(sheets):
     assert sheets.sheet(count=5)[2] == captions != sheets.sheet(count=5, seed=1)[2]
     assert len(sheets.sheet(count=100)[2]) == 12
     line, _, captions = sheets.sheet(split="test")
-    assert line.endswith("4 of 4 images") and all(caption.startswith("test/") for caption in captions)
+    assert line.endswith("4 of 4 images") and all(
+        caption.startswith("test/") for caption in captions
+    )
 
 
 def test_boxes_stand_where_they_are_on_the_stored_pixels(project):
     # Stored lying on its side: what training sees is 60 wide, whatever the camera says.
-    project.add("one.jpg", [("apple", (12, 8, 48, 32))], data=project.bytes_of("x", (60, 40), exif=6))
+    project.add(
+        "one.jpg", [("apple", (12, 8, 48, 32))], data=project.bytes_of("x", (60, 40), exif=6)
+    )
     project.organize(exif="stored")
     out = project.root / "sheet.png"
     preview(project.root, out, 1, "", "", 0, {"apple": 3})
@@ -93,10 +102,14 @@ DEFECTS = [
 
 
 @pytest.mark.parametrize(("name", "corners", "code", "note"), DEFECTS)
-def test_a_broken_box_is_drawn_with_what_is_wrong_with_it(sheets, monkeypatch, name, corners, code, note):
+def test_a_broken_box_is_drawn_with_what_is_wrong_with_it(
+    sheets, monkeypatch, name, corners, code, note
+):
     drawn = []
     original = drawing.draw_detections
-    monkeypatch.setattr(drawing, "draw_detections", lambda *args: drawn.extend(args[1]) or original(*args))
+    monkeypatch.setattr(
+        drawing, "draw_detections", lambda *args: drawn.extend(args[1]) or original(*args)
+    )
     organized(sheets, [(name, [("apple", corners)])])
     line, sheet, captions = sheets.sheet(flagged=True)
     assert captions[0].startswith(code) and captions[0].endswith(f"train/{name}.jpg")
@@ -106,7 +119,12 @@ def test_a_broken_box_is_drawn_with_what_is_wrong_with_it(sheets, monkeypatch, n
 
 
 def test_edges_are_in_order_and_near_the_image():
-    for corners in ((9, 9, 1, 1), (math.nan,) * 4, (-1e9, -1e9, 1e9, 1e9), (math.inf, 0, -math.inf, 5)):
+    for corners in (
+        (9, 9, 1, 1),
+        (math.nan,) * 4,
+        (-1e9, -1e9, 1e9, 1e9),
+        (math.inf, 0, -math.inf, 5),
+    ):
         (left, top, right, bottom), note = visible_edges_px(Box("a", corners), (100, 50))
         assert -50 <= left <= right <= 150 and -25 <= top <= bottom <= 75 and note
     assert visible_edges_px(Box("a", (0, 0, 100, 50)), (100, 50)) == ((0, 0, 100, 50), "")
@@ -115,22 +133,35 @@ def test_edges_are_in_order_and_near_the_image():
 def test_a_crowded_image_is_not_hidden_by_its_names(sheets, monkeypatch):
     drawn = []
     original = drawing.draw_detections
-    monkeypatch.setattr(drawing, "draw_detections", lambda *args: drawn.extend(args[1]) or original(*args))
-    boxes = [("apple", (x, 5, x + 3, 20)) for x in range(20)] + [("pear", (0, 0, 9, 9)), ("pear", (9, 9, 0, 0))]
+    monkeypatch.setattr(
+        drawing, "draw_detections", lambda *args: drawn.extend(args[1]) or original(*args)
+    )
+    boxes = [("apple", (x, 5, x + 3, 20)) for x in range(20)] + [
+        ("pear", (0, 0, 9, 9)),
+        ("pear", (9, 9, 0, 0)),
+    ]
     sheets.add("one.jpg", boxes)
     sheets.organize()
     sheets.sheet()
-    assert [row["class"] for row in drawn if row["class"]] == ["apple", "pear", "pear"] and len(drawn) == 22
+    assert [row["class"] for row in drawn if row["class"]] == ["apple", "pear", "pear"] and len(
+        drawn
+    ) == 22
 
 
 def test_flagged_shows_what_check_names_and_errors_before_the_rest(sheets):
-    organized(sheets, [("bad", [("apple", (5, 5, 61, 20))]), ("thin", [("apple", (5, 5, 5.5, 20))])])
+    organized(
+        sheets, [("bad", [("apple", (5, 5, 61, 20))]), ("thin", [("apple", (5, 5, 5.5, 20))])]
+    )
     sheets.add("train/odd.jpg", size=(60, 40), declared=(61, 40))
     sheets.organize()
     look(sheets)
-    assert [caption.split()[0] for caption in sheets.sheet(flagged=True)[2]] == ["E004", "E005", "R202"]
+    assert [caption.split()[0] for caption in sheets.sheet(flagged=True)[2]] == [
+        "E004", "E005", "R202",
+    ]
     line, _, captions = sheets.sheet(flagged=True, count=2)
-    assert line.endswith("2 of 3 flagged images") and all(caption.startswith("E0") for caption in captions)
+    assert line.endswith("2 of 3 flagged images") and all(
+        caption.startswith("E0") for caption in captions
+    )
     assert sheets.sheet(flagged="E005")[2] == ["E005 train/bad.jpg"]
     with pytest.raises(DetectorError, match="no E003 finding is about"):
         sheets.sheet(flagged="E003")
@@ -194,7 +225,8 @@ def test_many_boxes_from_one_label_file_are_told_apart_by_line(project):
         path = project.root / "images" / split / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(project.bytes_of(name))
-    images = [{"name": name, "split": "train", "source": f"s/{name}.jpg", "label": "s/all.json", "lines": lines}
+    images = [{"name": name, "split": "train", "source": f"s/{name}.jpg", "label": "s/all.json",
+               "lines": lines}
                 for name, lines in (("a", [10, 20]), ("b", [30]), ("c", [0]))]  # fmt: skip
     note = {"code": "W116", "file": "s/all.json", "line": 3, "class": "", "message": "m"}
     manifest = {"schema": 1, "images": images, "findings": [{**note, "image": "c.jpg"}]}
@@ -202,7 +234,12 @@ def test_many_boxes_from_one_label_file_are_told_apart_by_line(project):
     rows.append({**note, "code": "W114", "line": 0, "message": "'b.jpg': 'fig' box covers all"})
     by_image = findings_by_image(rows, manifest, stored_images(project.root / "images"))
     found = {key: [row["line"] for row in each] for key, each in by_image.items()}
-    assert found == {"train/a.jpg": [20], "train/b.jpg": [30, 0], "s/all.json": [99, 0], "test/c.jpg": [3]}
+    assert found == {
+        "train/a.jpg": [20],
+        "train/b.jpg": [30, 0],
+        "s/all.json": [99, 0],
+        "test/c.jpg": [3],
+    }
 
 
 def test_memory_does_not_grow_with_the_size_of_an_image(project, tmp_path):

@@ -39,7 +39,13 @@ def test_boxes_are_read_by_tag_and_not_by_position(tmp_path, inner):
 
 @pytest.mark.parametrize(
     ("text", "value", "comma"),
-    [("12", 12, False), (" 12.5 ", 12.5, False), ("12,5", 12.5, True), ("1e2", 100, False), ("-3", -3, False)],
+    [
+        ("12", 12, False),
+        (" 12.5 ", 12.5, False),
+        ("12,5", 12.5, True),
+        ("1e2", 100, False),
+        ("-3", -3, False),
+    ],
 )
 def test_numbers(text, value, comma):
     assert parse_number(text) == (value, comma)
@@ -51,12 +57,19 @@ def test_what_is_no_number_is_nan(text):
 
 
 def test_flags_are_read_in_the_forms_that_tools_write(tmp_path):
-    flags = "<truncated>1</truncated><difficult>true</difficult><iscrowd>1</iscrowd><occluded>Unspecified</occluded>"
-    (box,) = read_voc(write(tmp_path, object_xml(f"<name>a</name>{flags}<bndbox>{CORNERS}</bndbox>"))).boxes
-    assert (box.truncated, box.difficult, box.is_crowd, box.occluded, box.group_of) == (True, True, True, False, False)
+    flags = ("<truncated>1</truncated><difficult>true</difficult><iscrowd>1</iscrowd>"
+             "<occluded>Unspecified</occluded>")
+    (box,) = read_voc(
+        write(tmp_path, object_xml(f"<name>a</name>{flags}<bndbox>{CORNERS}</bndbox>"))
+    ).boxes
+    assert (box.truncated, box.difficult, box.is_crowd, box.occluded, box.group_of) == (
+        True, True, True, False, False,
+    )
 
 
-@pytest.mark.parametrize("text", ["", "<annotation>", "not xml", "<annotation>&unknown;</annotation>"])
+@pytest.mark.parametrize(
+    "text", ["", "<annotation>", "not xml", "<annotation>&unknown;</annotation>"]
+)
 def test_broken_xml_is_named(tmp_path, text):
     with pytest.raises(LabelError):
         read_voc(write(tmp_path, text))
@@ -69,7 +82,9 @@ def test_another_kind_of_xml_is_told_apart(tmp_path):
 
 def test_entities_are_not_expanded_from_files(tmp_path):
     (tmp_path / "secret").write_text("SECRET")
-    text = f'<!DOCTYPE a [<!ENTITY s SYSTEM "file://{tmp_path}/secret">]>\n' + object_xml("<name>&s;</name>")
+    text = f'<!DOCTYPE a [<!ENTITY s SYSTEM "file://{tmp_path}/secret">]>\n' + object_xml(
+        "<name>&s;</name>"
+    )
     try:
         names = [box.class_name for box in read_voc(write(tmp_path, text)).boxes]
     except LabelError:
@@ -79,7 +94,9 @@ def test_entities_are_not_expanded_from_files(tmp_path):
 
 def test_what_is_written_reads_back_the_same(tmp_path):
     boxes = (
-        Box("Kitchen & dining room <table>", (0.1, 2, 30, 39.999999), True, False, True, False, True),
+        Box(
+            "Kitchen & dining room <table>", (0.1, 2, 30, 39.999999), True, False, True, False, True
+        ),
         Box("Ärger", (9, 9, 1, 1)),
         Box("broken", (math.nan, 1, 2, 3)),
     )
@@ -96,10 +113,22 @@ def test_what_is_written_reads_back_the_same(tmp_path):
 
 
 def test_whole_numbers_are_written_without_a_point():
-    assert [format_number(value) for value in (12.0, 12.5, -0.25, math.nan)] == ["12", "12.5", "-0.25", "nan"]
+    assert [format_number(value) for value in (12.0, 12.5, -0.25, math.nan)] == [
+        "12", "12.5", "-0.25", "nan",
+    ]
 
 
-NAMES = ["fig", "", "  padded ", "a&b <c> \"d\" 'e'", "&amp;eacute; &#65;", "crème 🍎", "two\nlines\ttab", "\r", "]]>"]
+NAMES = [
+    "fig",
+    "",
+    "  padded ",
+    "a&b <c> \"d\" 'e'",
+    "&amp;eacute; &#65;",
+    "crème 🍎",
+    "two\nlines\ttab",
+    "\r",
+    "]]>",
+]
 NUMBERS = [0.0, 12.0, 12.5, -3.25, 1 / 3, 1e-7, 123456.0, math.nan]
 
 
@@ -111,7 +140,13 @@ def test_what_we_wrote_is_read_the_same_by_the_fast_reader(tmp_path):
                 *(chance.random() < 0.3 for _ in range(5)))
             for _ in range(chance.choice([0, 1, 1, 3, 20]))
         )  # fmt: skip
-        data = voc_xml(chance.choice(["train", "", "a&b"]), chance.choice(NAMES) + ".jpg", number, number + 1, boxes)
+        data = voc_xml(
+            chance.choice(["train", "", "a&b"]),
+            chance.choice(NAMES) + ".jpg",
+            number,
+            number + 1,
+            boxes,
+        )
         (tmp_path / "a.xml").write_bytes(data)
         assert repr(read_written(data)) == repr(read_voc(tmp_path / "a.xml"))
 
@@ -126,5 +161,10 @@ def test_what_we_wrote_is_read_the_same_by_the_fast_reader(tmp_path):
     ],
 )
 def test_the_fast_reader_leaves_alone_what_it_does_not_know(old, new):
-    data = voc_xml("train", "a.jpg", 60, 40, (Box("apple", (1, 2, 3, 4)), Box("pear", (1, 2, 3, 4))))
-    assert read_written(data) is not None and read_written(data.replace(old.encode(), new.encode(), 1)) is None
+    data = voc_xml(
+        "train", "a.jpg", 60, 40, (Box("apple", (1, 2, 3, 4)), Box("pear", (1, 2, 3, 4)))
+    )
+    assert (
+        read_written(data) is not None
+        and read_written(data.replace(old.encode(), new.encode(), 1)) is None
+    )

@@ -55,15 +55,8 @@ def check(root: Path, source, limits, input_px: int, fixed: int | None = None) -
     if not images:
         raise DetectorError("there are no images: images/train: run `invoke organize`")
 
-    # What organize found in the source, then what the rules find in images/.
     findings = _unedited_findings(manifest, images)
-    for stored in images:
-        findings += image_findings(stored, limits.min_box_px)
-    findings += set_findings(images, source.labels, input_px)
-    findings += orphan_findings(images, stored_labels(layout.images))
-    if source.kind == "openimages":
-        attributed = attributed_ids(layout.openimages / ATTRIBUTION_FILE)
-        findings += license_findings(images, attributed)
+    findings += _rule_findings(layout, images, source, limits, input_px)
     findings.sort(key=lambda one: (one.code, one.file, one.line, one.message))
 
     # The report is written before errors stop the step.
@@ -131,6 +124,18 @@ def _unedited_findings(manifest: dict, images: list[Stored]) -> list[Finding]:
     unedited = {stored.path.name for stored in images if stored.entry and not stored.edited}
     findings = [from_manifest(row) for row in manifest["findings"]]
     return [one for one in findings if not one.image or one.image in unedited]
+
+
+def _rule_findings(layout: Layout, images: list[Stored], source, limits,
+                   input_px: int) -> list[Finding]:
+    """Ask the rules of `data/rules.py` about each image, and about all of them."""
+    findings = [one for stored in images for one in image_findings(stored, limits.min_box_px)]
+    findings += set_findings(images, source.labels, input_px)
+    findings += orphan_findings(images, stored_labels(layout.images))
+    if source.kind == "openimages":
+        attributed = attributed_ids(layout.openimages / ATTRIBUTION_FILE)
+        findings += license_findings(images, attributed)
+    return findings
 
 
 def _accepted_text(errors: list[Finding]) -> str:

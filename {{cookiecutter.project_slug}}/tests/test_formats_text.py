@@ -1,11 +1,13 @@
-"""YOLO label files, and the many places where the names of their classes stand."""
+"""Label files of YOLO and OIDv4_ToolKit, and the many places where YOLO's class names stand."""
 
 import math
 
 import pytest
 
-from scripts.data.dataset import LabelFile, NotALabelError
-from scripts.data.formats.yolo import name_classes, read
+from scripts.data.dataset import LabelError, LabelFile, NotALabelError
+from scripts.data.formats import oidv4, yolo
+from scripts.data.formats.yolo import name_classes
+from scripts.data.labels import read_label_file
 
 
 def write(tmp_path, text, name="a.txt"):
@@ -16,13 +18,16 @@ def write(tmp_path, text, name="a.txt"):
 
 
 def entry_of(tmp_path, text):
-    (entry,) = read(write(tmp_path, text)).entries
+    (entry,) = yolo.read(write(tmp_path, text)).entries
     return entry
 
 
 @pytest.mark.parametrize(
     "text",
-    ["3 0.5 .25 0.5 0.5", "\n3\t0.5  0.25 0.5 0.5 \r\n\r\n", b"\xef\xbb\xbf3 0.5 0.25 0.5 0.5", "3.0 0.5 0.25 0.5 0.5"],
+    [
+        "3 0.5 .25 0.5 0.5", "\n3\t0.5  0.25 0.5 0.5 \r\n\r\n", b"\xef\xbb\xbf3 0.5 0.25 0.5 0.5",
+        "3.0 0.5 0.25 0.5 0.5",
+    ],
 )
 def test_a_box_is_read_as_shares_whatever_the_white_space(tmp_path, text):
     entry = entry_of(tmp_path, text)
@@ -31,7 +36,9 @@ def test_a_box_is_read_as_shares_whatever_the_white_space(tmp_path, text):
 
 
 def test_lines_count_blank_ones(tmp_path):
-    assert [box.line for box in entry_of(tmp_path, "1 .5 .5 .1 .1\n\n2 .5 .5 .1 .1\n").boxes] == [1, 3]
+    assert [box.line for box in entry_of(tmp_path, "1 .5 .5 .1 .1\n\n2 .5 .5 .1 .1\n").boxes] == [
+        1, 3,
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "\n  \r\n"])
@@ -55,23 +62,27 @@ def test_what_is_more_than_a_box_is_said(tmp_path, line, corners, code):
     assert [note.code for note in entry.notes] == [code]
 
 
-@pytest.mark.parametrize("bad", ["1 0.5 x 0.2 0.2", "1 0.5 0.5 0.2", "1 0.5 0.5 nan 0.2", "1 1 2 3 4 5 6 7 8 9"])
+@pytest.mark.parametrize(
+    "bad", ["1 0.5 x 0.2 0.2", "1 0.5 0.5 0.2", "1 0.5 0.5 nan 0.2", "1 1 2 3 4 5 6 7 8 9"]
+)
 def test_a_broken_line_among_good_ones_is_a_box_without_numbers(tmp_path, bad):
     entry = entry_of(tmp_path, f"0 .5 .5 .1 .1\n{bad}\n0 .5 .5 .1 .1\n")
     assert len(entry.boxes) == 3 and entry.boxes[1].line == 2
     assert any(map(math.isnan, entry.boxes[1].xyxy_px))
 
 
-@pytest.mark.parametrize("text", ["apple\npear\n", "Readme\n\n1 of 2", "French fries 1 2 30 40", "x/a.jpg", "1 2 3"])
+@pytest.mark.parametrize(
+    "text", ["apple\npear\n", "Readme\n\n1 of 2", "French fries 1 2 30 40", "x/a.jpg", "1 2 3"]
+)
 def test_other_text_is_no_yolo(tmp_path, text):
     with pytest.raises(NotALabelError):
-        read(write(tmp_path, text))
+        yolo.read(write(tmp_path, text))
 
 
 def named(tmp_path, files: dict[str, str], label="labels/a.txt", line="1 .5 .5 .1 .1"):
     """The class name that a label file gets beside `files`, and the codes of the notes."""
     others = [write(tmp_path, text, name) for name, text in files.items()]
-    label_files, notes = name_classes([read(write(tmp_path, line, label))], others, tmp_path)
+    label_files, notes = name_classes([yolo.read(write(tmp_path, line, label))], others, tmp_path)
     return label_files[0].entries[0].boxes[0].class_name, [note.code for _, note in notes]
 
 
@@ -93,7 +104,9 @@ def test_names_are_found(tmp_path, name, text, found):
 
 
 def test_the_nearest_names_count(tmp_path):
-    files = {"classes.txt": "a\nfar", "labels/classes.txt": "a\nnear", "other/classes.txt": "a\nother"}
+    files = {
+        "classes.txt": "a\nfar", "labels/classes.txt": "a\nnear", "other/classes.txt": "a\nother",
+    }
     assert named(tmp_path, files)[0] == "near"
     assert named(tmp_path, files, label="labels/train/deep/a.txt")[0] == "near"
 
@@ -111,13 +124,19 @@ def test_two_files_that_disagree_are_an_error(tmp_path):
 
 
 def test_yaml_that_is_no_data_yaml_is_passed_over(tmp_path):
-    files = {"a.yaml": "model: {names: 3}", "b.yaml": "names: 5", "c.yaml": "- x", "d.yaml": "x: [1", "e.yaml": ""}
+    files = {
+        "a.yaml": "model: {names: 3}",
+        "b.yaml": "names: 5",
+        "c.yaml": "- x",
+        "d.yaml": "x: [1",
+        "e.yaml": "",
+    }
     assert named(tmp_path, files) == ("class_1", ["W116"])
 
 
 def test_a_broken_data_yaml_is_an_error_with_its_line(tmp_path):
     others = [write(tmp_path, 'train: "C:\\data"\nnames: [a]', "data.yaml")]
-    _, notes = name_classes([read(write(tmp_path, "0 .5 .5 .1 .1"))], others, tmp_path)
+    _, notes = name_classes([yolo.read(write(tmp_path, "0 .5 .5 .1 .1"))], others, tmp_path)
     assert [(path.name, note.code, note.line) for path, note in notes] == [
         ("data.yaml", "E019", 1),
         ("a.txt", "W116", 1),
@@ -125,17 +144,83 @@ def test_a_broken_data_yaml_is_an_error_with_its_line(tmp_path):
 
 
 def test_one_note_for_each_number_without_a_name(tmp_path):
-    label_files = [read(write(tmp_path, "5 .5 .5 .1 .1\n" * 3, f"{n}.txt")) for n in range(4)]
-    label_files += [read(write(tmp_path, "0 .5 .5 .1 .1\n11 .5 .5 .1 .1\n", "9.txt"))]
+    label_files = [yolo.read(write(tmp_path, "5 .5 .5 .1 .1\n" * 3, f"{n}.txt")) for n in range(4)]
+    label_files += [yolo.read(write(tmp_path, "0 .5 .5 .1 .1\n11 .5 .5 .1 .1\n", "9.txt"))]
     found, notes = name_classes(label_files, [write(tmp_path, "apple\n", "classes.txt")], tmp_path)
     assert [box.class_name for box in found[4].entries[0].boxes] == ["apple", "class_11"]
-    assert [(path.name, note.code, note.line) for path, note in notes] == [("0.txt", "W116", 1), ("9.txt", "W116", 2)]
+    assert [(path.name, note.code, note.line) for path, note in notes] == [
+        ("0.txt", "W116", 1),
+        ("9.txt", "W116", 2),
+    ]
     assert "(12 boxes, 4 files)" in notes[0][1].message
 
 
 def test_files_of_other_formats_come_back_as_they_are(tmp_path):
-    others = [LabelFile(tmp_path / "a.xml", "voc"), LabelFile(tmp_path / "classes.txt", "", error="not YOLO")]
+    others = [
+        LabelFile(tmp_path / "a.xml", "voc"),
+        LabelFile(tmp_path / "classes.txt", "", error="not YOLO"),
+    ]
     write(tmp_path, "apple\npear", "classes.txt")
-    found, notes = name_classes([*others, read(write(tmp_path, "1 .5 .5 .1 .1"))], [], tmp_path)
+    found, notes = name_classes(
+        [*others, yolo.read(write(tmp_path, "1 .5 .5 .1 .1"))], [], tmp_path
+    )
     assert found[:2] == others
     assert found[2].entries[0].boxes[0].class_name == "pear" and not notes
+
+
+# OIDv4_ToolKit.
+
+
+def write_oidv4(tmp_path, text, name="Bell pepper/Label/a.txt"):
+    return write(tmp_path, text, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Apple", "French fries", "Kitchen & dining room table", "Band-aid", "Wood-burning stove",
+        "Äpfel 2",
+    ],
+)
+def test_a_line_is_read_from_the_right(tmp_path, name):
+    (entry,) = oidv4.read(
+        write_oidv4(tmp_path, f"{name} 5.12 56.94018 1023.36 681.3602841\r\n\n{name} 0.0 0 12 9\n")
+    ).entries
+    assert [(box.class_name, box.line) for box in entry.boxes] == [(name, 1), (name, 3)]
+    assert entry.boxes[0].xyxy_px == (5.12, 56.94018, 1023.36, 681.3602841) and not entry.fractions
+
+
+def test_an_empty_file_in_its_folder_gets_a_note(tmp_path):
+    (entry,) = oidv4.read(write_oidv4(tmp_path, "")).entries
+    assert entry.boxes == () and [note.code for note in entry.notes] == ["W120"]
+
+
+@pytest.mark.parametrize("bad", ["French fries 1 2 x 4", "French fries 1 2", "fries"])
+def test_a_broken_line_of_oidv4_is_a_box_without_numbers(tmp_path, bad):
+    (entry,) = oidv4.read(write_oidv4(tmp_path, f"Apple 1 2 3 4\n{bad}\nApple 1 2 3 4")).entries
+    assert len(entry.boxes) == 3 and any(map(math.isnan, entry.boxes[1].xyxy_px))
+
+
+def test_a_name_that_is_not_utf_8_is_an_error(tmp_path):
+    with pytest.raises(LabelError, match="UTF-8") as caught:
+        oidv4.read(write_oidv4(tmp_path, "Äpfel 1 2 3 4".encode("latin-1")))
+    assert not isinstance(caught.value, NotALabelError)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "form"),
+    [
+        ("Label/a.txt", "", "oidv4"),
+        ("labels/a.txt", "", "yolo"),
+        ("labels/a.txt", "1 0.5 0.5 0.1 0.1", "yolo"),
+        ("Label/a.txt", "1 0.5 0.5 0.1 0.1", "yolo"),
+        ("Label/a.txt", "Apple 1 2 3 4", "oidv4"),
+        ("any/a.txt", "Apple 1 2 3 4", "oidv4"),
+        ("any/a.txt", "apple 0.5 0.5 0.1 0.1", ""),  # YOLO with names is nobody's format
+        ("any/README.txt", "An image of 4 cats, 2 dogs\nand more", ""),
+        ("any/classes.txt", "apple\npear", ""),
+        ("any/latin.txt", "Straße".encode("latin-1"), ""),
+    ],
+)
+def test_text_files_are_told_apart(tmp_path, name, text, form):
+    assert read_label_file((str(write_oidv4(tmp_path, text, name)), "auto")).format == form
