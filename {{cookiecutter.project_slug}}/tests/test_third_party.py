@@ -263,3 +263,12 @@ def test_classes_are_paired_by_name():
     assert classes.shared == ("Traffic Light", "cat", "Cat")
     assert classes.only_in_project == ("ﬁg tree",)
     assert classes.only_in_file == ("zebra", "person")
+
+
+def test_a_uint8_input_that_does_not_mean_the_pixel_is_pointed_out(tmp_path):
+    odd = described(made(scale=0.0148, zero_point=77), NAMES, [123.7, 116.3, 103.5],
+                    [58.4, 57.1, 57.4])
+    notes = ThirdPartyDetector(write(tmp_path, odd)).notes
+    assert "compare with --mean and --std" in notes[0]
+    sound = described(made(scale=1 / 128, zero_point=127), NAMES, [127.0], [128.0])
+    assert "compare" not in ThirdPartyDetector(write(tmp_path, sound)).notes[0]

@@ -23,6 +23,7 @@ from scripts.deploy.third_party_classes import label_files, read_labels, without
 from scripts.deploy.third_party_outputs import (
     ROLES,
     anchors,
+    box_edges,
     find_roles,
     post_process_options,
     rows_each,
@@ -31,6 +32,8 @@ from scripts.evaluation.detections import Detections
 
 # Anchors in fractions of the image have their center inside it; those in pixels go far beyond.
 FRACTIONS_UP_TO = 1.5
+# A difference of the input that a detector notices, in steps of 255.
+SEEN_STEPS = 2
 
 
 # The input.
@@ -129,11 +132,25 @@ def choose_normalization(file: TfliteFile, form: InputForm,
         raise DetectorError(f"{kind} input without a scale cannot hold normalized pixels: "
                             f"{file.path}: leave out --mean and --std")
     used = known if kind == "float32" or given or (kind == "int8" and form.scale) else None
-    words = str(used) if used else "raw pixels"
+    words = str(used) if used else "raw pixels" + _doubt(form, known)
     if kind == "int8" and not used:
         words = "pixel - 128, since nothing says how pixels are normalized"
     height_px, width_px = form.size_px
     return used, f"input {kind} [1, {height_px}, {width_px}, 3]: {words}"
+
+
+def _doubt(form: InputForm, known: Normalization | None) -> str:
+    """Return a warning if metadata and scale of a uint8 input mean something else than raw pixels.
+    """
+    if known is None or not form.scale:
+        return ""
+    ramp = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, 1)
+    quantized = np.clip(known.of(ramp) / form.scale + form.zero_point, 0, 255)
+    largest = float(np.abs(quantized - ramp).max())
+    if largest < SEEN_STEPS:
+        return ""
+    return (f", as MediaPipe feeds it; by {known} and its scale a value would differ by up to "
+            f"{largest:.0f} of 255: compare with --mean and --std")
 
 
 def metadata_normalization(file: TfliteFile) -> Normalization | None:
@@ -203,7 +220,7 @@ class ThirdPartyDetector(TfliteDetector):
         with reporting_damage(path):
             self._normalization, note = choose_normalization(self.file, self._form, given)
             self.notes = [note, f"outputs: told by {self._told_by}"]
-            self._scale_px = self._boxes_in_pixels()
+            self._edges, self._scale_px = box_edges(self.file), self._boxes_in_pixels()
             self._rows_each = rows_each(self.file)
             self._labels = self._find_labels(labels)
 
@@ -230,7 +247,7 @@ class ThirdPartyDetector(TfliteDetector):
         boxes = boxes.reshape(-1, rows, 4)[:, :filled].reshape(1, -1, 4)
         found = first_slots(boxes, classes, scores, count * filled)
         order = np.argsort(-found.scores, kind="stable")
-        boxes = found.yxyx_norm[order] / np.float32(self._scale_px * 2)
+        boxes = found.yxyx_norm[order][:, self._edges] / np.float32(self._scale_px * 2)
         return Detections(boxes, found.class_ids[order], found.scores[order])
 
     def _only_input(self) -> dict:

@@ -16,6 +16,7 @@ from scripts.deploy.tflite_file import (
     TfliteFile,
     decoded,
     dtype_name,
+    metadata_schema,
     operation_name,
     tensor_metadata,
 )
@@ -117,6 +118,28 @@ def find_roles(file: TfliteFile, shapes: Shapes) -> tuple[dict[str, int], str]:
         raise DetectorError(f"outputs {shown} are not [1, N, 4], [1, N], [1, N] and [1]: "
                             f"{file.path}: {ADVICE}")
     return roles, f"shapes; classes before scores, as {POST_PROCESS} gives them"
+
+
+def box_edges(file: TfliteFile) -> list[int]:
+    """Return where ymin, xmin, ymax and xmax stand in a row of boxes.
+
+    They stand in this order behind TFLite_Detection_PostProcess; otherwise the metadata says it.
+    Raises DetectorError for boxes that the metadata calls anything but edges in fractions.
+    """
+    contents = [tensor.content.contentProperties
+                for tensor in tensor_metadata(file.metadata, "output") if tensor.content]
+    boxes = [part for part in contents if type(part).__name__ == "BoundingBoxPropertiesT"]
+    if post_process(file) is not None or not boxes:
+        return [0, 1, 2, 3]
+    if boxes[0].index is None or len(boxes[0].index) != 4:
+        return [0, 1, 2, 3]
+    types = metadata_schema()
+    wanted = types.BoundingBoxType.BOUNDARIES, types.CoordinateType.RATIO
+    if (boxes[0].type, boxes[0].coordinateType) != wanted:
+        raise DetectorError(f"boxes are no edges in fractions of the image: {file.path}: "
+                            "only such can be scored")
+    left, top, right, bottom = map(int, boxes[0].index)
+    return [top, left, bottom, right]
 
 
 def _by_operation(file: TfliteFile) -> dict[str, int]:
