@@ -61,8 +61,8 @@ def from_manifest(row: dict) -> Finding:
 def _by_code(findings: Collection[Finding]) -> dict[str, list[Finding]]:
     """Return the findings by code, in the order of the catalog: errors first."""
     found = defaultdict(list)
-    for one in findings:
-        found[one.code].append(one)
+    for row in findings:
+        found[row.code].append(row)
     return {code: found[code] for code in CATALOG if code in found}
 
 
@@ -89,7 +89,7 @@ def findings_table(findings: Collection[Finding], accept: Collection[str]) -> st
 
 
 def _places(same: list[Finding], shown: int) -> list[str]:
-    lines = [f"      {one.place}  {one.message}" for one in same[:shown]]
+    lines = [f"      {row.place}  {row.message}" for row in same[:shown]]
     if len(same) > shown:
         lines.append(f"      ... {len(same) - shown:,} more in {REPORT}")
     return lines
@@ -100,7 +100,7 @@ def left_text(errors: Collection[Finding]) -> str:
     lines = []
     for code, same in _by_code(errors).items():
         # What organize could not use is not in images/, where --fix works.
-        in_source = sum(not one.image and not one.file.startswith("images") for one in same)
+        in_source = sum(not row.image and not row.file.startswith("images") for row in same)
         reasons = []
         if len(same) > in_source:
             reasons.append(CATALOG[code].repair or "only a person can decide")

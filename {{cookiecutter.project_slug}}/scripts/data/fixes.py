@@ -135,13 +135,13 @@ def repaired_findings(findings: list[Finding], plans: list[ImagePlan]) -> list[F
     """Return the findings that the plans repair."""
     edits = Counter((edit.code, plan.stored.path.name, edit.shown_line)
                     for plan in plans for edit in plan.edits)
-    found = []
-    for one in findings:
-        key = (one.code, one.image, one.line)
+    repaired = []
+    for finding in findings:
+        key = (finding.code, finding.image, finding.line)
         if edits[key]:
             edits[key] -= 1
-            found.append(one)
-    return found
+            repaired.append(finding)
+    return repaired
 
 
 def _plan(stored: Stored, names: dict[str, tuple[str, str]], exif: str, limits) -> ImagePlan:

@@ -57,20 +57,20 @@ def check(root: Path, source, limits, input_px: int, fixed: int | None = None) -
 
     findings = _unedited_findings(manifest, images)
     findings += _rule_findings(layout, images, source, limits, input_px)
-    findings.sort(key=lambda one: (one.code, one.file, one.line, one.message))
+    findings.sort(key=lambda row: (row.code, row.file, row.line, row.message))
 
     # The report is written before errors stop the step.
     boxes = sum(len(stored.label.boxes) for stored in images if stored.label)
-    severities = Counter(one.severity for one in findings)
+    severities = Counter(row.severity for row in findings)
     write_json(layout.check, {
         "schema": 1, "images": len(images), "boxes": boxes, "errors": severities["error"],
         "warnings": severities["warning"], "repaired": severities["repaired"],
-        "findings": [one.as_json() for one in findings]})
+        "findings": [row.as_json() for row in findings]})
     if findings:
         print(findings_table(findings, limits.accept))
 
-    errors = [one for one in findings if one.severity == "error"]
-    stopping = [one for one in errors if one.code not in limits.accept]
+    errors = [row for row in findings if row.severity == "error"]
+    stopping = [row for row in errors if row.code not in limits.accept]
     if stopping:
         if fixed is not None:
             print(left_text(stopping))
@@ -123,13 +123,13 @@ def _unedited_findings(manifest: dict, images: list[Stored]) -> list[Finding]:
     """Return what organize found, except in images that the user edited or deleted since."""
     unedited = {stored.path.name for stored in images if stored.entry and not stored.edited}
     findings = [from_manifest(row) for row in manifest["findings"]]
-    return [one for one in findings if not one.image or one.image in unedited]
+    return [row for row in findings if not row.image or row.image in unedited]
 
 
 def _rule_findings(layout: Layout, images: list[Stored], source, limits,
                    input_px: int) -> list[Finding]:
     """Ask the rules of `data/rules.py` about each image, and about all of them."""
-    findings = [one for stored in images for one in image_findings(stored, limits.min_box_px)]
+    findings = [row for stored in images for row in image_findings(stored, limits.min_box_px)]
     findings += set_findings(images, source.labels, input_px)
     findings += orphan_findings(images, stored_labels(layout.images))
     if source.kind == "openimages":
@@ -141,12 +141,12 @@ def _rule_findings(layout: Layout, images: list[Stored], source, limits,
 def _accepted_text(errors: list[Finding]) -> str:
     if not errors:
         return "no errors"
-    codes = counts_text(Counter(one.code for one in errors))
+    codes = counts_text(Counter(row.code for row in errors))
     return f"{counted(len(errors), 'error')} accepted ({codes})"
 
 
 def _errors_found(errors: list[Finding], fixable: int) -> DetectorError:
-    by_code = Counter(one.code for one in errors)
+    by_code = Counter(row.code for row in errors)
     codes = ", ".join(f'"{code}"' for code in sorted(by_code))
     repairs = f"`invoke check --fix` repairs {fixable:,} of them; " if fixable else ""
     return DetectorError(

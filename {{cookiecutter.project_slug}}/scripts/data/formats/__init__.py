@@ -1,1 +1,1 @@
-"""One module a label format: readers into `Labels`, writers out of `Image`."""
+"""A module for each label format: a reader into `Labels`, for some a writer out of `Image`."""
