@@ -1,11 +1,7 @@
-"""The code behind `tasks.py`: one room a stage, left to right; no room imports from a room on its
-right.
-
-pipeline -> images -> records -> training -> evaluation -> deploy
-"""
+"""The code behind `tasks.py`. `scripts/README.md` says which package holds what."""
 
 import os
 
-# TensorFlow reads this when it is first imported, in whatever room that happens; its start-up lines
-# are no news to us.
+# TensorFlow reads this when it is first imported, in whatever module that happens; its start-up
+# lines would hide the lines of the steps.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

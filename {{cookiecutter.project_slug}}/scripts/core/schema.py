@@ -1,5 +1,8 @@
-"""What a setting may be: its type, its range or its choices. Pure functions of a value, no files
-and no environment."""
+"""The tables of detector.toml as frozen dataclasses, and what each setting may be.
+
+Meanings and units stand in detector.toml, on the line of each setting. Who adds one adds it here
+and there, and in docs/settings.md.
+"""
 
 import json
 import math
@@ -18,35 +21,40 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Rule:
-    """The limits of one setting. `example` is a value that keeps them; messages show it."""
+    """The limits of a setting.
+
+    Attributes:
+        example: A value that keeps them; messages show it.
+        choices: All values that a text, or an item of a list, may have; () for any.
+        least: The smallest number.
+        most: The largest number.
+        open_ends: `least` and `most` themselves are not allowed.
+        form: A regular expression that matches the complete text.
+    """
 
     example: Any
     choices: tuple[str, ...] = ()
     least: float = -math.inf
     most: float = math.inf
     open_ends: bool = False
-    """True: `least` and `most` themselves are refused."""
     form: str = ""
-    """A regular expression that the whole text has to match."""
 
 
 def setting(example: Any, **limits: Any) -> Any:
-    """Return a dataclass field without a default that carries its `Rule`: values stand in
-    detector.toml only."""
+    """Return a dataclass field that carries its `Rule`, and no default: detector.toml has those."""
     return field(metadata={"rule": Rule(example, **limits)})
 
 
 def base_kind(kind: Any) -> type:
-    """Return int, float, bool, str or tuple for the annotation of a field (`tuple[str, ...]` is
-    tuple)."""
+    """Return int, float, bool, str or tuple for the annotation of a field."""
     return getattr(kind, "__origin__", kind)
 
 
 def fit(value: Any, kind: Any, rule: Rule) -> Any:
-    """Return `value` as the type of its field: a whole number where a float is wanted, a tuple for
-    a list.
+    """Return `value` as the type of its field: a whole number as a float, a list as a tuple.
 
-    Raises ValueError with what is wanted instead, in words.
+    Raises:
+        ValueError: with what is wanted instead, in words.
     """
     plain = base_kind(kind)
     if plain is tuple and isinstance(value, list):
@@ -61,10 +69,13 @@ def fit(value: Any, kind: Any, rule: Rule) -> Any:
 
 def _within(value: Any, rule: Rule) -> bool:
     if isinstance(value, tuple):
-        named = all(isinstance(item, str) and item for item in value)
-        return named and len(set(value)) == len(value) and (not rule.choices or set(value) <= set(rule.choices))
+        texts = all(isinstance(item, str) and item for item in value)
+        return texts and len(set(value)) == len(value) and (
+            not rule.choices or set(value) <= set(rule.choices))
     if isinstance(value, str):
-        return (not rule.choices or value in rule.choices) and bool(re.fullmatch(rule.form or r"(?s:.*)", value))
+        if rule.choices:
+            return value in rule.choices
+        return not rule.form or re.fullmatch(rule.form, value) is not None
     if isinstance(value, bool):
         return True
     if rule.open_ends:
@@ -73,11 +84,11 @@ def _within(value: Any, rule: Rule) -> bool:
 
 
 def wanted(plain: type, rule: Rule) -> str:
-    """Say in words what a setting may be: `a whole number, 0 or more`."""
+    """Return in words what a setting may be: `a whole number, 0 or more`."""
     words = NAMES[plain]
     if rule.choices:
-        each = ", each once and one of " if plain is tuple else ", one of "
-        return words + each + ", ".join(rule.choices)
+        once = ", each once and one of " if plain is tuple else ", one of "
+        return words + once + ", ".join(rule.choices)
     if plain is tuple:
         return words + ", each once and not empty"
     low, high = (f"{end:g}" if math.isfinite(end) else "" for end in (rule.least, rule.most))
@@ -99,8 +110,8 @@ def toml(value: Any) -> str:
     return str(value)
 
 
-# The tables of detector.toml as frozen dataclasses. Meanings and units stand there, on the line of
-# each setting.
+FORMATS = ("auto", "voc", "coco", "yolo", "csv", "oidv4", "labelstudio")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -108,7 +119,7 @@ class Source:
 
     kind: str = setting("demo", choices=("demo", "folder", "openimages"))
     path: str = setting("")
-    format: str = setting("auto", choices=("auto", "voc", "coco", "yolo", "csv", "oidv4", "labelstudio"))
+    format: str = setting("auto", choices=FORMATS)
     labels: tuple[str, ...] = setting([])
     unlabeled: str = setting("error", choices=("error", "negative", "skip"))
     exif: str = setting("error", choices=("error", "displayed", "stored"))
@@ -124,6 +135,7 @@ class Demo:
     seed: int = setting(7, least=0)
 
 
+_SPLITS = ("train", "validation", "test")
 _FILTER = ("any", "only", "exclude")
 _ADDRESS = r"(https?|file)://.+"
 
@@ -133,7 +145,7 @@ class Openimages:
     """The images of Open Images that show the classes of `source.labels`."""
 
     version: str = setting("v7", choices=("v4", "v5", "v6", "v7"))
-    splits: tuple[str, ...] = setting(["train", "validation", "test"], choices=("train", "validation", "test"))
+    splits: tuple[str, ...] = setting(list(_SPLITS), choices=_SPLITS)
     limit: int = setting(200, least=0)
     seed: int = setting(7, least=0)
     descendants: bool = setting(False)
@@ -187,7 +199,7 @@ class Train:
 
 
 SLOTS = 100
-"""Detections that the exported models have room for."""
+"""Detections in the outputs of the exported models."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +213,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Export:
-    """Which checkpoint leaves the house: best, last, or the number of a training step."""
+    """Which checkpoint is exported: best, last, or the number of a training step."""
 
     checkpoint: str = setting("best", form="best|last|[0-9]+")
 
