@@ -14,7 +14,7 @@ from scripts.training.run_file import may_continue
 # Whether a training goes on, starts anew, or is refused.
 
 RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256": {"train": "1"},
-       "steps": 10,
+       "source": {"kind": "demo", "path": "images/source/demo"}, "steps": 10,
        "settings": {"trainer.train_steps": 20}}  # fmt: skip
 
 
@@ -27,7 +27,8 @@ RUN = {"model": "lite0-256", "input_px": 256, "classes": ["apple"], "data_sha256
          "fewer steps are asked for than were made"),
         ({"data_sha256": {"train": "2"}}, False, "the images or boxes changed"),
         # From the demo to own images nobody has to type another command.
-        ({"classes": ["Waschbär"], "data_sha256": {"train": "2"}}, False, "the classes were apple"),
+        ({"classes": ["apple", "Waschbär"], "data_sha256": {"train": "2"},
+          "source": {"kind": "folder", "path": "../own"}}, False, "the classes were apple"),
     ],
 )
 def test_what_the_settings_allow(change, goes_on, reason):

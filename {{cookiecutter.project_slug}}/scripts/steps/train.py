@@ -12,6 +12,7 @@ from scripts.core.files import replace_dir, temporary_beside
 from scripts.core.layout import Layout
 from scripts.core.text import DetectorError
 from scripts.data.label_map import read_label_map
+from scripts.data.manifest import read_manifest
 from scripts.modeling.experiment import read_experiment, with_absolute_paths
 from scripts.modeling.zoo import zoo_entry
 from scripts.steps.configure import read_configured
@@ -79,7 +80,8 @@ def train(root: Path, model_id: str, runtime, patience: int = 0,
     records = [path for split in ("train", "validation") for path in layout.records(split)]
     facts = layout.pretrained_facts(model_id)
     weights = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else None
-    run = new_run(zoo_entry(model_id), experiment, list(names.values()), records, weights)
+    source = read_manifest(layout.manifest)["source"]
+    run = new_run(zoo_entry(model_id), experiment, list(names.values()), source, records, weights)
     note = ""
     if old:
         continues, reason = may_continue(old, run)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from scripts.core.files import sha256_file, write_json
 from scripts.core.text import DetectorError
-from scripts.data.demo.scene import CLASSES
 from scripts.modeling.experiment import dotted_values
 from scripts.modeling.zoo import ZooEntry
 
@@ -31,14 +30,15 @@ BUDGET_KEYS = ("trainer.train_steps", "trainer.validation_interval", "trainer.ch
 BEST_FACTS = "info.json"
 
 
-def new_run(entry: ZooEntry, experiment, classes: list[str], records: Iterable[Path],
-            weights: dict | None) -> dict:
+def new_run(entry: ZooEntry, experiment, classes: list[str], source: dict,
+            records: Iterable[Path], weights: dict | None) -> dict:
     """Return the content of `run.json` before the first step.
 
     Args:
         entry: The model.
         experiment: A Model Garden `ExperimentConfig` with paths relative to the project.
         classes: Class names in the order of their ids.
+        source: What the manifest says of the source of the images.
         records: The record files of the train and the validation split.
         weights: What `weights.json` says of the pre-trained weights, None without such a file.
     """
@@ -48,6 +48,7 @@ def new_run(entry: ZooEntry, experiment, classes: list[str], records: Iterable[P
         "model": entry.id,
         "input_px": entry.input_px,
         "classes": classes,
+        "source": source,
         "versions": installed_versions(),
         "data_sha256": data_sha256(records),
         "weights": weights,
@@ -101,8 +102,8 @@ def may_continue(old: dict, new: dict) -> tuple[bool, str]:
     Raises:
         DetectorError: The model itself is another one, so its checkpoints do not fit.
     """
-    if old["classes"] != new["classes"] and set(old["classes"]) <= set(CLASSES):
-        # Not an error: a user who replaces the demo by own images said so in detector.toml.
+    if old["classes"] != new["classes"] and old.get("source") != new["source"]:
+        # Not an error: a user who names another source in detector.toml wants its classes.
         return False, f"the classes were {_shown(old['classes'])}"
     for key, name in (("model", "model"), ("input_px", "input size"), ("classes", "classes")):
         if old[key] != new[key]:
