@@ -177,8 +177,7 @@ class NormNoting:
         self._optimizer.apply_gradients(gradients_and_weights)
 
 
-# The whole evaluation of pycocotools, which Model Garden reduces to twelve figures (a private
-# method).
+# The evaluation of pycocotools, which Model Garden reduces to twelve figures (a private method).
 
 class KeptEvaluator(coco_evaluator.COCOEvaluator):
     """Model Garden's evaluator, which keeps pycocotools' `COCOeval` of the split.

@@ -91,13 +91,13 @@ def allowed_anchors(anchors_px, truth_px, classes):
     return tf.where(some, inside, nearest) & (classes > 0)[..., tf.newaxis]
 
 
-def pairwise_iou(one_px, other_px):
+def pairwise_iou(first_px, second_px):
     """Return the IoU of all pairs: [batch, n, 4] and [batch, m, 4] to [batch, n, m]."""
-    one, other = one_px[:, :, tf.newaxis], other_px[:, tf.newaxis]
-    sides = tf.maximum(tf.minimum(one[..., 2:], other[..., 2:])
-                       - tf.maximum(one[..., :2], other[..., :2]), 0.0)
+    first, second = first_px[:, :, tf.newaxis], second_px[:, tf.newaxis]
+    sides = tf.maximum(tf.minimum(first[..., 2:], second[..., 2:])
+                       - tf.maximum(first[..., :2], second[..., :2]), 0.0)
     shared = sides[..., 0] * sides[..., 1]
-    return shared / tf.maximum(_area(one) + _area(other) - shared, TINY)
+    return shared / tf.maximum(_area(first) + _area(second) - shared, TINY)
 
 
 def _area(yxyx):

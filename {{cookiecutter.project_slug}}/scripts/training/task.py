@@ -146,7 +146,7 @@ class DetectorTask(retinanet.RetinaNetTask):
             combine_fn=input_reader.create_combine_fn(params),
             parser_fn=self._validation_parser(params).parse_fn(False),
         )
-        # Every machine validates on the whole split: with a share each, each had another AP.
+        # Every machine validates on all images: with a share each, every one had another AP.
         return reader.read(input_context=None)
 
     def build_metrics(self, training=True):
