@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_step import settings_text
+from small_project import settings_text
 
 from scripts.core import step
 from scripts.core.imports import read_module
@@ -55,8 +55,8 @@ def watched(tmp_path_factory):
 
 @pytest.mark.parametrize(("module", "stale"), [
     ("steps/tables.py", "csv"),
-    ("data/formats/yolo.py", "organize"),
-    ("data/formats/voc.py", "organize check labelmap csv records evaluate export tflite"),
+    ("data/formats/yolo.py", "organize"), ("data/demo/painting.py", "organize"),
+    ("data/formats/voc.py", "organize check labelmap csv records evaluate tflite"),
     ("data/rules.py", "check"),
     ("data/box_table.py", "csv records evaluate tflite"),
     ("modeling/backbone.py", "evaluate export tflite"),

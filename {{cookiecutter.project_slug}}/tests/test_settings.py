@@ -7,25 +7,18 @@ from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
+from small_project import settings_text
 
-from scripts.core.schema import fit, toml
+from scripts.core.schema import fit
 from scripts.core.settings import TABLES, load_settings
 from scripts.core.text import DetectorError
 
 PROJECT = Path(__file__).parent.parent
 
 
-def example_text() -> str:
-    """Return a detector.toml of example values: the one of the project belongs to its user."""
-    lines = []
-    for table, kind in TABLES.items():
-        lines += [f"[{table}]", *(f"{each.name} = {toml(each.metadata['rule'].example)}" for each in fields(kind))]
-    return "\n".join([*lines, "[overrides]", ""])
-
-
 class Project:
     def __init__(self, root: Path):
-        self.root, self.text = root, example_text()
+        self.root, self.text = root, settings_text()
 
     def load(self, **variables: str):
         (self.root / "detector.toml").write_bytes(self.text.encode("utf-8"))
@@ -42,7 +35,8 @@ class Project:
         self.text = self.text.replace(old, new)
 
     def line(self, start: str) -> int:
-        return next(number for number, line in enumerate(self.text.splitlines(), 1) if line.startswith(start))
+        lines = enumerate(self.text.splitlines(), 1)
+        return next(number for number, line in lines if line.startswith(start))
 
 
 @pytest.fixture
@@ -72,7 +66,8 @@ def test_examples_in_messages_are_allowed_themselves(table, kind):
 
 
 def test_values_and_subsets(project):
-    project.set("[overrides]", '[overrides]\n"task.losses.box_loss_weight" = 10\ntask.model.min_level = 3')
+    project.set("[overrides]", '[overrides]\n"task.losses.box_loss_weight" = 10\n'
+                               "task.model.min_level = 3")
     settings = project.load()
     assert settings.train.minutes == settings.value("train.minutes") == 4.0
     assert settings.check.min_box_px == 1.0 and type(settings.check.min_box_px) is float
@@ -91,12 +86,14 @@ def test_values_and_subsets(project):
     [
         # a misspelt key, a misspelt table, a table that does not exist at all, a key outside of
         # tables
-        ("minutes =", "minuts =", "minuts", ["unknown setting train.minuts", "did you mean minutes?"]),
+        ("minutes =", "minuts =", "minuts",
+         ["unknown setting train.minuts", "did you mean minutes?"]),
         ("[train]", "[trian]", "[trian]", ["unknown table [trian]", "did you mean [train]?"]),
         ("[overrides]", "[xyz]", "[xyz]", ["unknown table [xyz]", "known are [source]"]),
         ("[source]", "kind = 1\n[source]", "kind = 1", ["unknown table [kind]"]),
         # text for a number, a number for text, a fraction for a whole number, true for a number
-        ("batch_size = 8", 'batch_size = "8"', "batch_size", ['train.batch_size = "8"', "a whole number, 1 or more"]),
+        ("batch_size = 8", 'batch_size = "8"', "batch_size",
+         ['train.batch_size = "8"', "a whole number, 1 or more"]),
         ('path = ""', "path = 3", "path", ["source.path = 3", "text in quotes"]),
         ("batch_size = 8", "batch_size = 8.5", "batch_size", ["a whole number"]),
         ("batch_size = 8", "batch_size = true", "batch_size", ["train.batch_size = true"]),
@@ -109,15 +106,19 @@ def test_values_and_subsets(project):
         ("minutes = 4.0", "minutes = inf", "minutes", ["a number, 0 or more"]),
         ("minutes = 4.0", "minutes = nan", "minutes", ["a number, 0 or more"]),
         ('kind = "demo"', 'kind = "foldr"', "kind", ['did you mean "folder"?']),
-        ('checkpoint = "best"', 'checkpoint = "newest"', "checkpoint", ['such as checkpoint = "best"']),
+        ('checkpoint = "best"', 'checkpoint = "newest"', "checkpoint",
+         ['such as checkpoint = "best"']),
         # fine alone, not together
         ("epochs = 0", "epochs = 2", "epochs", ["exactly one of them above 0"]),
         ("minutes = 4.0", "minutes = 0", "epochs", ["exactly one of them above 0"]),
         ("validation = 0.15", "validation = 0.9", "validation", ["leaves nothing to train on"]),
-        ('strategy = "one_device"', 'strategy = "mirrored"', "minutes", ["several devices is not measured"]),
+        ('strategy = "one_device"', 'strategy = "mirrored"', "minutes",
+         ["several devices is not measured"]),
         ('worker_hosts = ""', 'worker_hosts = "a:1,b:1"', "worker_hosts", ["names 2 machines"]),
-        ("task_index = 0", "task_index = 1", "task_index", ["task_index = 1 with 0 worker_hosts", "from 0"]),
-        ('"float16", "int8"]', '"float16"]', "ship", ['tflite.ship = "int8" is not among the variants']),
+        ("task_index = 0", "task_index = 1", "task_index",
+         ["task_index = 1 with 0 worker_hosts", "from 0"]),
+        ('"float16", "int8"]', '"float16"]', "ship",
+         ['tflite.ship = "int8" is not among the variants']),
     ],
 )
 def test_wrong_line_is_named(project, old, new, where, words):
@@ -132,7 +133,8 @@ def test_missing_key_comes_with_a_line_to_paste(project):
     project.set("patience = 0\n", "")
     line = project.line("[train]")
     assert project.refusal() == (
-        f"missing train.patience: detector.toml:{line}: add under [train], a line each: `patience = 0`"
+        f"missing train.patience: detector.toml:{line}: add under [train], a line each: "
+        "`patience = 0`"
     )
 
 
@@ -202,7 +204,8 @@ def test_budget_of_the_environment_replaces_the_one_of_the_file(project):
     [
         ("INVOKE_TRAIN_EPOCH", "2", "did you mean INVOKE_TRAIN_EPOCHS?"),
         ("INVOKE_TRAINING_SEED", "2", "did you mean INVOKE_TRAIN_SEED?"),
-        ("INVOKE_TRAIN_EPOCHS", "two", 'train.epochs = "two": environment variable INVOKE_TRAIN_EPOCHS: wanted a'),
+        ("INVOKE_TRAIN_EPOCHS", "two",
+         'train.epochs = "two": environment variable INVOKE_TRAIN_EPOCHS: wanted a'),
         ("INVOKE_SOURCE_MERGE_VALIDATION", "False", "wanted true or false"),
         ("INVOKE_TFLITE_VARIANTS", "int8,int4", "INVOKE_TFLITE_VARIANTS"),
         ("INVOKE_TRAIN_MINUTES", "3\nseed = 1", "wanted a number"),
@@ -214,6 +217,7 @@ def test_environment_is_checked(project, variable, text, words):
     assert words in project.refusal(**{variable: text})
 
 
-@pytest.mark.parametrize("name", ["RUN_ECHO", "TASKS_DEDUPE", "SUDO_USER", "RUNTIME_CONFIG", "DEBUG"])
+@pytest.mark.parametrize("name", ["RUN_ECHO", "TASKS_DEDUPE", "SUDO_USER", "RUNTIME_CONFIG",
+                                  "DEBUG"])
 def test_names_that_invoke_reads_itself_are_left_alone(project, name):
     project.load(**{f"INVOKE_{name}": "1"}, PATH="/bin")
