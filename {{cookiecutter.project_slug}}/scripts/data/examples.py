@@ -4,7 +4,6 @@ Training, evaluation and calibration read them. The same tables and images give 
 that equal data has equal digests on every machine.
 """
 
-import difflib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from scripts.core.runtime import map_items
-from scripts.core.text import DetectorError
+from scripts.core.text import DetectorError, nearest
 from scripts.data.dataset import Image
 
 SHARD_BYTES = 100_000_000
@@ -115,8 +114,8 @@ def class_id(name: str, ids: dict[str, int], where: str) -> int:
     """Return the id of a class; DetectorError with the nearest name when the map has none."""
     if name in ids:
         return ids[name]
-    near = difflib.get_close_matches(name, ids, n=1)
-    hint = f" (nearest: '{near[0]}')" if near else ""
+    near = nearest(name, ids)
+    hint = f" (nearest: '{near}')" if near else ""
     raise DetectorError(f"class '{name}' is not in annotations/label_map.pbtxt{hint}: {where}: "
                         "run `invoke labelmap csv`")
 

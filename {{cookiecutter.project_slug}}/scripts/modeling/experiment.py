@@ -5,14 +5,13 @@ makes them absolute.
 """
 
 import copy
-import difflib
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from scripts.core.text import DetectorError
+from scripts.core.text import DetectorError, nearest
 from scripts.modeling.zoo import ZooEntry
 
 # Steps between two looks at the clock: Ctrl-C and the progress line react within seconds.
@@ -179,8 +178,8 @@ def apply_overrides(experiment, overrides: dict) -> None:
     known = dotted_values(experiment.as_dict())
     for key, value in overrides.items():
         if key not in known and not any(name.startswith(key + ".") for name in known):
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"nearest: {near[0]!r}" if near else "see training/experiment.yaml for the keys"
+            near = nearest(key, known)
+            hint = f"nearest: {near!r}" if near else "see training/experiment.yaml for the keys"
             raise DetectorError(f"unknown Model Garden key {key!r}: [overrides] in detector.toml: "
                                 f"{hint}")
         if not _same_type(known.get(key), value):

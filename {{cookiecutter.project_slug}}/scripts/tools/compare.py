@@ -3,13 +3,12 @@
 Two runs are compared by a paired bootstrap over the images that both were scored on.
 """
 
-import difflib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.core.layout import Layout
-from scripts.core.text import DetectorError, aligned, counted, points
+from scripts.core.text import DetectorError, aligned, counted, nearest, points
 from scripts.evaluation.intervals import Interval, difference_intervals
 from scripts.evaluation.metrics import score
 from scripts.evaluation.runs import RUNS, Run, read_runs
@@ -154,8 +153,8 @@ def find_run(runs: list[dict], name: str) -> dict:
         ids = ", ".join(run["id"] for run in found)
         raise DetectorError(f"{name!r} is the beginning of {len(found)} runs: {RUNS}/: "
                             f"type more of one of {ids}")
-    close = difflib.get_close_matches(name, [run["id"] for run in runs], 1, 0.3)
-    advice = f"did you mean {close[0]}?" if close else "`invoke runs` lists them"
+    close = nearest(name, [run["id"] for run in runs], cutoff=0.3)
+    advice = f"did you mean {close}?" if close else "`invoke runs` lists them"
     raise DetectorError(f"no run is named {name!r}: {RUNS}/: {advice}")
 
 

@@ -5,7 +5,6 @@ such a row stays off the list for as long as the label stays as it is.
 """
 
 import csv
-import difflib
 import io
 import math
 from collections import Counter
@@ -17,7 +16,7 @@ from PIL import Image
 from scripts.core.files import replacing, write_json, write_text
 from scripts.core.layout import Layout
 from scripts.core.runtime import silence_native
-from scripts.core.text import DetectorError, counted
+from scripts.core.text import DetectorError, counted, nearest
 from scripts.data.dataset import SPLITS, Corners, ious
 from scripts.data.drawing import TILE_PX, columns_for, contact_sheet, drawn_tile, text_tile
 from scripts.data.image_files import open_shrunk
@@ -50,7 +49,7 @@ def find_suspects(root: Path, which: str, split: str = "", count: int = 0) -> st
         DetectorError: there is no such split or checkpoint, or the table cannot be read.
     """
     if split and split not in SPLITS:
-        near = difflib.get_close_matches(split, SPLITS, n=1, cutoff=0.0)[0]
+        near = nearest(split, SPLITS, cutoff=0)
         raise DetectorError(f"{split!r} is no split: --split: the nearest is '{near}'")
     read_marks(root / TABLE)  # before the work of minutes
     from scripts.evaluation.detector import checkpoint_path, load_model, pretrained_model
