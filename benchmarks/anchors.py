@@ -20,7 +20,8 @@ from benchmarks.recipe import prepare
 from tools.bake import TEMPLATE
 
 SHAPES = {"one square of 4 strides": {},
-          "nine of 3 strides": {"anchor_size": 3.0, "anchor_scales": 3, "anchor_aspects": (0.5, 1.0, 2.0)}}
+          "nine of 3 strides": {
+              "anchor_size": 3.0, "anchor_scales": 3, "anchor_aspects": (0.5, 1.0, 2.0)}}
 
 
 def main() -> None:
@@ -34,7 +35,8 @@ def main() -> None:
     sys.path.insert(0, str(TEMPLATE / "{{cookiecutter.project_slug}}"))
     from scripts.modeling.zoo import ENTRIES
 
-    print("| set | boxes | anchors | reachable at IoU 0.5 | with candidates | median best IoU |\n" + "|---" * 6 + "|")
+    print("| set | boxes | anchors | reachable at IoU 0.5 | with candidates | median best IoU |\n"
+          + "|---" * 6 + "|")
     for name, path in (each.split("=", 1) for each in options.sets):
         project = options.out.resolve() / name
         prepare(project, Path(path).resolve())
@@ -48,7 +50,8 @@ def main() -> None:
 
 def truth_yxyx_px(project: Path, side_px: int) -> np.ndarray:
     """Boxes of the project's tables in pixels of the input, [boxes, 4]."""
-    table = pandas.concat(pandas.read_csv(path) for path in sorted((project / "annotations").glob("*_labels.csv")))
+    table = pandas.concat(
+        pandas.read_csv(path) for path in sorted((project / "annotations").glob("*_labels.csv")))
     table = table.dropna(subset=["xmin"])
     return np.stack([table[edge] / table["height" if edge[0] == "y" else "width"] * side_px
                      for edge in ("ymin", "xmin", "ymax", "xmax")], axis=1)

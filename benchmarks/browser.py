@@ -43,7 +43,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("projects", nargs="+", type=Path, metavar="PROJECT")
     parser.add_argument("--variant", default="int8")
-    parser.add_argument("--worst", type=int, default=0, help="how many of the largest differences to show of each set")
+    parser.add_argument("--worst", type=int, default=0,
+                        help="how many of the largest differences to show of each set")
     options = parser.parse_args()
     project = TEMPLATE / "{{cookiecutter.project_slug}}"
     sys.path[:0] = [str(project), str(project / "tests")]
@@ -90,7 +91,8 @@ def ap(truth: dict, found: dict[str, list[dict]]) -> str:
     for image in truth["images"]:
         for one in found[image["file_name"]]:
             left, top, right, bottom = one["box_xyxy_px"]
-            rows.append({"image_id": image["id"], "category_id": numbers[one["class"]], "score": one["score"],
+            rows.append({"image_id": image["id"], "category_id": numbers[one["class"]],
+                         "score": one["score"],
                          "bbox": [left, top, right - left, bottom - top]})
     return points(score(truth, rows)["AP"])
 
@@ -132,8 +134,10 @@ def differences(ours: dict, theirs: dict, score: float):
         found = {id(one): other for one, other in matches(kept, theirs[name])}
         for one in kept:
             other = found.get(id(one))
-            yield (round(largest_edge(one, other), 2) if other else 9999.0, name, round(one["score"], 3), one["class"],
-                   one["box_xyxy_px"], [round(edge, 2) for edge in other["box_xyxy_px"]] if other else None)
+            yield (round(largest_edge(one, other), 2) if other else 9999.0, name,
+                   round(one["score"], 3), one["class"],
+                   one["box_xyxy_px"],
+                   [round(edge, 2) for edge in other["box_xyxy_px"]] if other else None)
 
 
 def matches(own: list[dict], others: list[dict]) -> list[tuple[dict, dict]]:
@@ -141,7 +145,8 @@ def matches(own: list[dict], others: list[dict]) -> list[tuple[dict, dict]]:
     free, pairs = list(others), []
     for one in own:
         fitting = [other for other in free if other["class"] == one["class"]]
-        best = max(fitting, key=lambda other: iou(one["box_xyxy_px"], other["box_xyxy_px"]), default=None)
+        best = max(
+            fitting, key=lambda other: iou(one["box_xyxy_px"], other["box_xyxy_px"]), default=None)
         if best is not None and iou(one["box_xyxy_px"], best["box_xyxy_px"]) >= LEAST_IOU:
             free.remove(best)
             pairs.append((one, best))

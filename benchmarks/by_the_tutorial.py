@@ -22,7 +22,8 @@ def xml_to_csv(folder: Path, table: Path) -> None:
         size = root.find("size")
         for member in root.findall("object"):
             corners = member[4]
-            rows.append((root.find("filename").text, int(size[0].text), int(size[1].text), member[0].text,
+            rows.append((root.find("filename").text, int(size[0].text), int(size[1].text),
+                         member[0].text,
                          *(int(corners[at].text) for at in range(4))))  # fmt: skip
     pandas.DataFrame(rows, columns=COLUMNS).to_csv(table, index=None)
 
@@ -36,7 +37,8 @@ def csv_to_record(table: Path, folder: Path, record: Path, ids: dict[str, int]) 
     groups = examples.groupby("filename")
     with tf.io.TFRecordWriter(str(record)) as writer:
         for filename in groups.groups:
-            writer.write(_example(groups.get_group(filename), filename, folder, ids).SerializeToString())
+            writer.write(
+                _example(groups.get_group(filename), filename, folder, ids).SerializeToString())
 
 
 def _example(group, filename: str, folder: Path, ids: dict[str, int]):

@@ -65,7 +65,8 @@ def measure(project: Path, file: str, threads: int) -> None:
         for name, client in clients(project / file, threads, stack).items():
             found[name] = [client(rgb) for _, rgb in images]
             print(row(name, found["ours"], found[name], images, groundtruth), flush=True)
-    print(row("MediaPipe beside the line above", found[BOTH], found["MediaPipe"], images, groundtruth))
+    print(row(
+        "MediaPipe beside the line above", found[BOTH], found["MediaPipe"], images, groundtruth))
 
 
 def clients(path: Path, threads: int, stack: ExitStack) -> dict[str, Callable]:
@@ -94,7 +95,8 @@ def by_index(path: Path, threads: int, side_px: int) -> Callable:
     (taken,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
 
     def detect(rgb):
-        interpreter.set_tensor(taken["index"], np.rint(stretch(rgb, side_px))[None].astype(taken["dtype"]))
+        interpreter.set_tensor(
+            taken["index"], np.rint(stretch(rgb, side_px))[None].astype(taken["dtype"]))
         interpreter.invoke()
         return first_slots(*(interpreter.get_tensor(one["index"]) for one in outputs))
 
@@ -107,7 +109,8 @@ def by_signature(path: Path, threads: int, side_px: int) -> Callable:
     from scripts.deploy.metadata import OUTPUTS
     from scripts.deploy.reader import first_slots, stretch
 
-    run = Interpreter(model_path=str(path), num_threads=threads).get_signature_runner("serving_default")
+    run = Interpreter(model_path=str(path), num_threads=threads).get_signature_runner(
+        "serving_default")
     kind = run.get_input_details()["images"]["dtype"]
 
     def detect(rgb):
@@ -151,14 +154,16 @@ def warped(rgb, side_px: int):
     import cv2
 
     height_px, width_px = rgb.shape[:2]
-    source = cv2.boxPoints(((width_px / 2, height_px / 2), (width_px, height_px), 0.0)).astype(np.float32)
+    source = cv2.boxPoints(((width_px / 2, height_px / 2), (width_px, height_px), 0.0)).astype(
+        np.float32)
     target = np.float32([[0, side_px], [0, 0], [side_px, 0], [side_px, side_px]])
     back = cv2.invert(cv2.getPerspectiveTransform(source, target))[1]
     x, y = np.meshgrid(np.arange(side_px, dtype=float), np.arange(side_px, dtype=float))
     across, down, depth = (row[0] * x + row[1] * y + row[2] for row in back)
     across, down = (np.rint(part * (32 / depth)).astype(int) for part in (across, down))
     parts = ((down & 31) * 32 + (across & 31)).astype(np.uint16)
-    return cv2.remap(rgb, np.stack([across >> 5, down >> 5], -1).astype(np.int16), parts, cv2.INTER_LINEAR,
+    return cv2.remap(rgb, np.stack([across >> 5, down >> 5], -1).astype(np.int16), parts,
+                     cv2.INTER_LINEAR,
                      borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -172,7 +177,8 @@ def whole_pixels(found, shape: tuple):
     size = np.array(shape[:2])
     corners = np.floor(np.maximum(found.yxyx_norm[:, :2], 0) * size)
     sides = np.floor((found.yxyx_norm[:, 2:] - found.yxyx_norm[:, :2]) * size)
-    return Detections(np.concatenate([corners, corners + sides], 1) / np.tile(size, 2), found.class_ids, found.scores)
+    return Detections(np.concatenate([corners, corners + sides], 1) / np.tile(size, 2),
+                      found.class_ids, found.scores)
 
 
 def coco_rows(found: list, images: list) -> list[dict]:
@@ -195,7 +201,8 @@ def row(name: str, ours: list, theirs: list, images: list, groundtruth: dict) ->
     rows = coco_rows(theirs, images)
     figures = score(groundtruth, rows)
     low, high = ap_drop_interval(groundtruth, coco_rows(ours, images), rows)
-    cells = [name, *(f"{100 * figures[key]:.2f}" for key in ("AP", "AP50")), f"{100 * low:.1f} to {100 * high:.1f}"]
+    cells = [name, *(f"{100 * figures[key]:.2f}" for key in ("AP", "AP50")),
+             f"{100 * low:.1f} to {100 * high:.1f}"]
     for least in SCORES:
         apart = [pair for (image, _), one, other in zip(images, ours, theirs, strict=True)
                  for pair in differences(one, other, image, least)]
@@ -216,7 +223,8 @@ def differences(ours, theirs, image, least: float) -> list:
     """
     from scripts.evaluation.detections import clipped_xyxy_px
 
-    boxes, others = (clipped_xyxy_px(one.yxyx_norm, image.width_px, image.height_px) for one in (ours, theirs))
+    boxes, others = (
+        clipped_xyxy_px(one.yxyx_norm, image.width_px, image.height_px) for one in (ours, theirs))
     free, found = np.ones(len(others), bool), []
     for index in np.flatnonzero(np.asarray(ours.scores) >= least):
         same = free & (theirs.class_ids == ours.class_ids[index])
@@ -226,7 +234,8 @@ def differences(ours, theirs, image, least: float) -> list:
             found.append(None)
             continue
         free[nearest] = False
-        found.append((float(edges[nearest]), abs(float(theirs.scores[nearest]) - float(ours.scores[index]))))
+        found.append(
+            (float(edges[nearest]), abs(float(theirs.scores[nearest]) - float(ours.scores[index]))))
     return found
 
 

@@ -24,7 +24,8 @@ def main(project: Path, runs: int) -> None:
             done = subprocess.run(line, cwd=project, capture_output=True, text=True)
             seconds[command[0]].append(time.perf_counter() - started_s)
             if done.returncode or " ran " in done.stdout:
-                sys.exit(f"not up to date: {project}: run invoke tflite there first\n{done.stdout}{done.stderr}")
+                sys.exit(
+                    f"not up to date: {project}: run invoke tflite there first\n{done.stdout}{done.stderr}")
     base_s = statistics.median(seconds["--version"])
     for command, each in seconds.items():
         median_s = statistics.median(each)

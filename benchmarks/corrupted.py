@@ -47,7 +47,8 @@ def corrupt(project: Path, share: float, seed: int) -> list[dict]:
     no box is.
     """
     dice = random.Random(seed)
-    labels = {key: read_voc(path.with_suffix(".xml")) for key, path in stored_images(project / "images").items()}
+    labels = {key: read_voc(path.with_suffix(".xml"))
+              for key, path in stored_images(project / "images").items()}
     boxes = {key: list(label.boxes) for key, label in labels.items()}
     places = [(key, index) for key, label in labels.items() for index in range(len(label.boxes))]
     classes = sorted({box.class_name for label in labels.values() for box in label.boxes})
@@ -64,13 +65,16 @@ def corrupt(project: Path, share: float, seed: int) -> list[dict]:
         else:
             boxes[key][index] = new
             seen = new or old
-            done.append(Corruption(kind, f"images/{key}", seen.class_name, seen.xyxy_px, old.class_name, old.xyxy_px))
+            done.append(Corruption(
+                kind, f"images/{key}", seen.class_name, seen.xyxy_px, old.class_name, old.xyxy_px))
     for key, path in stored_images(project / "images").items():
         if key in {each.file.removeprefix("images/") for each in done}:
             kept = tuple(box for box in boxes[key] if box)
-            data = voc_xml(path.parent.name, path.name, labels[key].width_px, labels[key].height_px, kept)
+            data = voc_xml(
+                path.parent.name, path.name, labels[key].width_px, labels[key].height_px, kept)
             path.with_suffix(".xml").write_bytes(data)
-    print("corrupted:", dict(Counter(each.kind for each in done)), "of", len(places), "boxes", flush=True)
+    print("corrupted:", dict(Counter(each.kind for each in done)), "of", len(places), "boxes",
+          flush=True)
     return [asdict(each) for each in done]
 
 
@@ -78,7 +82,8 @@ def _changed(kind, old, others, size, labels, classes, dice) -> Box | None:
     if kind == "missing":
         return None
     if kind == "class":
-        return replace(old, class_name=dice.choice([name for name in classes if name != old.class_name]))
+        return replace(
+            old, class_name=dice.choice([name for name in classes if name != old.class_name]))
     if kind == "box":
         return replace(old, xyxy_px=_moved(old.xyxy_px, size, dice))
     return Box(dice.choice(classes), _added(others, size, labels, dice))
@@ -88,7 +93,8 @@ def _moved(box: Corners, size: tuple[int, int], dice) -> Corners:
     wide, high = box[2] - box[0], box[3] - box[1]
     for _ in range(TRIES):
         grown = [side * dice.uniform(0.6, 1.5) for side in (wide, high)]
-        middle = [(box[at] + box[at + 2]) / 2 + dice.uniform(-0.5, 0.5) * side for at, side in ((0, wide), (1, high))]
+        middle = [(box[at] + box[at + 2]) / 2 + dice.uniform(-0.5, 0.5) * side
+                  for at, side in ((0, wide), (1, high))]
         new = inside((middle[0] - grown[0] / 2, middle[1] - grown[1] / 2,
                       middle[0] + grown[0] / 2, middle[1] + grown[1] / 2), size)
         if MOVED_IOU[0] <= iou(new, box) <= MOVED_IOU[1]:
@@ -107,14 +113,16 @@ def _added(others: list[Box], size: tuple[int, int], labels, dice) -> Corners:
         high = (ymax - ymin) / label.height_px * size[1] * shrink
         left, top = dice.uniform(0, max(0, size[0] - wide)), dice.uniform(0, max(0, size[1] - high))
         new = inside((left, top, left + wide, top + high), size)
-        if min(new[2] - new[0], new[3] - new[1]) >= 8 and all(iou(new, box.xyxy_px) <= FREE_IOU for box in others):
+        if min(new[2] - new[0], new[3] - new[1]) >= 8 and all(
+            iou(new, box.xyxy_px) <= FREE_IOU for box in others):
             return new
     raise ValueError(f"no free place in {size}")
 
 
 def inside(box: Corners, size: tuple[int, int]) -> Corners:
     """The box in whole pixels, cut to an image of this width and height."""
-    return tuple(float(round(min(max(value, 0), side))) for value, side in zip(box, size * 2, strict=True))
+    return tuple(
+        float(round(min(max(value, 0), side))) for value, side in zip(box, size * 2, strict=True))
 
 
 def iou(one: Corners, other: Corners) -> float:

@@ -22,7 +22,8 @@ def draw_set(folder: Path, count: int, size_px: tuple[int, int]) -> None:
     for split in SHARES:
         (folder / split).mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
-        for _ in pool.map(partial(_draw_one, folder, size_px), range(count), splits[:count], chunksize=64):
+        for _ in pool.map(
+            partial(_draw_one, folder, size_px), range(count), splits[:count], chunksize=64):
             pass
 
 
@@ -58,7 +59,8 @@ def _voc(number: int, name: str, size_px: tuple[int, int]) -> str:
     for _ in range(chance.randint(1, 5)):
         corners = [sorted(chance.sample(range(side + 1), 2)) for side in size_px]
         (xmin, xmax), (ymin, ymax) = corners
-        lines += ["\t<object>", f"\t\t<name>{chance.choice(CLASSES)}</name>", "\t\t<pose>Unspecified</pose>"]
+        lines += ["\t<object>", f"\t\t<name>{chance.choice(CLASSES)}</name>",
+                  "\t\t<pose>Unspecified</pose>"]
         lines += ["\t\t<truncated>0</truncated>", "\t\t<difficult>0</difficult>", "\t\t<bndbox>"]
         values = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
         lines += [f"\t\t\t<{tag}>{value}</{tag}>" for tag, value in values.items()]

@@ -28,7 +28,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--profile", action="store_true", help="also print where our time goes, in one more run")
+    parser.add_argument(
+        "--profile", action="store_true", help="also print where our time goes, in one more run")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -50,9 +51,11 @@ def main() -> None:
 
 
 def _call(way: str, folder: Path, *more: str) -> dict:
-    line = [sys.executable, "-m", "benchmarks.images_to_records", "--child", way, str(folder), *more]
+    line = [
+        sys.executable, "-m", "benchmarks.images_to_records", "--child", way, str(folder), *more]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, cwd=TEMPLATE, env=environment, check=True)
+    done = subprocess.run(
+        line, stdout=subprocess.PIPE, text=True, cwd=TEMPLATE, env=environment, check=True)
     *shown, last = done.stdout.strip().splitlines()
     print("\n".join(shown), end="\n" if shown else "")
     return json.loads(last)
@@ -61,17 +64,20 @@ def _call(way: str, folder: Path, *more: str) -> dict:
 def _report(count: int, runs: dict[str, list[dict]]) -> None:
     """Medians. Processor time is what is left to compare when something else ran on this machine.
     """
-    print("            wall s (least to most)   csv  records  processor s   ms an image   found in the files")
+    print(
+        "            wall s (least to most)   csv  records  processor s   ms an image   found in the files")
     medians = {}
     for way, found in runs.items():
-        middle = {key: statistics.median(one[key] for one in found) for key in ("seconds", "csv", "records", "cpu_s")}
+        middle = {key: statistics.median(one[key] for one in found)
+                  for key in ("seconds", "csv", "records", "cpu_s")}
         medians[way] = middle
         spread = f"{min(one['seconds'] for one in found):.2f} to {max(one['seconds'] for one in found):.2f}"
         print(f"{way:<9} {middle['seconds']:7.2f} ({spread})      {middle['csv']:6.2f}   {middle['records']:6.2f}"
               f"   {middle['cpu_s']:8.2f}      {1000 * middle['seconds'] / count:8.2f}"
               f"       {found[0]['images']:,} images, {found[0]['boxes']:,} boxes")  # fmt: skip
     for key, text in (("seconds", "wall"), ("cpu_s", "processor")):
-        print(f"ours is {medians['tutorial'][key] / medians['ours'][key]:.1f} times as fast ({text} time)")
+        print(
+            f"ours is {medians['tutorial'][key] / medians['ours'][key]:.1f} times as fast ({text} time)")
 
 
 def _timed(way: str, folder: Path, profile: bool) -> dict:
@@ -95,7 +101,8 @@ def _timed(way: str, folder: Path, profile: bool) -> dict:
     out = folder / ("by_the_tutorial" if way == "tutorial" else "project/annotations")
     counts = [count_records(path) for path in sorted(out.glob("*.record*"))]
     return {"seconds": sum(seconds.values()), **seconds, "cpu_s": cpu_s,
-            "images": sum(one for one, _ in counts), "boxes": sum(one for _, one in counts)}  # fmt: skip
+            "images": sum(one for one, _ in counts),
+            "boxes": sum(one for _, one in counts)}  # fmt: skip
 
 
 def _profiler():
@@ -128,7 +135,8 @@ def _tutorial(folder: Path) -> dict:
 
     from benchmarks.by_the_tutorial import csv_to_record, xml_to_csv
 
-    out, ids = folder / "by_the_tutorial", {name: number for number, name in enumerate(CLASSES, start=1)}
+    out, ids = folder / "by_the_tutorial", {
+        name: number for number, name in enumerate(CLASSES, start=1)}
 
     def tables():
         for split in SHARES:
@@ -136,15 +144,16 @@ def _tutorial(folder: Path) -> dict:
 
     def records():
         for split in SHARES:
-            csv_to_record(out / f"{split}_labels.csv", folder / "source" / split, out / f"{split}.record", ids)
+            csv_to_record(out / f"{split}_labels.csv", folder / "source" / split,
+                          out / f"{split}.record", ids)
 
     return {"csv": tables, "records": records}
 
 
 def _ours(folder: Path) -> dict:
     import tensorflow as tf  # noqa: F401
-    from scripts.steps.tables import tables
     from scripts.steps.records import records
+    from scripts.steps.tables import tables
 
     root = folder / "project"
     return {"csv": lambda: tables(root), "records": lambda: records(root)}

@@ -32,16 +32,20 @@ HELD = ((2, 4), (5, 9), (10, 19), (20, 10_000))
 
 def groundtruth(count: int, dice) -> tuple[dict, np.ndarray]:
     """COCO ground truth with one to ten boxes an image, and how hard each image is (normal)."""
-    images = [{"id": number, "file_name": "", "width": SIDE_PX, "height": SIDE_PX} for number in range(count)]
+    images = [{"id": number, "file_name": "", "width": SIDE_PX, "height": SIDE_PX}
+              for number in range(count)]
     boxes = []
     for image in images:
         kinds = dice.choice(len(CLASSES), size=dice.integers(1, 3), p=CLASSES)
         for _ in range(min(10, dice.geometric(0.4))):
             bbox = drawn_box(dice)
-            boxes.append({"id": len(boxes) + 1, "image_id": image["id"], "category_id": int(dice.choice(kinds)) + 1,
+            boxes.append({"id": len(boxes) + 1, "image_id": image["id"],
+                          "category_id": int(dice.choice(kinds)) + 1,
                           "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0})
-    categories = [{"id": number + 1, "name": f"class {number + 1}"} for number in range(len(CLASSES))]
-    return {"images": images, "annotations": boxes, "categories": categories}, dice.normal(size=count)
+    categories = [
+        {"id": number + 1, "name": f"class {number + 1}"} for number in range(len(CLASSES))]
+    return {"images": images, "annotations": boxes, "categories": categories}, dice.normal(
+        size=count)
 
 
 def drawn_box(dice) -> list[float]:
@@ -60,11 +64,14 @@ def detector(truth: dict, hard: np.ndarray, skill: float, dice) -> list[dict]:
             moved = dice.normal(0, 0.09 * np.exp(-0.35 * ease), 4) * (box["bbox"][2:] * 2)
             bbox = np.maximum(np.add(box["bbox"], moved), [-np.inf, -np.inf, 2, 2])
             right = dice.random() < logistic(ease + 2)
-            rows.append({"image_id": box["image_id"], "bbox": bbox.tolist(), "score": logistic(0.8 * ease + 0.8 *
-                         dice.normal()), "category_id": box["category_id"] if right else box["category_id"] % 3 + 1})
+            rows.append({"image_id": box["image_id"], "bbox": bbox.tolist(),
+                         "score": logistic(0.8 * ease + 0.8 *
+                         dice.normal()), "category_id": box["category_id"] if right
+                         else box["category_id"] % 3 + 1})
     for image in truth["images"]:
         for _ in range(dice.poisson(3 * np.exp(0.3 * hard[image["id"]] - 0.3 * skill))):
-            rows.append({"image_id": image["id"], "category_id": int(dice.choice(len(CLASSES), p=CLASSES)) + 1,
+            rows.append({"image_id": image["id"],
+                         "category_id": int(dice.choice(len(CLASSES), p=CLASSES)) + 1,
                          "bbox": drawn_box(dice), "score": logistic(-2.2 + 0.9 * dice.normal())})
     return rows
 
@@ -78,8 +85,10 @@ def doubled(truth: dict) -> dict:
     """Every image twice; the number of the second is larger by that of all images."""
     more = len(truth["images"])
     boxes = truth["annotations"]
-    again = [{**row, "id": row["id"] + len(boxes), "image_id": row["image_id"] + more} for row in boxes]
-    return {**truth, "images": truth["images"] + [{**row, "id": row["id"] + more} for row in truth["images"]],
+    again = [
+        {**row, "id": row["id"] + len(boxes), "image_id": row["image_id"] + more} for row in boxes]
+    return {**truth, "images": truth["images"]
+            + [{**row, "id": row["id"] + more} for row in truth["images"]],
             "annotations": boxes + again}
 
 
@@ -105,7 +114,8 @@ class Pool:
             order = np.argsort(one.image, kind="stable")
             starts = np.searchsorted(one.image[order], np.arange(len(one.boxes) + 1))
             parts = [order[starts[place]:starts[place + 1]] for place in positions]
-            rows, place = np.concatenate(parts), np.repeat(np.arange(len(positions)), [len(part) for part in parts])
+            rows, place = np.concatenate(parts), np.repeat(
+                np.arange(len(positions)), [len(part) for part in parts])
             best_first = np.argsort(rows, kind="stable")
             rows = rows[best_first]
             classes.append(ClassMatches(place[best_first], one.hit[:, rows], one.counted[:, rows],
@@ -132,12 +142,15 @@ def coverage(one: Pool, size: int, repeats: int, dice) -> dict:
             count[f"{name} holds"].append(low <= truth <= high)
             count[f"{name} above"].append(low > truth)
             count[f"{name} points wide"].append(100 * (high - low))
-        for matches, part, truth in zip(test.classes, found["per_class"].values(), one.classes, strict=True):
+        for matches, part, truth in zip(
+            test.classes, found["per_class"].values(), one.classes, strict=True):
             held = int((matches.boxes > 0).sum())
             for least, most in HELD:
                 if least <= held <= most and part["AP"]:
-                    count[f"class in {least}-{most} images holds"].append(part["AP"][0] <= truth <= part["AP"][1])
-    return {"size": size} | {name: [round(float(np.mean(values)), 3), len(values)] for name, values in count.items()}
+                    count[f"class in {least}-{most} images holds"].append(
+                        part["AP"][0] <= truth <= part["AP"][1])
+    return {"size": size} | {
+        name: [round(float(np.mean(values)), 3), len(values)] for name, values in count.items()}
 
 
 def verdicts(first: Pool, second: Pool, size: int, repeats: int, dice) -> dict:
@@ -157,10 +170,12 @@ def verdicts(first: Pool, second: Pool, size: int, repeats: int, dice) -> dict:
 
 def main() -> None:
     """Print a JSON line for each size and question."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--sizes", default="20,60,200")
-    parser.add_argument("--questions", default="coverage,equal,better", help="the last with two fifths of the draws")
+    parser.add_argument("--questions", default="coverage,equal,better",
+                        help="the last with two fifths of the draws")
     asked = parser.parse_args()
     sizes = [int(size) for size in asked.sizes.split(",")]
     dice = np.random.default_rng(7)
@@ -171,10 +186,13 @@ def main() -> None:
              **{f"better {place}": pool(truth, rows) for place, rows in enumerate(others, start=1)},
              "equal 1": pool(twice, changing_places(base, equal, IMAGES)),
              "equal 2": pool(twice, changing_places(equal, base, IMAGES))}
-    print(json.dumps({name: [round(100 * one.ap, 2), round(100 * one.ap50, 2)] for name, one in pools.items()}))
+    print(json.dumps(
+        {name: [round(100 * one.ap, 2), round(100 * one.ap50, 2)] for name, one in pools.items()}))
     for size in sizes if "coverage" in asked.questions else ():
-        print(json.dumps({"what": "coverage", **coverage(pools["base"], size, asked.draws, dice)}), flush=True)
-    pairs = {"equal": [("equal 1", "equal 2")], "better": [("base", "better 1"), ("base", "better 2")]}
+        print(json.dumps({"what": "coverage", **coverage(pools["base"], size, asked.draws, dice)}),
+              flush=True)
+    pairs = {
+        "equal": [("equal 1", "equal 2")], "better": [("base", "better 1"), ("base", "better 2")]}
     for question, repeats in (("equal", asked.draws), ("better", asked.draws * 2 // 5)):
         for first, second in pairs[question] if question in asked.questions else ():
             for size in sizes:

@@ -31,7 +31,8 @@ TINY = {
     "trainer.validation_interval": 15,
 }
 SETTINGS = {
-    "INVOKE_DEMO_IMAGES": "24", "INVOKE_DEMO_SIZE_PX": "96", "INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": "15",
+    "INVOKE_DEMO_IMAGES": "24", "INVOKE_DEMO_SIZE_PX": "96", "INVOKE_TRAIN_MINUTES": "0",
+    "INVOKE_TRAIN_EPOCHS": "15",
     "INVOKE_TRAIN_BATCH_SIZE": "4",
 }  # fmt: skip
 LONGEST_SESSION_S = 120
@@ -81,7 +82,8 @@ def survive(out: Path, kills: int, seed: int) -> Survived:
 def tiny_project(out: Path, name: str, **overrides) -> Path:
     """A baked project whose training takes seconds."""
     project = bake(out, project_name=name, project_slug=name)
-    lines = "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in (TINY | overrides).items())
+    lines = "".join(
+        f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in (TINY | overrides).items())
     with (project / "detector.toml").open("a", encoding="utf-8") as file:
         file.write(lines)
     return project
@@ -91,8 +93,10 @@ def start(project: Path, *arguments: str, **settings: str) -> subprocess.Popen:
     """`invoke ARGUMENTS` in a process group of its own; what it says is appended to `invoke.log`.
     """
     with (project / "invoke.log").open("a", encoding="utf-8") as log:
-        return subprocess.Popen([sys.executable, "-m", "invoke", *arguments], cwd=project, stdout=log,
-                                stderr=subprocess.STDOUT, env=os.environ | SETTINGS | settings, start_new_session=True)
+        return subprocess.Popen([sys.executable, "-m", "invoke", *arguments], cwd=project,
+                                stdout=log,
+                                stderr=subprocess.STDOUT, env=os.environ | SETTINGS | settings,
+                                start_new_session=True)
 
 
 def invoke(project: Path, *arguments: str, **settings: str) -> None:
@@ -140,7 +144,8 @@ def names(training: Path) -> set[str]:
 
 def progress(project: Path) -> str:
     """Checkpoints there are, and evaluations that were noted."""
-    steps = sorted(int(path.stem.rsplit("-", 1)[1]) for path in (project / "training").glob("ckpt-*.index"))
+    steps = sorted(
+        int(path.stem.rsplit("-", 1)[1]) for path in (project / "training").glob("ckpt-*.index"))
     run = project / "training/run.json"
     noted = len(json.loads(run.read_text(encoding="utf-8"))["evaluations"]) if run.is_file() else 0
     return f"checkpoints {steps}, {noted} evaluations"
@@ -153,16 +158,20 @@ def differences(one: Path, other: Path) -> list[str]:
     import tensorflow as tf
 
     found = []
-    runs = [json.loads((project / "training/run.json").read_text(encoding="utf-8")) for project in (one, other)]
+    runs = [json.loads((project / "training/run.json").read_text(encoding="utf-8"))
+            for project in (one, other)]
     for key in ("steps", "evaluations", "best_checkpoint", "best_AP", "stopped_by"):
         if runs[0][key] != runs[1][key]:
             found.append(f"{key}: {runs[0][key]} and {runs[1][key]}")
     for name in (f"ckpt-{runs[0]['steps']}", f"best/{runs[0]['best_checkpoint']}"):
-        first, second = (tf.train.load_checkpoint(str(project / "training" / name)) for project in (one, other))
+        first, second = (
+            tf.train.load_checkpoint(str(project / "training" / name)) for project in (one, other))
         # Of the best only the network: a session that begins with an evaluation has no optimizer
         # yet to save.
-        left_out = ("CHECKPOINTABLE", "save_counter") + (("optimizer/",) if name.startswith("best") else ())
-        wanted = [key for key in first.get_variable_to_shape_map() if not any(part in key for part in left_out)]
+        left_out = ("CHECKPOINTABLE", "save_counter") + (
+            ("optimizer/",) if name.startswith("best") else ())
+        wanted = [key for key in first.get_variable_to_shape_map()
+                  if not any(part in key for part in left_out)]
         for key in wanted:
             if not np.array_equal(first.get_tensor(key), second.get_tensor(key)):
                 found.append(f"{name}: {key}")

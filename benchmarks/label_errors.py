@@ -47,10 +47,13 @@ def train(options, base: Path, project: Path, source: Path) -> None:
     if not answers.is_file():
         shutil.rmtree(project, ignore_errors=True)
         shutil.copytree(base, project)
-        answers.write_text(json.dumps(corrupt(project, options.share, options.seed), indent=1), encoding="utf-8")
+        answers.write_text(
+            json.dumps(corrupt(project, options.share, options.seed), indent=1), encoding="utf-8")
     images = sum(1 for _ in (project / "images/train").glob("*.xml"))
-    settings = {"INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": str(round(options.steps * 8 / images)),
-                "INVOKE_CHECK_ACCEPT": '["E002"]', "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    settings = {"INVOKE_TRAIN_MINUTES": "0",
+                "INVOKE_TRAIN_EPOCHS": str(round(options.steps * 8 / images)),
+                "INVOKE_CHECK_ACCEPT": '["E002"]', "TF_NUM_INTRAOP_THREADS": "1",
+                "TF_NUM_INTEROP_THREADS": "1"}
     for task in (["evaluate"], ["suspects", "--count", "1000000"]):
         invoke(project, task, settings, ("taskset", "-c", options.core))
 
@@ -64,8 +67,10 @@ def print_ranks(name: str, project: Path) -> None:
     for answer in answers:
         hit = next((row for row in found["suspects"] if is_about(row, answer)), None)
         ranks[answer["kind"]].append((hit["rank"], hit["kind"]) if hit else (None, None))
-    print(f"{name}: {found['images']} images, {found['boxes']} boxes, {len(answers)} corrupted, first {tenth}")
-    print("| kind | corrupted | in the first tenth | with the right kind | ranks |\n" + "|---" * 5 + "|")
+    print(
+        f"{name}: {found['images']} images, {found['boxes']} boxes, {len(answers)} corrupted, first {tenth}")
+    print("| kind | corrupted | in the first tenth | with the right kind | ranks |\n" + "|---" * 5
+          + "|")
     for kind in filter(ranks.get, KINDS):
         inside = [named for rank, named in ranks[kind] if rank and rank <= tenth]
         places = ", ".join(str(rank) for rank in sorted(rank for rank, _ in ranks[kind] if rank))
@@ -73,7 +78,8 @@ def print_ranks(name: str, project: Path) -> None:
     every = [rank for rows in ranks.values() for rank, _ in rows if rank]
     curve = [(share, sum(rank <= share * found["boxes"] for rank in every) / len(answers))
              for share in (0.02, 0.05, 0.1, 0.2, 0.3)]
-    print("found in the first", ", ".join(f"{share:.0%}: {part:.0%}" for share, part in curve), flush=True)
+    print("found in the first", ", ".join(f"{share:.0%}: {part:.0%}" for share, part in curve),
+          flush=True)
 
 
 def is_about(row: dict, answer: dict) -> bool:
@@ -83,7 +89,8 @@ def is_about(row: dict, answer: dict) -> bool:
         return False
     if row["kind"] == "missing":
         return iou(row["suggested_box_xyxy_px"], answer["box_px"]) >= 0.5
-    return all(abs(one - other) <= SAME_PX for one, other in zip(row["box_xyxy_px"], answer["box_px"], strict=True))
+    return all(abs(one - other) <= SAME_PX
+               for one, other in zip(row["box_xyxy_px"], answer["box_px"], strict=True))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("sets", nargs="+", metavar="NAME=PATH")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--set", action="append", default=[], metavar="INVOKE_X=Y", help="one more setting")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="INVOKE_X=Y", help="one more setting")
     options = parser.parse_args()
     print("| set | train/val/test | findings | steps | minutes | AP | AP50 | AP75 | " +
           "float32 | float16 | int8 | int8 drop | int8 MB | ms |")
@@ -43,7 +44,8 @@ def run(name: str, source: Path, options) -> Path:
     settings |= dict(each.split("=", 1) for each in options.set)
     started_s = time.monotonic()
     with (project / "invoke.log").open("a", encoding="utf-8") as log:
-        done = subprocess.run([sys.executable, "-m", "invoke", "tflite"], cwd=project, env=os.environ | settings,
+        done = subprocess.run([sys.executable, "-m", "invoke", "tflite"], cwd=project,
+                              env=os.environ | settings,
                               stdout=log, stderr=subprocess.STDOUT)
         log.write(f"exit {done.returncode}, {time.monotonic() - started_s:.0f} s in all\n")
     return project
@@ -53,16 +55,20 @@ def row(name: str, project: Path) -> str:
     """One line of the table; points, not fractions."""
     if not (project / "tflite/metrics.json").is_file():
         return f"| {name} | failed: see {project / 'invoke.log'} |"
-    metrics, files, found, training = (json.loads((project / path).read_text(encoding="utf-8")) for path in (
+    metrics, files, found, training = (json.loads((project / path).read_text(encoding="utf-8"))
+                                       for path in (
         "eval/metrics.json", "tflite/metrics.json", "annotations/check.json", "training/run.json"))
-    counts = json.loads((project / "annotations/organize.json").read_text(encoding="utf-8"))["counts"]
+    counts = json.loads(
+        (project / "annotations/organize.json").read_text(encoding="utf-8"))["counts"]
     variants = files["variants"]
     int8 = variants["int8"]
-    cells = [name, str(counts.get("splits", counts)), f"E{found['errors']} W{found['warnings']} R{found['repaired']}",
+    cells = [name, str(counts.get("splits", counts)),
+             f"E{found['errors']} W{found['warnings']} R{found['repaired']}",
              training["steps"], f"{training['seconds'] / 60:.1f}",
              *(points(metrics[key]) for key in ("AP", "AP50", "AP75")),
              *(points(variants[key]["AP"]) for key in ("float32", "float16", "int8")),
-             points(int8["ap_drop"]), f"{int8['bytes'] / 1e6:.1f}", f"{int8['latency_ms']['median']:.1f}"]
+             points(int8["ap_drop"]), f"{int8['bytes'] / 1e6:.1f}",
+             f"{int8['latency_ms']['median']:.1f}"]
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 

@@ -64,7 +64,8 @@ def plant(source: Path, each: int, clean: int) -> list[tuple[Kind, set[str]]]:
     for index, spot in enumerate(labeled[: each * len(KINDS)]):
         kind = KINDS[index % len(KINDS)]
         kind.plant(spot)
-        stems = {spot.image.with_suffix(""), spot.other.with_suffix(""), Path(f"{spot.image.with_suffix('')}_copy")}
+        stems = {spot.image.with_suffix(""), spot.other.with_suffix(""),
+                 Path(f"{spot.image.with_suffix('')}_copy")}
         planted.append((kind, {path.relative_to(source).as_posix() for path in stems}))
     return planted
 
@@ -114,13 +115,16 @@ def print_rows(planted: list[tuple[Kind, set[str]]], before: list[dict], after: 
         found = any(codes[one][kind.code] & ending for one in places)
         other = any(set(codes[one]) for one in places)
         rows[kind.name].update(
-            planted=1, found=found, other=other and not found, left=any(left[one][kind.code] for one in places)
+            planted=1, found=found, other=other and not found,
+            left=any(left[one][kind.code] for one in places)
         )
-    print("| defect | code | planted | found | only under another code | left after --fix |\n|---|---|---|---|---|---|")
+    print(
+        "| defect | code | planted | found | only under another code | left after --fix |\n|---|---|---|---|---|---|")
     for kind in KINDS:
         row = rows[kind.name]
         left_now = "repaired at once" if kind.code.startswith("R") else row["left"]
-        print(f"| {kind.name} | {kind.code} | {row['planted']} | {row['found']} | {row['other']} | {left_now} |")
+        print(
+            f"| {kind.name} | {kind.code} | {row['planted']} | {row['found']} | {row['other']} | {left_now} |")
     total = sum((row for row in rows.values()), Counter())
     print(f"| all | | {total['planted']} | {total['found']} | {total['other']} | |")
 

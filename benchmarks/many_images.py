@@ -33,7 +33,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        return print(json.dumps(_timed(options.child[0], Path(options.child[1]), bool(options.profile))))
+        return print(
+            json.dumps(_timed(options.child[0], Path(options.child[1]), bool(options.profile))))
     if options.out:
         return _run(options.out.resolve(), options)
     with tempfile.TemporaryDirectory() as name:
@@ -49,13 +50,15 @@ def _run(folder: Path, options) -> None:
     shutil.rmtree(folder / "project", ignore_errors=True)
     bake(folder, project_slug="project", source="folder")
     ready_s = time.perf_counter() - started_s
-    print(f"{options.count:,} images of {SIZE_PX[0]} x {SIZE_PX[1]} pixels, ready after {ready_s:.0f} s")
+    print(
+        f"{options.count:,} images of {SIZE_PX[0]} x {SIZE_PX[1]} pixels, ready after {ready_s:.0f} s")
     print("step          wall s  processor s  ms an image  peak MB  of a worker  what it said")
     for step in STEPS:
         found = _call(step, folder, source, ["--profile", step] if step == options.profile else [])
         each_ms = 1000 * found["seconds"] / options.count
         print(f"{step:<10} {found['seconds']:9.1f} {found['cpu_s']:12.1f} {each_ms:13.3f}"
-              f" {found['peak_mb']:8.0f} {found['worker_mb']:12.0f}  {found['said'][:90]}", flush=True)  # fmt: skip
+              f" {found['peak_mb']:8.0f} {found['worker_mb']:12.0f}  {found['said'][:90]}",
+              flush=True)  # fmt: skip
 
 
 def _call(step: str, folder: Path, source: Path, more: list[str]) -> dict:
@@ -85,8 +88,10 @@ def _timed(step: str, folder: Path, profile: bool) -> dict:
     if profiler:
         profiler.print_stats("tottime")
     # On Linux ru_maxrss is in kB; of the children it is that of the largest one.
-    peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return {"seconds": seconds, "cpu_s": cpu_s, "peak_mb": peaks[0], "worker_mb": peaks[1], "said": str(said)}
+    peaks = [resource.getrusage(who).ru_maxrss / 1024
+             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {"seconds": seconds, "cpu_s": cpu_s, "peak_mb": peaks[0], "worker_mb": peaks[1],
+            "said": str(said)}
 
 
 def _processor_s() -> float:

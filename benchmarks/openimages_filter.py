@@ -66,7 +66,8 @@ def make_file(path: Path, rows: int) -> None:
             flags = draw.integers(0, 2, (count, 5)).tolist()
             file.writelines(
                 f"{(begin + at) // 8 * 0x9E3779B97:016x},xclick,/m/0a{classes[at]:06x},1,"
-                + "{:.6f},{:.6f},{:.6f},{:.6f},".format(*corners[at]) + "{},{},{},{},{}\n".format(*flags[at])
+                + "{:.6f},{:.6f},{:.6f},{:.6f},".format(*corners[at])
+                + "{},{},{},{},{}\n".format(*flags[at])
                 for at in range(count)
             )
     temporary.replace(path)
@@ -74,7 +75,8 @@ def make_file(path: Path, rows: int) -> None:
 
 def measure(code: str, file: Path, cache: Path) -> tuple[float, float, float, int]:
     """Seconds, megabytes before and at the peak, and rows that were kept."""
-    names = json.dumps({"wanted": WANTED, "all": [f"/m/0a{number:06x}" for number in range(1, CLASSES + 1)]})
+    names = json.dumps(
+        {"wanted": WANTED, "all": [f"/m/0a{number:06x}" for number in range(1, CLASSES + 1)]})
     line = [sys.executable, "-c", code, str(PROJECT), str(file), str(cache), names]
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
@@ -87,17 +89,20 @@ def measure(code: str, file: Path, cache: Path) -> tuple[float, float, float, in
 def main() -> None:
     """Make the file if it is not there, measure both ways, print a line each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "openimages-filter")
+    parser.add_argument(
+        "--out", type=Path, default=Path(tempfile.gettempdir()) / "openimages-filter")
     parser.add_argument("--rows", type=int, default=14_600_000)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / f"boxes-{options.rows}.csv"
     if not file.exists():
         # In a process of its own: on Linux a child starts with the peak memory of its parent.
-        process = multiprocessing.get_context("spawn").Process(target=make_file, args=(file, options.rows))
+        process = multiprocessing.get_context("spawn").Process(
+            target=make_file, args=(file, options.rows))
         process.start()
         process.join()
-    print(f"{options.rows:,} rows, {file.stat().st_size / 1e6:,.0f} MB, {len(WANTED)} of {CLASSES} classes")
+    print(
+        f"{options.rows:,} rows, {file.stat().st_size / 1e6:,.0f} MB, {len(WANTED)} of {CLASSES} classes")
     for name, code in (("ours", OURS), ("pandas.read_csv", PANDAS)):
         with tempfile.TemporaryDirectory(dir=options.out) as cache:
             seconds, before, peak, kept = measure(code, file, Path(cache))

@@ -52,15 +52,18 @@ WARM_UP = "trainer.optimizer_config.warmup.linear.warmup_steps"
 MOMENTUM = "task.model.norm_activation.norm_momentum"
 TRIALS = {
     "default": Trial(),
-    "nine-anchors": Trial(overrides={f"{ANCHOR}.num_scales": 3, f"{ANCHOR}.aspect_ratios": [0.5, 1.0, 2.0],
+    "nine-anchors": Trial(overrides={f"{ANCHOR}.num_scales": 3,
+                                     f"{ANCHOR}.aspect_ratios": [0.5, 1.0, 2.0],
                                      f"{ANCHOR}.anchor_size": 3.0}, cost=1.05),
     "frozen-0": Trial(overrides={FROZEN: 0}, cost=1.45),
     "frozen-5": Trial(overrides={FROZEN: 5}, cost=0.77),
     "zoom": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6)),
     "color": Trial(overrides=parser_keys(aug_color=0.5)),
-    "zoom-aspect-color": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6, aug_aspect=1.4,
+    "zoom-aspect-color": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6,
+                                                     aug_aspect=1.4,
                                                       aug_color=0.5)),
-    "mosaic": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6, aug_aspect=1.4, aug_color=0.5,
+    "mosaic": Trial(overrides=parser_keys(aug_scale_min=0.6, aug_scale_max=1.6, aug_aspect=1.4,
+                                          aug_color=0.5,
                                           aug_mosaic=0.5)),
     "lr-3": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.003"}),
     "lr-2": Trial(settings={"INVOKE_TRAIN_LEARNING_RATE": "0.002"}),
@@ -68,7 +71,8 @@ TRIALS = {
     # Model Garden's decay is (1 + step) / (10 + step) at most: a limit above 0.989 is not reached
     # in these steps.
     "ema-0.95": Trial(overrides={f"{AVERAGE}.average_decay": 0.95}),
-    "ema-fixed-0.995": Trial(overrides={f"{AVERAGE}.average_decay": 0.995, f"{AVERAGE}.dynamic_decay": False,
+    "ema-fixed-0.995": Trial(overrides={f"{AVERAGE}.average_decay": 0.995,
+                                        f"{AVERAGE}.dynamic_decay": False,
                                         f"{AVERAGE}.start_step": 80}),
     # The default's warm-up is a tenth of the steps, from a hundredth of the learning rate.
     "warmup-none": Trial(overrides={WARM_UP: 1}),
@@ -116,14 +120,16 @@ def prepare(project: Path, source: Path | None) -> None:
 def invoke(project: Path, arguments: list[str], settings: dict, prefix: tuple = ()) -> None:
     """Runs `invoke` in the project; what it says goes to `invoke.log`."""
     with (project / "invoke.log").open("a", encoding="utf-8") as log:
-        subprocess.run([*prefix, sys.executable, "-m", "invoke", *arguments], cwd=project, env=os.environ | settings,
+        subprocess.run([*prefix, sys.executable, "-m", "invoke", *arguments], cwd=project,
+                       env=os.environ | settings,
                        stdout=log, stderr=subprocess.STDOUT, check=True)
 
 
 def results(out: Path) -> list[dict]:
     """What is done, in order."""
     path = out / "results.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return [json.loads(line)
+            for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def run_missing(options, sets: list[str]) -> None:
@@ -173,8 +179,10 @@ def run(out: Path, trial_name: str, name: str, seed: int, core: str) -> dict:
     lines = [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in trial.overrides.items()]
     (project / "detector.toml").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
     images = sum(1 for _ in (project / "images/train").glob("*.xml"))
-    settings = {"INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": str(round(STEPS / trial.cost * 8 / images)),
-                "INVOKE_TRAIN_SEED": str(seed), "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    settings = {"INVOKE_TRAIN_MINUTES": "0",
+                "INVOKE_TRAIN_EPOCHS": str(round(STEPS / trial.cost * 8 / images)),
+                "INVOKE_TRAIN_SEED": str(seed), "TF_NUM_INTRAOP_THREADS": "1",
+                "TF_NUM_INTEROP_THREADS": "1"}
     row = {"trial": trial_name, "set": name, "seed": seed, "commit": commit()}
     started_s = time.monotonic()
     try:
@@ -183,20 +191,23 @@ def run(out: Path, trial_name: str, name: str, seed: int, core: str) -> dict:
         return row | {"failed": f"exit {error.returncode}, see {project.name}/invoke.log"}
     training, metrics = (json.loads((project / path).read_text(encoding="utf-8"))
                          for path in ("training/run.json", "eval/metrics.json"))
-    row |= {"steps": training["steps"], "validation_AP": training["best_AP"], "best": training["best_checkpoint"],
+    row |= {"steps": training["steps"], "validation_AP": training["best_AP"],
+            "best": training["best_checkpoint"],
             "seconds": round(time.monotonic() - started_s)}
     return row | {key: metrics[key] for key in ("AP", "AP50", "AP75", "APs", "AR100")}
 
 
 def commit() -> str:
     """The short name of the commit that trains."""
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=TEMPLATE, capture_output=True,
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=TEMPLATE,
+                          capture_output=True,
                           text=True).stdout.strip()
 
 
 def print_table(out: Path) -> None:
     """One line a trial, in points."""
-    print("| trial | set | seed | steps | validation AP | AP | AP50 | AP75 | commit |\n" + "|---" * 9 + "|")
+    print("| trial | set | seed | steps | validation AP | AP | AP50 | AP75 | commit |\n"
+          + "|---" * 9 + "|")
     for row in results(out):
         cells = [f"{100 * row[key]:.1f}" if row.get(key) is not None else "failed"
                  for key in ("validation_AP", "AP", "AP50", "AP75")]

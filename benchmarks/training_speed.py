@@ -39,27 +39,32 @@ with strategy.scope():
 train_lib.run_experiment(distribution_strategy=strategy, task=task, mode="train", params=experiment, model_dir=folder)
 """
 INTERVALS = ("validation_interval", "checkpoint_interval")
-SIDES = ("invoke train", "run_experiment", "run_experiment, cache", "run_experiment, nothing frozen")
+SIDES = (
+    "invoke train", "run_experiment", "run_experiment, cache", "run_experiment, nothing frozen")
 
 
 def main() -> None:
     """Run both sides in turns and print their medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--set", type=Path, help="a folder of labeled images; the demo's if not given")
+    parser.add_argument(
+        "--set", type=Path, help="a folder of labeled images; the demo's if not given")
     parser.add_argument("--model", default="lite0-256")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     project = options.out.resolve() / "project"
     prepare(project, options.set.resolve() if options.set else None)
-    with (project / "detector.toml").open("a", encoding="utf-8") as file:  # Its last table is [overrides].
+    # Its last table is [overrides].
+    with (project / "detector.toml").open("a", encoding="utf-8") as file:
         file.writelines(f'"trainer.{interval}" = 1000000\n' for interval in INTERVALS)
     speeds: dict[str, list[float]] = {side: [] for side in SIDES}
     for turn in range(options.turns):
         for side in SIDES:
-            speeds[side] += one_turn(project, side, options, f"{side.replace(' ', '-').replace(',', '')}-{turn}")
-            print(f"turn {turn + 1}, {side}: {statistics.median(speeds[side]):.1f} images/s so far", flush=True)
+            speeds[side] += one_turn(
+                project, side, options, f"{side.replace(' ', '-').replace(',', '')}-{turn}")
+            print(f"turn {turn + 1}, {side}: {statistics.median(speeds[side]):.1f} images/s so far",
+                  flush=True)
     plain = statistics.median(speeds["run_experiment"])
     print("| loop | images/s | ratio |\n|---|---|---|")
     for side in SIDES:
@@ -71,7 +76,8 @@ def one_turn(project: Path, side: str, options, name: str) -> list[float]:
     """Images a second of each loop of a training from its beginning, the first two loops left out.
     """
     images = sum(1 for _ in (project / "images/train").glob("*.xml"))
-    settings = {"INVOKE_TRAIN_MINUTES": "0", "INVOKE_TRAIN_EPOCHS": str(max(1, round(options.steps * 8 / images))),
+    settings = {"INVOKE_TRAIN_MINUTES": "0",
+                "INVOKE_TRAIN_EPOCHS": str(max(1, round(options.steps * 8 / images))),
                 "INVOKE_MODEL_ID": options.model}
     invoke(project, ["forget", "train"], settings)
     invoke(project, ["configure", "pretrained"], settings)
@@ -80,7 +86,8 @@ def one_turn(project: Path, side: str, options, name: str) -> list[float]:
         return loop_speeds(project / "training/train")
     folder = project / "training/plain" / name
     with (project / "invoke.log").open("a", encoding="utf-8") as log:
-        subprocess.run([sys.executable, "-c", PLAIN, str(folder), side.rpartition(", ")[2]], cwd=project, stdout=log,
+        subprocess.run([sys.executable, "-c", PLAIN, str(folder), side.rpartition(", ")[2]],
+                       cwd=project, stdout=log,
                        stderr=log, check=True, env=os.environ | {"PYTHONPATH": str(project)})
     return loop_speeds(folder / "train")
 

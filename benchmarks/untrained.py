@@ -22,7 +22,8 @@ def main(project: Path) -> None:
     from scripts.modeling.experiment import read_experiment, with_absolute_paths
     from scripts.training.task import DetectorTask
 
-    task = DetectorTask(with_absolute_paths(read_experiment(project / "training/experiment.yaml"), project).task)
+    task = DetectorTask(
+        with_absolute_paths(read_experiment(project / "training/experiment.yaml"), project).task)
     network = task.build_model()
     task.initialize(network)
     model = TrainedModel(network, task.task_config.model, "untrained")

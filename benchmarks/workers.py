@@ -61,7 +61,8 @@ def compare(out: Path, epochs: int = 15) -> Compared:
             raise RuntimeError((two / "invoke.log").read_text(encoding="utf-8")[-3000:])
     finally:
         worker.kill()
-    aps = [json.loads((project / "training/run.json").read_text(encoding="utf-8"))["best_AP"] for project in (one, two)]
+    aps = [json.loads((project / "training/run.json").read_text(encoding="utf-8"))["best_AP"]
+           for project in (one, two)]
     return Compared(losses(one), losses(two), *aps)
 
 
@@ -69,7 +70,8 @@ def two_machines() -> dict[str, str]:
     """Settings of two machines that are both this one; each adds its own
     `INVOKE_RUNTIME_TASK_INDEX`."""
     hosts = ",".join(f"localhost:{port}" for port in free_ports(2))
-    return {"INVOKE_RUNTIME_DISTRIBUTION_STRATEGY": "multi_worker_mirrored", "INVOKE_RUNTIME_WORKER_HOSTS": hosts}
+    return {"INVOKE_RUNTIME_DISTRIBUTION_STRATEGY": "multi_worker_mirrored",
+            "INVOKE_RUNTIME_WORKER_HOSTS": hosts}
 
 
 def free_ports(count: int) -> list[int]:
@@ -87,7 +89,8 @@ def losses(project: Path) -> dict[int, float]:
     from tensorboard.util.tensor_util import make_ndarray
 
     events = EventAccumulator(str(project / "training/validation")).Reload()
-    return {event.step: float(make_ndarray(event.tensor_proto)) for event in events.Tensors("validation_loss")}
+    return {event.step: float(make_ndarray(event.tensor_proto))
+            for event in events.Tensors("validation_loss")}
 
 
 if __name__ == "__main__":

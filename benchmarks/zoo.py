@@ -37,7 +37,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         draw_set(Path(name) / "drawn", IMAGES, (640, 480))
         for model_id in options.ids or ENTRIES:
-            print(f'    "{model_id}": {measure(ENTRIES[model_id], Path(name), options)},', flush=True)
+            print(
+                f'    "{model_id}": {measure(ENTRIES[model_id], Path(name), options)},', flush=True)
     print("}")
 
 
@@ -62,7 +63,8 @@ def measure(entry, folder: Path, options):
     equalize(model, images)
     path = folder / f"{entry.id}.tflite"
     path.write_bytes(convert(model, "int8", SCORE_THRESHOLD, images))
-    latency = time_detector(TfliteDetector(path, options.threads), images[0].astype("uint8"), options.runs)
+    latency = time_detector(
+        TfliteDetector(path, options.threads), images[0].astype("uint8"), options.runs)
     parameters = sum(variable.shape.num_elements() for variable in network.variables)
     return Measured(parameters, path.stat().st_size, latency["median"])
 
@@ -81,7 +83,8 @@ def processor() -> str:
     """Number and kind of the processors, as far as the system says."""
     found = Path("/proc/cpuinfo")
     lines = found.read_text(encoding="utf-8").splitlines() if found.is_file() else []
-    kind = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    kind = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+                platform.machine())
     return f"{os.cpu_count()} cores of {kind}"
 
 

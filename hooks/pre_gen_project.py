@@ -9,12 +9,14 @@ import unicodedata
 ANSWERS = json.loads(r'''{{ cookiecutter | tojson }}''')
 CHOICES = {  # cookiecutter checks these at the prompt, but not when it replays old answers
     "source": ["demo", "folder", "openimages"],
-    "model": ["lite0-256", "lite0-320", "lite0-384", "lite1-384", "lite2-448", "mnv2-256", "mnv2-320"],
+    "model": [
+        "lite0-256", "lite0-320", "lite0-384", "lite1-384", "lite2-448", "mnv2-256", "mnv2-320"],
     "license": ["Apache-2.0", "MIT", "none"],
 }
 EXAMPLES = {"project_name": "Fruit Detector", "author": "Ada Lovelace", "labels": "Apple, Orange"}
 SLUG = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
-NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, broken Unicode, line and paragraph separators
+# control characters, broken Unicode, line and paragraph separators
+NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")
 
 
 def refuse(field, reason, example):
@@ -34,7 +36,8 @@ def check_labels():
     labels = [unicodedata.normalize("NFC", label.strip()) for label in ANSWERS["labels"].split(",")]
     if labels == [""]:
         if ANSWERS["source"] == "openimages":
-            refuse("labels", "names no class, and source=openimages downloads by class", EXAMPLES["labels"])
+            refuse("labels", "names no class, and source=openimages downloads by class",
+                   EXAMPLES["labels"])
         return
     if "" in labels:
         refuse("labels", "has an empty name", EXAMPLES["labels"])

@@ -11,7 +11,8 @@ from tools.bake import TEMPLATE
 
 PROJECT = "{{cookiecutter.project_slug}}"
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
-CHOSEN = {key: value for key, value in QUESTIONS.items() if isinstance(value, list) and not key.startswith("_")}
+CHOSEN = {key: value for key, value in QUESTIONS.items() if isinstance(value, list)
+          and not key.startswith("_")}
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,12 @@ class Baked:
 
     folder: Path
 
-    def run(self, *arguments: str, timeout_s: int = 600, **settings: str) -> subprocess.CompletedProcess:
+    def run(self, *arguments: str, timeout_s: int = 600,
+            **settings: str) -> subprocess.CompletedProcess:
         """Run the environment's Python in the project; `settings` are variables such as
         INVOKE_DEMO_SEED."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("INVOKE_", "PYTEST_"))}
+        environment = {name: value for name, value in os.environ.items()
+                       if not name.startswith(("INVOKE_", "PYTEST_"))}
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
@@ -34,7 +37,8 @@ class Baked:
             timeout=timeout_s,
         )
 
-    def invoke(self, *arguments: str, timeout_s: int = 600, **settings: str) -> subprocess.CompletedProcess:
+    def invoke(self, *arguments: str, timeout_s: int = 600,
+               **settings: str) -> subprocess.CompletedProcess:
         """Run `invoke ARGUMENTS` in the project; see `run`."""
         return self.run("-m", "invoke", *arguments, timeout_s=timeout_s, **settings)
 
@@ -48,4 +52,5 @@ class Baked:
 
     def files(self) -> set[str]:
         """Return the relative POSIX paths of all files."""
-        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*")
+                if path.is_file()}

@@ -46,12 +46,15 @@ def cookiecutter(tmp_path, *arguments: str, typed: str = "") -> tuple[int, str]:
     printed."""
     source = copy_template(tmp_path / "template")
     config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({"replay_dir": str(tmp_path / "replay"), "cookiecutters_dir": str(tmp_path)}))
+    config.write_text(
+        json.dumps({"replay_dir": str(tmp_path / "replay"), "cookiecutters_dir": str(tmp_path)}))
     out = tmp_path / "out"
     out.mkdir()
-    command = [sys.executable, "-m", "cookiecutter", "--config-file", str(config), str(source), *arguments]
+    command = [
+        sys.executable, "-m", "cookiecutter", "--config-file", str(config), str(source), *arguments]
     done = subprocess.run(
-        command, cwd=out, input=typed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+        command, cwd=out, input=typed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        encoding="utf-8"
     )
     return done.returncode, done.stdout
 
@@ -85,7 +88,8 @@ def test_jinja_typed_at_the_prompt_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "slug"),
-    [("My Détecteur", "my-detecteur"), ("  Fruit   2 ", "fruit-2"), ("\U0001f34e", "detector"), ("O'Brien", "o-brien")],
+    [("My Détecteur", "my-detecteur"), ("  Fruit   2 ", "fruit-2"), ("\U0001f34e", "detector"),
+     ("O'Brien", "o-brien")],
 )
 def test_the_folder_is_named_after_the_project(bake, name, slug):
     project = bake(project_name=name)
@@ -113,4 +117,5 @@ def test_choices_are_checked_again_for_replayed_answers(tmp_path):
 def test_open_images_without_a_class_is_refused(tmp_path):
     code, printed = cookiecutter(tmp_path, "--no-input", "source=openimages", "labels= ")
     assert code == 1
-    assert printed.startswith("labels: ' ' names no class, and source=openimages downloads by class. Example: Apple")
+    assert printed.startswith(
+        "labels: ' ' names no class, and source=openimages downloads by class. Example: Apple")

@@ -21,8 +21,10 @@ def template_files() -> set[str]:
     """Return the project's files that git tracks or would track, relative to the project's folder.
     """
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(command, cwd=TEMPLATE / PROJECT, capture_output=True, text=True, check=True, encoding="utf-8")
-    return {name for name in done.stdout.split("\0") if name and (TEMPLATE / PROJECT / name).exists()}
+    done = subprocess.run(command, cwd=TEMPLATE / PROJECT, capture_output=True, text=True,
+                          check=True, encoding="utf-8")
+    return {
+        name for name in done.stdout.split("\0") if name and (TEMPLATE / PROJECT / name).exists()}
 
 
 def test_the_tree_is_the_templates_tree(bake):
@@ -33,7 +35,8 @@ def test_the_tree_is_the_templates_tree(bake):
 def test_all_but_four_files_are_copied_byte_for_byte(bake):
     project = bake()
     for name in template_files() - RENDERED:
-        assert (project.folder / name).read_bytes() == (TEMPLATE / PROJECT / name).read_bytes(), name
+        assert (project.folder / name).read_bytes() == (
+            TEMPLATE / PROJECT / name).read_bytes(), name
 
 
 def test_patterns_match_the_files_to_copy_and_no_folder():
@@ -41,7 +44,8 @@ def test_patterns_match_the_files_to_copy_and_no_folder():
     it."""
     patterns = QUESTIONS["_copy_without_render"]
     for name in template_files():
-        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns) == (name not in RENDERED), name
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns) == (
+            name not in RENDERED), name
         for folder in list(PurePosixPath(name).parents)[:-1]:
             assert not any(fnmatch.fnmatch(str(folder), pattern) for pattern in patterns), folder
 
@@ -58,7 +62,8 @@ def test_nothing_of_the_template_is_left_unrendered(bake):
 def test_no_python_file_holds_jinja():
     for name in template_files():
         if name.endswith(".py"):
-            assert "cookiecutter" not in (TEMPLATE / PROJECT / name).read_text(encoding="utf-8"), name
+            assert "cookiecutter" not in (TEMPLATE / PROJECT / name).read_text(
+                encoding="utf-8"), name
 
 
 def test_the_same_answers_give_the_same_bytes(bake):

@@ -45,7 +45,8 @@ def test_a_fresh_project_reaches_a_measured_tflite(bake):
     assert again.returncode == 0
     assert " ran " not in again.stdout
     status = json.loads(project.invoke("status", "--json", **SMALL).stdout)
-    assert {step["name"]: step["state"] for step in status["steps"] if step["name"] in STEPS[1:]} == dict.fromkeys(
+    assert {step["name"]: step["state"] for step in status["steps"]
+            if step["name"] in STEPS[1:]} == dict.fromkeys(
         STEPS[1:], "done"
     )
 
@@ -62,7 +63,8 @@ def assert_measured(project) -> None:
     metrics = json.loads(project.read("tflite/metrics.json"))
     row = metrics["variants"][metrics["ship"]]
     assert row["passed"] and 0 <= row["AP"] <= 1 and row["latency_ms"]["median"] > 0
-    assert row["bytes"] == (project.folder / "tflite" / row["file"].rpartition("/")[2]).stat().st_size
+    assert row["bytes"] == (
+        project.folder / "tflite" / row["file"].rpartition("/")[2]).stat().st_size
     evaluated = json.loads(project.read("eval/metrics.json"))
     labels = project.read("tflite/labels.txt").split("\n")
     assert [label for label in labels if label] == list(evaluated["per_class"])

@@ -28,7 +28,8 @@ def package_names(text: str) -> set[str]:
 
 def test_the_hook_knows_the_choices_of_cookiecutter_json():
     tree = ast.parse(template_text("hooks/pre_gen_project.py"))
-    assigned = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
+    assigned = {
+        node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
     assert ast.literal_eval(assigned["CHOICES"]) == CHOSEN
 
 
@@ -58,7 +59,8 @@ def test_both_locks_of_the_environment_agree():
     pin = re.compile(r"^([a-z0-9.-]+)==(\S+)", flags=re.MULTILINE)
     project = pin.findall(template_text(f"{PROJECT}/requirements.txt"))
     names = {name for name, _ in project}
-    tools = [(name, version) for name, version in pin.findall(template_text("requirements-dev.txt")) if name in names]
+    tools = [(name, version) for name, version in pin.findall(template_text("requirements-dev.txt"))
+             if name in names]
     assert tools and set(tools) <= set(project)
 
 

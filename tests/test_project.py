@@ -19,7 +19,8 @@ FEW = {"INVOKE_DEMO_IMAGES": "24", "INVOKE_DEMO_SIZE_PX": "96"}
 
 def git(folder, *arguments: str) -> str:
     """Run git without the user's own configuration and return what it printed."""
-    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false", *arguments]
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c",
+               "commit.gpgsign=false", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
@@ -31,7 +32,8 @@ def vision(bake, tmp_path) -> Baked:
     for folder in ("scripts/core", "tests"):
         (other / folder).mkdir(parents=True)
     broken = "raise RuntimeError('this file belongs to the other repository')\n"
-    for name in ("tasks.py", "scripts/__init__.py", "scripts/core/__init__.py", "tests/conftest.py"):
+    for name in (
+        "tasks.py", "scripts/__init__.py", "scripts/core/__init__.py", "tests/conftest.py"):
         (other / name).write_text(broken)
     (other / "tests" / "test_step.py").write_text(broken)
     (other / "pyproject.toml").write_text(
@@ -71,10 +73,12 @@ def test_its_tasks_are_found_inside_another_repository(vision):
 def test_a_code_is_explained_in_a_new_project_without_getting_images(bake):
     project = bake()
     told = project.invoke("check", "--explain", "E005")
-    assert told.returncode == 0 and told.stdout.startswith("E005  error  box is outside the image"), told.stderr
+    assert told.returncode == 0 and told.stdout.startswith(
+        "E005  error  box is outside the image"), told.stderr
     assert project.invoke("check", "--explain").stdout.startswith("E001")
     refused = project.invoke("check", "--explain=E05")
-    assert refused.returncode == 1 and refused.stderr.startswith("error: 'E05' is no code, the nearest is 'E0")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: 'E05' is no code, the nearest is 'E0")
     assert not project.has_file("annotations/organize.json")
 
 

@@ -30,13 +30,15 @@ def test_two_workers_reach_the_loss_of_one_process(tmp_path):
 @pytest.mark.slow
 @pytest.mark.release
 def test_ctrl_c_on_one_of_two_machines_stops_both_with_everything_saved(tmp_path):
-    project, machines = kills.tiny_project(tmp_path, "both"), workers.two_machines() | {"INVOKE_TRAIN_EPOCHS": "900"}
+    project, machines = kills.tiny_project(tmp_path, "both"), workers.two_machines() | {
+        "INVOKE_TRAIN_EPOCHS": "900"}
     kills.invoke(project, "configure", "pretrained", **machines)
     started = [kills.start(project, task, **machines, INVOKE_RUNTIME_TASK_INDEX=str(index))
                for index, task in enumerate(("train", "worker"))]
     try:
         deadline_s = time.monotonic() + kills.LONGEST_RUN_S
-        while not list((project / "training").glob("ckpt-*.index")) and time.monotonic() < deadline_s:
+        while not list(
+            (project / "training").glob("ckpt-*.index")) and time.monotonic() < deadline_s:
             time.sleep(0.5)
         started[1].send_signal(signal.SIGINT)
         assert [process.wait(kills.LONGEST_RUN_S) for process in started] == [130, 0]
@@ -45,6 +47,7 @@ def test_ctrl_c_on_one_of_two_machines_stops_both_with_everything_saved(tmp_path
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
     run = json.loads((project / "training/run.json").read_text("utf-8"))
-    assert run["stopped_by"] == "user" and (project / f"training/ckpt-{run['steps']}.index").is_file()
+    assert run["stopped_by"] == "user"
+    assert (project / f"training/ckpt-{run['steps']}.index").is_file()
     said = (project / "invoke.log").read_text("utf-8")
     assert f"worker 1: training ended at step {run['steps']}, stopped by user" in said

@@ -81,4 +81,5 @@ def test_a_classifier_rebuilt_from_the_weights_names_photographs(bake, model_id)
     answer = bake().run("-c", CLASSIFY, json.dumps({model_id: CLASSIFIERS[model_id]}))
     assert answer.returncode == 0, answer.stderr
     named = json.loads(answer.stdout.splitlines()[-1])[model_id]
-    assert {name: named[name] in right for name, right in NAMED.items()} == dict.fromkeys(NAMED, True)
+    assert {name: named[name] in right for name, right in NAMED.items()} == dict.fromkeys(
+        NAMED, True)

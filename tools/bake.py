@@ -9,7 +9,8 @@ from cookiecutter.main import cookiecutter
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 # What running tests and linters in the template leaves behind; a clean clone has none of it.
-LEFTOVERS = shutil.ignore_patterns("__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis", ".steps")
+LEFTOVERS = shutil.ignore_patterns(
+    "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis", ".steps")
 
 
 def bake(output_dir: Path, overwrite: bool = False, **answers: str) -> Path:

@@ -23,8 +23,10 @@ def bake_demo(build: Path) -> Path:
 def run_chain(project: Path) -> int:
     """Run `invoke tflite` with the baked settings and return its exit code."""
     # A setting from the caller's shell would make a later plain `invoke tflite` there run again.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("INVOKE_")}
-    chain = subprocess.Popen([sys.executable, "-m", "invoke", "tflite"], cwd=project, env=environment)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("INVOKE_")}
+    chain = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "tflite"], cwd=project, env=environment)
     while True:
         try:
             return chain.wait()

@@ -22,7 +22,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a script: what the tests start would not hear Ctrl-C either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SOURCE = {"kind": "folder", "path": "../source", "format": "auto", "labels": (), "unlabeled": "error",
+SOURCE = {"kind": "folder", "path": "../source", "format": "auto", "labels": (),
+          "unlabeled": "error",
           "exif": "error", "merge_validation": False}  # fmt: skip
 SPLIT = {"mode": "auto", "validation": 0.15, "test": 0.15, "seed": 7}
 DEMO = Demo(images=4, size_px=64, seed=7)
@@ -30,7 +31,8 @@ APPLE = [("apple", (5, 5, 30, 20))]
 Corners = tuple[object, object, object, object]
 
 
-def image_bytes(seed: str, size: tuple[int, int] = (60, 40), form: str = "JPEG", exif: int = 0) -> bytes:
+def image_bytes(
+    seed: str, size: tuple[int, int] = (60, 40), form: str = "JPEG", exif: int = 0) -> bytes:
     """A small image whose content depends on `seed`; `exif` is the orientation to write into it."""
     tint = hashlib.sha256(seed.encode()).digest()
     image = Image.new("RGB", size, tuple(tint[:3]))
@@ -42,12 +44,14 @@ def image_bytes(seed: str, size: tuple[int, int] = (60, 40), form: str = "JPEG",
     return buffer.getvalue()
 
 
-def voc_text(name: str, boxes: list[tuple[str, Corners]], size: tuple[int, int] | None = (60, 40)) -> str:
+def voc_text(
+    name: str, boxes: list[tuple[str, Corners]], size: tuple[int, int] | None = (60, 40)) -> str:
     """A label file as labeling tools write it: one tag a line, the box's <object> first on lines 8,
     17, 26, ..."""
     width, height = size or ("", "")
     lines = ["<annotation>", "<folder>x</folder>", f"<filename>{name}</filename>", "<size>"]
-    lines += [f"<width>{width}</width>", f"<height>{height}</height></size>", "<segmented>0</segmented>"]
+    lines += [
+        f"<width>{width}</width>", f"<height>{height}</height></size>", "<segmented>0</segmented>"]
     for class_name, corners in boxes:
         lines += ["<object>", f"<name>{class_name}</name>", "<pose>Unspecified</pose>", "<bndbox>"]
         tags = ("xmin", "ymin", "xmax", "ymax")
@@ -65,7 +69,8 @@ class Project:
     bytes_of = staticmethod(image_bytes)
     text_of = staticmethod(voc_text)
 
-    def add(self, path: str, boxes: list | None = APPLE, data: bytes | None = None, **options) -> Path:
+    def add(
+        self, path: str, boxes: list | None = APPLE, data: bytes | None = None, **options) -> Path:
         """Put an image `path` into the source, and its label file beside it unless `boxes` is None.
 
         `size` is that of the image, `declared` the size in the label file (None: the same), `label`
@@ -78,15 +83,18 @@ class Project:
         if boxes is not None or "text" in options:
             label = self.source / options.get("label", str(Path(path).with_suffix(".xml")))
             label.parent.mkdir(parents=True, exist_ok=True)
-            text = options.get("text") or voc_text(target.name, list(boxes), options.get("declared", size))
+            text = options.get("text") or voc_text(
+                target.name, list(boxes), options.get("declared", size))
             label.write_text(text, "utf-8")
         return target
 
     def organize(self, split: dict | None = None, **source):
         """Run the step; `source` and `split` are settings of these tables."""
-        return organize(self.root, Source(**{**SOURCE, **source}), DEMO, Split(**{**SPLIT, **(split or {})}))
+        return organize(
+            self.root, Source(**{**SOURCE, **source}), DEMO, Split(**{**SPLIT, **(split or {})}))
 
-    def check(self, fixing: bool = False, accept: tuple = (), min_box_px: float = 1, input_px: int = 256, **source):
+    def check(self, fixing: bool = False, accept: tuple = (), min_box_px: float = 1,
+              input_px: int = 256, **source):
         """Run the step, with `--fix` or without; `source` are settings of this table."""
         settings = Source(**{**SOURCE, **source})
         return (fix if fixing else check)(self.root, settings, Check(accept, min_box_px), input_px)
@@ -98,12 +106,14 @@ class Project:
 
     def splits(self) -> dict[str, str]:
         """The split of each image by its name without extension."""
-        return {Path(name).stem: name.split("/")[0] for name in self.stored() if name.endswith((".jpg", ".png"))}
+        return {Path(name).stem: name.split("/")[0] for name in self.stored()
+                if name.endswith((".jpg", ".png"))}
 
     def stored(self) -> list[str]:
         """Files in `images/`, without the folder `source`."""
         paths = (self.root / "images").rglob("*.*")
-        return sorted(path.relative_to(self.root / "images").as_posix() for path in paths if path.is_file())
+        return sorted(
+            path.relative_to(self.root / "images").as_posix() for path in paths if path.is_file())
 
     def find(self, name: str) -> Path:
         """The one file of a name in `images/`."""

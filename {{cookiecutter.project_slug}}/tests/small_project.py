@@ -1,7 +1,11 @@
 """The settings of a project on 24 drawn images whose training takes two steps, and the steps that
 tests call."""
 
+import io
 from dataclasses import fields
+
+import numpy as np
+from PIL import Image
 
 SMALL = {
     "INVOKE_SOURCE_KIND": "demo", "INVOKE_SOURCE_LABELS": "[]", "INVOKE_DEMO_IMAGES": "24",
@@ -64,3 +68,28 @@ def calibration_of(root, side_px, count):
 
     images = list(record_images(Layout(root).records("train")))
     return calibration_images(images, len(images), side_px, count)
+
+
+# TensorBoard's event files, read as TensorBoard reads them.
+
+
+def read_events(folder) -> dict:
+    """Tag -> {step: array} of all event files of a folder; an array of an image is width, height,
+    encoded images."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    read = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
+    return {tag: {event.step: make_ndarray(event.tensor_proto) for event in read.Tensors(tag)}
+            for tag in read.Tags()["tensors"]}
+
+
+def group(events: dict, name: str) -> dict:
+    """The tags of a group without its name."""
+    return {tag.removeprefix(f"{name}/"): steps for tag, steps in events.items()
+            if tag.startswith(f"{name}/")}
+
+
+def decoded(array):
+    """The first image of an image event: uint8 [height, width, 3]."""
+    return np.asarray(Image.open(io.BytesIO(array[2])).convert("RGB"))

@@ -108,7 +108,7 @@ def test_nothing_measured_yet_is_said(tmp_path):
 def root(tmp_path, project):
     """A project whose images show the colors of the tiny detector, and that detector as its int8
     file."""
-    from tiny_tflite import CELLS, LABELS, image, tiny_tflite
+    from made_tflite import CELLS, LABELS, image, tiny_tflite
 
     from scripts.core.files import sha256_file, write_json
     from scripts.deploy.metadata import with_metadata
@@ -157,7 +157,7 @@ def shuffled(network):
 
 @pytest.mark.slow
 def test_ours_and_a_foreign_file_are_measured_and_scored(root, settings, tmp_path, capsys):
-    from tiny_tflite import edited, tiny_tflite
+    from made_tflite import edited, tiny_tflite
 
     from scripts.tools.benchmark import ThirdParty, benchmark
 
@@ -186,7 +186,7 @@ def test_ours_and_a_foreign_file_are_measured_and_scored(root, settings, tmp_pat
 
 @pytest.mark.slow
 def test_a_foreign_file_that_knows_some_classes_is_compared_on_those(root, settings, tmp_path):
-    from tiny_tflite import tiny_tflite
+    from made_tflite import tiny_tflite
 
     from scripts.tools.benchmark import ThirdParty, benchmark
 

@@ -6,8 +6,9 @@ import sys
 import zipfile
 
 import pytest
-from mediapipe_client import mediapipe_detections
-from tiny_tflite import CELLS, COLORS, LABELS, SIDE_PX, SLOTS, edited, image, tiny_tflite
+from made_tflite import CELLS, COLORS, LABELS, SIDE_PX, edited, image, tiny_tflite
+from made_tflite import SLOTS_OF_TINY_TFLITE as SLOTS
+from parity import mediapipe_detections
 
 from scripts.core.text import DetectorError
 

@@ -8,13 +8,13 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from by_hand import matched
-from made_detections import made
+from made_detections import made, matched
 from made_report import CHECKPOINT, CLASSES, HOSTILE, made_project
 
 from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, points
 from scripts.report.advice import next_steps
+from scripts.report.card import sections
 from scripts.report.crops import EXAMPLES, window
 from scripts.report.material import COMMANDS, Material
 from scripts.report.scores import WRONG, count, last_hundredth
@@ -325,3 +325,71 @@ def test_a_crop_lies_in_the_image_and_shows_the_boxes(boxes):
         assert top <= max(0, ymin)
         assert right >= min(100, xmax)
         assert bottom >= min(80, ymax)
+
+
+# `inference/MODEL_CARD.md`: facts of the files, and nothing that a person wrote is lost.
+
+
+CARD = "inference/MODEL_CARD.md"
+
+
+@pytest.fixture
+def project_of_report_card(tmp_path, undrawn):
+    root = made_project(tmp_path, images=3)
+    make_report(root)
+    return root
+
+
+def card_of(root) -> str:
+    return (root / CARD).read_text("utf-8")
+
+
+def test_the_card_holds_the_measured_facts(project_of_report_card):
+    text = card_of(project_of_report_card)
+    for fact in ("`lite0-256`, input 256 x 256 px",
+                 "`tflite/detector_int8.tflite`, 3,750,880 bytes",
+                 "AP 47.1, AP50 81.2", "6 test images tell little", "missed: objects not found",
+                 "license: Apache-2.0",
+                 "2 classes: apple, "):
+        assert fact in text, fact
+    assert "Not known to this project: write it here." in sections(text)["License of the images"]
+    assert len(sections(text)) == 9
+
+
+def test_what_a_person_wrote_is_kept(project_of_report_card):
+    text = card_of(project_of_report_card)
+    own = "Sorting fruit.\n\n### Not for\n\n```\n## no heading\n```\nMedicine."
+    text = text.replace(sections(text)["Intended use"], own)
+    text = text.replace(sections(text)["License of the images"], "All ours, CC0.")
+    (project_of_report_card / CARD).write_text(
+        text.replace("256 x 256 px", "1 px") + "\n## Thanks\n\nTo the market.\n", "utf-8")
+    make_report(project_of_report_card)
+    kept = sections(card_of(project_of_report_card))
+    assert kept["Intended use"] == own and kept["License of the images"] == "All ours, CC0."
+    assert kept["Thanks"] == "To the market." and "256 x 256 px" in kept["Model"]
+    once = card_of(project_of_report_card)
+    make_report(project_of_report_card)
+    assert card_of(project_of_report_card) == once
+
+
+def test_licenses_of_open_images_are_summed_up(project_of_report_card):
+    folder = project_of_report_card / "images/source/openimages"
+    folder.mkdir(parents=True)
+    rows = ["ImageID,Split,Author,License", "a,train,A,https://cc/by", "b,train,,https://cc/by",
+            "c,test,C,"]
+    (folder / "ATTRIBUTION.csv").write_text("\n".join(rows), "utf-8")
+    make_report(project_of_report_card)
+    data = sections(card_of(project_of_report_card))["Data"]
+    assert "https://cc/by (2), not named (1); 2 of 3 images name their author" in data
+
+
+def test_a_card_that_is_no_text_is_refused_and_kept(project_of_report_card):
+    (project_of_report_card / CARD).write_bytes(b"\xff\xfe## Intended use")
+    with pytest.raises(DetectorError, match="MODEL_CARD.md"):
+        make_report(project_of_report_card)
+    assert (project_of_report_card / CARD).read_bytes() == b"\xff\xfe## Intended use"
+
+
+def test_a_project_without_anything_has_a_card_that_says_so(tmp_path):
+    make_report(tmp_path)
+    assert "Not trained yet: `invoke train`." in card_of(tmp_path)

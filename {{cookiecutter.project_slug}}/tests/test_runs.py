@@ -29,7 +29,8 @@ def keep(root, weights, found=FOUND, truth=TRUTH, trained=None, **settings):
         (best / name).write_text(f"{name} {weights}", "utf-8")
     metrics = score(truth, found)
     write_json(root / "eval/metrics.json", metrics)
-    return keep_run(root / "eval/runs", best / "ckpt-400", training, SETTINGS | settings, (truth, found), metrics,
+    return keep_run(root / "eval/runs", best / "ckpt-400", training, SETTINGS | settings,
+                    (truth, found), metrics,
                     {"AP": (0.1, 0.9)})
 
 
@@ -53,7 +54,8 @@ def test_another_training_or_other_settings_add_a_run_and_the_same_again_replace
     assert row["ap"] == score(TRUTH, FOUND)["AP"] and row["ap_interval"] == [0.1, 0.9]
     second = keep(tmp_path, "two")
     third = keep(tmp_path, "two", score_threshold=0.3)
-    assert [row["id"] for row in listed(tmp_path)] == [first, second, third] == sorted({first, second, third})
+    assert [row["id"] for row in listed(tmp_path)] == [first, second, third] == sorted(
+        {first, second, third})
     keep(tmp_path, "one", FOUND)
     assert len(listed(tmp_path)) == 3
     assert not list((tmp_path / "eval/runs").glob(".*")), "nothing half written is left"
@@ -71,34 +73,41 @@ def test_the_table_says_what_each_run_was_and_which_one_eval_holds(tmp_path):
     keep(tmp_path, "one", HALF)
     name = keep(tmp_path, "two")
     heads, first, second, note = list_runs(tmp_path).split("\n")
-    assert heads.split() == ["run", "scored", "(UTC)", "model", "checkpoint", "minutes", "images", "AP", "95",
+    assert heads.split() == ["run", "scored", "(UTC)", "model", "checkpoint", "minutes", "images",
+                             "AP", "95",
                              "%", "interval", "AP50"]
     assert f"{name} *" in second and "*" not in first and note == "* is in eval/ now"
     ap = listed(tmp_path)[-1]["ap"]
-    assert all(word in second.split() for word in ("lite0-256", "ckpt-400", "4.0", "40", f"{100 * ap:.1f}"))
+    assert all(word in second.split()
+               for word in ("lite0-256", "ckpt-400", "4.0", "40", f"{100 * ap:.1f}"))
 
 
 def test_a_damaged_run_is_named_and_does_not_stop_the_next_evaluation(tmp_path):
     name = keep(tmp_path, "one")
     for text in ("{", "[]", '{"id": 1}', '{"figures": {}, "time": 1}'):
         (tmp_path / "eval/runs" / name / "run.json").write_text(text, "utf-8")
-        with pytest.raises(DetectorError, match=f"damaged: eval/runs/{name}/run.json: delete the folder"):
+        with pytest.raises(
+            DetectorError, match=f"damaged: eval/runs/{name}/run.json: delete the folder"):
             list_runs(tmp_path)
     assert keep(tmp_path, "one") != name
 
 
-def test_a_run_that_finds_less_is_worse_and_one_that_differs_by_chance_is_not_distinguishable(tmp_path):
+def test_a_run_that_finds_less_is_worse_and_one_that_differs_by_chance_is_not_distinguishable(
+    tmp_path):
     keep(tmp_path, "one")
     keep(tmp_path, "two", HALF)
     found = compare(tmp_path, "previous", "last")
     assert [(each.name, each.verdict) for each in found.differences] == [
-        ("AP", "worse"), ("AP50", "worse"), ("class 1", "worse"), ("class 2", "worse"), ("class 3", "worse")]
+        ("AP", "worse"), ("AP50", "worse"), ("class 1", "worse"), ("class 2", "worse"),
+        ("class 3", "worse")]
     assert all(each.interval[0] < each.b - each.a < each.interval[1] for each in found.differences)
     assert "on 40 images\n" in str(found) and "is worse than" in str(found).split("\n")[-1]
-    assert {each.verdict for each in compare(tmp_path, "last", "previous").differences} == {"better"}
+    assert {each.verdict for each in compare(tmp_path, "last", "previous").differences} == {
+        "better"}
     keep(tmp_path, "three", FOUND[1:])
     found = compare(tmp_path, listed(tmp_path)[0]["id"], "last")
-    assert found.differences[0].verdict == "not distinguishable" and "not distinguishable by AP" in str(found)
+    assert found.differences[0].verdict == "not distinguishable"
+    assert "not distinguishable by AP" in str(found)
 
 
 def test_images_added_or_relabeled_later_are_left_out_and_counted(tmp_path):
@@ -108,8 +117,10 @@ def test_images_added_or_relabeled_later_are_left_out_and_counted(tmp_path):
     truth, rows = without({1, 2})
     assert (found.images, found.only) == (38, (0, 2))
     assert found.differences[0].a == score(truth, rows)["AP"]
-    assert "on 38 images that both scored with equal labels (0 more of A and 2 more of B are left out)" in str(found)
-    moved = [{**row, "bbox": [1, 2, 30, 40]} if row["image_id"] == 5 else row for row in TRUTH["annotations"]]
+    assert ("on 38 images that both scored with equal labels "
+            "(0 more of A and 2 more of B are left out)") in str(found)
+    moved = [{**row, "bbox": [1, 2, 30, 40]} if row["image_id"] == 5 else row
+             for row in TRUTH["annotations"]]
     keep(tmp_path, "three", FOUND, {**TRUTH, "annotations": moved})
     assert compare(tmp_path, "previous", "last").only == (1, 1)
 

@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from event_files import decoded, group, read_events
 from PIL import Image
-from small_project import configure_small, train_small
+from small_project import configure_small, decoded, group, read_events, train_small
 
 from scripts.data.drawing import class_color
 from scripts.evaluation.metrics import evaluated, score

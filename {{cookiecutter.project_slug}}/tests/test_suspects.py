@@ -36,7 +36,8 @@ def seen(split, name, labels, objects, noise=0):
 
     label_ids, boxes = tuple(label_id for label_id, _ in labels), tuple(box for _, box in labels)
     ids = np.array([class_id for class_id, _, _ in objects], int)
-    return View(split, name, 60, 40, label_ids, boxes, (False,) * len(boxes), anchors, scores, anchors, ids, scores.max(1, initial=0),
+    return View(split, name, 60, 40, label_ids, boxes, (False,) * len(boxes), anchors, scores,
+                anchors, ids, scores.max(1, initial=0),
                 described(looks), described([0, 0]))  # fmt: skip
 
 
@@ -51,7 +52,8 @@ def images(wrong=()):
 WRONG = {
     "class": seen("train", "class.jpg", [(PEAR, LEFT)], [(APPLE, LEFT, 0.6)], 50),
     "box": seen("train", "box.jpg", [(APPLE, (15.0, 5.0, 35.0, 25.0))], [(APPLE, LEFT, 0.8)], 51),
-    "missing": seen("train", "missing.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8), (PEAR, RIGHT, 0.7)], 52),
+    "missing": seen(
+        "train", "missing.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8), (PEAR, RIGHT, 0.7)], 52),
     "extra": seen("train", "extra.jpg", [(APPLE, LEFT), (PEAR, RIGHT)], [(APPLE, LEFT, 0.8)], 53),
 }
 
@@ -90,7 +92,8 @@ def test_without_a_crop_classifier_the_network_is_asked():
 
 
 def test_a_box_a_little_beside_its_object_is_found():
-    beside = seen("train", "beside.jpg", [(APPLE, (9.0, 5.0, 29.0, 25.0))], [(APPLE, LEFT, 0.8)], 60)
+    beside = seen(
+        "train", "beside.jpg", [(APPLE, (9.0, 5.0, 29.0, 25.0))], [(APPLE, LEFT, 0.8)], 60)
     first = find_label_issues(images([beside]))[0]
     assert (first.file_name, first.kind, first.suggested_px) == ("beside.jpg", "box", LEFT)
 
@@ -98,23 +101,30 @@ def test_a_box_a_little_beside_its_object_is_found():
 def test_a_network_that_often_sees_things_where_none_are_is_believed_less():
     free = (APPLE, (30.0, 28.0, 40.0, 38.0), 0.5)
     wrong = [replace(WRONG["missing"], file_name="missing.jpg")]
-    fancies = [seen("train", f"fancy{number}.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8), free], number)
+    fancies = [seen(
+        "train", f"fancy{number}.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8), free], number)
                for number in range(60)]  # fmt: skip
 
     def suspicion(images_seen):
-        return {one.file_name: one.suspicion for one in find_label_issues(images_seen) if one.kind == "missing"}
+        return {one.file_name: one.suspicion for one in find_label_issues(images_seen)
+                if one.kind == "missing"}
 
     assert suspicion(images([*wrong, fancies[0]]))["fancy0.jpg"] > 0.3
     crowd = suspicion(images([*wrong, *fancies]))
-    assert crowd["fancy0.jpg"] < 0.35 < crowd["missing.jpg"], "what scores more is believed all the same"
+    # What scores more is believed all the same.
+    assert crowd["fancy0.jpg"] < 0.35 < crowd["missing.jpg"]
 
 
 def test_that_a_network_sees_nothing_says_little_where_it_often_sees_nothing():
     blank = (APPLE, LEFT, 0.02)
-    blind = [seen("test", f"blind{number}.jpg", [(APPLE, LEFT)], [blank], number) for number in range(12)]
-    sharp = [seen("test", f"sharp{number}.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8)], number) for number in range(14)]
-    one_of_many = {one.file_name: one.suspicion for one in find_label_issues([*images(), *blind, *sharp])}
-    only = {one.file_name: one.suspicion for one in find_label_issues([*images(), blind[0], *sharp])}
+    blind = [seen("test", f"blind{number}.jpg", [(APPLE, LEFT)], [blank], number)
+             for number in range(12)]
+    sharp = [seen("test", f"sharp{number}.jpg", [(APPLE, LEFT)], [(APPLE, LEFT, 0.8)], number)
+             for number in range(14)]
+    one_of_many = {
+        one.file_name: one.suspicion for one in find_label_issues([*images(), *blind, *sharp])}
+    only = {
+        one.file_name: one.suspicion for one in find_label_issues([*images(), blind[0], *sharp])}
     assert one_of_many["blind0.jpg"] < 0.6 < 0.8 < only["blind0.jpg"]
 
 
@@ -129,9 +139,11 @@ def test_images_without_labels_and_networks_without_detections_are_no_trouble():
     assert find_label_issues([]) == find_label_issues([nothing]) == []
     (one,) = find_label_issues([seen("test", "found.jpg", [], [(APPLE, LEFT, 0.4)])])
     assert one.kind == "missing"
-    blind = find_label_issues([seen("test", f"{number}.jpg", [(APPLE, LEFT)], [], number) for number in range(3)])
+    blind = find_label_issues(
+        [seen("test", f"{number}.jpg", [(APPLE, LEFT)], [], number) for number in range(3)])
     assert len(blind) == 3
-    lone = find_label_issues(replace(view, scores=view.scores[:, :1]) for view in images() if view.file_name == "good1.jpg")
+    lone = find_label_issues(replace(view, scores=view.scores[:, :1]) for view in images()
+                             if view.file_name == "good1.jpg")
     assert [each.label_id for each in lone] == [APPLE], "of a class that the network does not know"
 
 
@@ -144,7 +156,8 @@ def test_an_example_is_judged_as_if_it_had_not_been_learned():
     for at in range(30):
         rest = np.delete(np.arange(30), at)
         penalty = 3.0 * 5 * np.eye(5)
-        weights = np.linalg.solve(full[rest].T @ full[rest] + penalty, full[rest].T @ np.eye(3)[classes[rest]])
+        weights = np.linalg.solve(
+            full[rest].T @ full[rest] + penalty, full[rest].T @ np.eye(3)[classes[rest]])
         assert scores[at] == pytest.approx(full[at] @ weights)
     assert reliability(np.eye(3)[classes], classes) == 1.0
     assert reliability(np.tile([1.0, 0, 0], (30, 1)), classes) == 0.0
@@ -158,7 +171,8 @@ def test_overlaps_do_not_depend_on_how_the_boxes_lie_in_memory():
 def test_background_is_where_neither_label_nor_detection_is():
     boxes = background_boxes("a.jpg", (600, 400), [(0, 0, 300, 400)], [(300, 0, 450, 400)])
     assert len(boxes) and ious(boxes, [(0, 0, 300, 400), (300, 0, 450, 400)]).max() < 0.15
-    assert (boxes == background_boxes("a.jpg", (600, 400), [(0, 0, 300, 400)], [(300, 0, 450, 400)])).all()
+    assert (boxes == background_boxes(
+        "a.jpg", (600, 400), [(0, 0, 300, 400)], [(300, 0, 450, 400)])).all()
     assert len(background_boxes("a.jpg", (60, 40), [(0, 0, 60, 40)], [])) <= 3
 
 
@@ -174,12 +188,14 @@ def judged(project):
     project.add("test/missing.jpg", [("apple", LEFT)])
     project.organize()
     labelmap(project.root, [])
-    wrong = [seen("train", "class.jpg", [(APPLE, RIGHT), (PEAR, LEFT)], [(APPLE, RIGHT, 0.8), (APPLE, LEFT, 0.8)], 50),
+    wrong = [seen("train", "class.jpg", [(APPLE, RIGHT), (PEAR, LEFT)],
+                  [(APPLE, RIGHT, 0.8), (APPLE, LEFT, 0.8)], 50),
              replace(WRONG["missing"], split="test")]  # fmt: skip
 
     def judge(split="", count=0):
         line = str(write_suspects(project.root, images(wrong), "best_ckpt-7", split, count))
-        return line, json.loads((project.root / "eval/suspects.json").read_text("utf-8"))["suspects"]
+        return line, json.loads(
+            (project.root / "eval/suspects.json").read_text("utf-8"))["suspects"]
 
     project.judge = judge
     return project
@@ -192,7 +208,8 @@ def table(project):
 
 def mark(project, *ranks, delimiter=","):
     """Write something into `looked` of these rows, as a spreadsheet would save it."""
-    rows = [{**row, "looked": "ok" if row["rank"] in ranks else row["looked"]} for row in table(project)]
+    rows = [{**row, "looked": "ok" if row["rank"] in ranks else row["looked"]}
+            for row in table(project)]
     with (project.root / TABLE).open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(file, rows[0], delimiter=delimiter)
         writer.writeheader()
@@ -202,17 +219,20 @@ def mark(project, *ranks, delimiter=","):
 def test_the_list_names_the_line_of_the_source_and_says_why(judged):
     line, rows = judged.judge()
     assert [(row["rank"], row["kind"], row["annotation"], row["line"]) for row in rows[:2]] == [
-        (1, "class", "../source/train/class.xml", 17), (2, "missing", "../source/test/missing.xml", None)]  # fmt: skip
+        (1, "class", "../source/train/class.xml", 17),
+        (2, "missing", "../source/test/missing.xml", None)]  # fmt: skip
     assert rows[0]["why"] == "labeled pear, looks like apple"
     assert rows[1]["why"].startswith("pear is seen here (score 0.70, labels of test usually 0.80)")
-    assert line.startswith("42 images, 83 boxes: ") and " 1 in test: correcting those changes the figures" in line
+    assert line.startswith("42 images, 83 boxes: ")
+    assert " 1 in test: correcting those changes the figures" in line
     assert "first: class ../source/train/class.xml:17, missing ../source/test/missing.xml, " in line
     written = table(judged)
     assert written[0]["open"] == "../source/train/class.xml:17" and written[0]["looked"] == ""
     assert len(rows) == len(written) == 24, "a tenth of the boxes, but no fewer than these"
     assert len(judged.judge(count=3)[1]) == 3
     line, rows = judged.judge(split="test")
-    assert line.startswith("1 image, 1 box: 1 missing, 1 ") and {row["split"] for row in rows} == {"test"}
+    assert line.startswith("1 image, 1 box: 1 missing, 1 ")
+    assert {row["split"] for row in rows} == {"test"}
 
 
 def test_the_sheet_shows_the_first_ones(judged):
@@ -244,7 +264,8 @@ def test_a_label_that_was_changed_after_it_was_looked_at_is_judged_anew(judged):
     judged.judge()
     mark(judged, "1")
     text = (judged.root / TABLE).read_text("utf-8-sig")
-    (judged.root / TABLE).write_text(text.replace(",5.0,5.0,25.0,25.0,,,,", ",9.0,9.0,25.0,25.0,,,,"), "utf-8")
+    (judged.root / TABLE).write_text(
+        text.replace(",5.0,5.0,25.0,25.0,,,,", ",9.0,9.0,25.0,25.0,,,,"), "utf-8")
     assert judged.judge()[1][0]["class"] == "pear"
 
 
@@ -252,7 +273,8 @@ def test_a_table_that_cannot_be_read_is_not_overwritten(judged):
     judged.judge()
     for text in ("rank;kind\n1;class\n", "no table"):
         (judged.root / TABLE).write_text(text, "utf-8")
-        with pytest.raises(DetectorError, match="column '.*' is missing: eval/suspects.csv:1: put it back"):
+        with pytest.raises(
+            DetectorError, match="column '.*' is missing: eval/suspects.csv:1: put it back"):
             judged.judge()
         assert (judged.root / TABLE).read_text("utf-8") == text
     (judged.root / TABLE).write_bytes(b"rank,\xff")

@@ -4,8 +4,7 @@ import json
 import math
 
 import pytest
-from event_files import read_events
-from small_project import configure_small, settings_of, train_small
+from small_project import configure_small, read_events, settings_of, train_small
 
 from scripts.core.text import DetectorError
 from scripts.steps.train import set_aside, spare_time

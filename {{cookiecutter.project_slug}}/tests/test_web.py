@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from browser import VARIABLE, Site, missing, predicted_rows
+from made_tflite import LABELS, image, tiny_tflite
 from PIL import Image
-from tiny_tflite import LABELS, image, tiny_tflite
 
 from scripts.core.text import DetectorError
 from scripts.tools.web import NEEDED, PAGE, make_web

