@@ -48,6 +48,7 @@ def write_bytes(path: Path, data: bytes) -> bool:
         False if the file held exactly that; it is then left alone.
     """
     try:
+        # Compare the size first: most files that differ do so in their size.
         if path.stat().st_size == len(data) and path.read_bytes() == data:
             return False
     except FileNotFoundError:
@@ -87,11 +88,13 @@ def replace_dir(temporary: Path, final: Path) -> None:
     if not final.exists():
         os.replace(temporary, final)
         return
+    # A folder cannot be replaced in one go: the old one steps aside first.
     old = temporary_beside(final)
     os.replace(final, old)
     try:
         os.replace(temporary, final)
     except OSError:
+        # Readers find the old folder again.
         os.replace(old, final)
         raise
     shutil.rmtree(old)

@@ -28,12 +28,14 @@ def usable_box(box: Box, width_px: int, height_px: int,
     The box is None when it does not go into the table.
     """
     xmin, ymin, xmax, ymax = box.xyxy_px
+    # Only NaN differs from itself: a reader found no number there.
     if any(value != value for value in box.xyxy_px):
         return None, "box without numbers dropped"
     if box.class_name not in classes:
         return None, "box of an unknown class dropped"
     if xmin > xmax or ymin > ymax:
         return None, "inverted box dropped"
+    # What reaches beyond the image is cut off; a box far outside has no area left.
     inside = (max(xmin, 0.0), max(ymin, 0.0),
               min(xmax, float(width_px)), min(ymax, float(height_px)))
     if inside[0] >= inside[2] or inside[1] >= inside[3]:

@@ -70,6 +70,7 @@ def parse_label_map(text: str, display: bool = False) -> dict[int, str]:
 
 def _fault_of(item, ids: dict[int, str], names: dict[str, int]) -> tuple[str, str]:
     """Return what is wrong with an item ("" for nothing), and the field that it is about."""
+    # In the order in which a person reads an item.
     for field in ("id", "name"):
         if not item.HasField(field):
             return f"item has no '{field}'", "item"
@@ -146,6 +147,7 @@ def class_numbers(path: Path) -> dict[str, int]:
 
 def number_classes(ids: dict[int, str], wanted: list[str]) -> dict[int, str]:
     """Return `ids` with the names of `wanted` that it lacks, numbered after the highest id."""
+    # Ids never change hands: records and exported models hold them.
     known = set(ids.values())
     fresh = [name for name in wanted if name not in known]
     return {**ids, **dict(enumerate(fresh, start=max(ids, default=0) + 1))}

@@ -23,6 +23,7 @@ def tables(root: Path) -> str:
     classes = set(read_label_map(layout.label_map).values())
     entries = entries_by_name(read_manifest(layout.manifest))
 
+    # Only what `check` accepted gets this far with a fault: it is clipped or dropped, and named.
     rows, changes, images, boxes = {split: [] for split in SPLITS}, [], 0, 0
     for stored in read_stored(layout.images, entries, "csv"):
         if stored.facts.error:
@@ -36,6 +37,7 @@ def tables(root: Path) -> str:
             changes += box_changes
             images, boxes = images + 1, boxes + box_count
 
+    # An unchanged table is left alone, so that `records` has no reason to run.
     for split in SPLITS:
         write_text(layout.table(split), table_text(rows[split]))
     write_json(changes_path, {"schema": 1, "changes": changes})

@@ -41,6 +41,7 @@ def make_report(root: Path, unfinished: list[tuple[str, str]] = ()) -> str:
     files = result_files(layout)
     material = read_material(layout, files)
     card = layout.inference / "MODEL_CARD.md"
+    # The card before the page is written: a damaged card stops the command and both stay.
     card_text = model_card(material, read_card(card))
 
     data = page_data(layout, material)
@@ -50,6 +51,7 @@ def make_report(root: Path, unfinished: list[tuple[str, str]] = ()) -> str:
 
     images = len((material.groundtruth or {}).get("images", ()))
     errors = len((material.errors or {}).get("errors", ()))
+    # A section without its file says in the page what to type; the summary names the files too.
     missing = [material.files[name] for name in files if getattr(material, name) is None]
     return (f"eval/report.html: {len(page.encode('utf-8')) / 1e6:.1f} MB, "
             f"{len(data['examples']):,} of {counted(images, 'test image')}, "

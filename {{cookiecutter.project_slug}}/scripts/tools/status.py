@@ -107,9 +107,11 @@ def _upstream(step: Step) -> list[Step]:
 
 def _row(step: Step, reasons_of: dict[str, list[str]], project: Project) -> StepStatus:
     own = reasons_of[step.name]
+    # Reasons of its own come first, then what the steps before it would do.
     if own == ["never ran"]:
         return StepStatus(step.name, "never", "never ran")
     if own == ["interrupted"]:
+        # A step without an end is running now, or its process was killed.
         owner = folder_lock.owner_of(project.root / STATE / "lock")
         who = f" (pid {owner})" if owner else ""
         return StepStatus(step.name, "interrupted",
@@ -121,6 +123,7 @@ def _row(step: Step, reasons_of: dict[str, list[str]], project: Project) -> Step
             return StepStatus(step.name, "stale", f"{other.name} would run first")
     saved = step.record(project) or {}
     text = saved.get("text", "")
+    # Changed code of a training is told and does not make it run again.
     noted = list(file_changes(saved.get("noted_code", {}), step.observe(project).noted_code))
     if noted:
         text = f"{noted[0]}, which does not count; invoke forget {step.name} makes it run"

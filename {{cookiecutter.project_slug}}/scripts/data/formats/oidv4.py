@@ -46,6 +46,7 @@ def read(path: Path) -> LabelFile:
 
 def _parse(line: str) -> tuple[str, tuple[float, ...], bool]:
     """Return class name, four numbers (`nan` for a missing one) and whether one had a comma."""
+    # Class names may hold spaces ("French fries"): the numbers are the last four words.
     name, *words = line.rsplit(maxsplit=4)
     if len(words) < 4:
         name, words = line, [""] * 4
@@ -56,6 +57,7 @@ def _parse(line: str) -> tuple[str, tuple[float, ...], bool]:
 def _is_box_line(line: str) -> bool:
     name, values, _ = _parse(line)
     number, _ = parse_number(name)
+    # NaN is what a text gives: a class name of OIDv4 is no number.
     return number != number and all(value == value for value in values)
 
 

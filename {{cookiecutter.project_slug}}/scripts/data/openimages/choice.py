@@ -76,6 +76,7 @@ def find_offer(catalog: Catalog, labels: Sequence[str], settings) -> Offer:
     if not settings.splits:
         raise DetectorError("openimages.splits is empty: detector.toml: name splits, such as "
                             '["train", "validation"]')
+    # Names are resolved before any table is read: a misspelled one costs no download.
     names = resolve(labels, catalog.names())
     offer = Offer(names, catalog.owners(list(names), settings.descendants))
     for split in settings.splits:
@@ -104,6 +105,7 @@ def read_boxes(path: Path, owner: Mapping[str, str],
     absent = [name for name in _NEEDED if name not in header]
     if absent:
         raise ValueError(f"the header has no column {absent[0]}")
+    # Older versions lack the columns of the filters: their value is then unknown.
     there = [name for name in columns if name in header]
     with pandas.read_csv(path, dtype=str, keep_default_na=False, usecols=there,
                          chunksize=_CHUNK_ROWS) as chunks:
@@ -130,6 +132,7 @@ def passes(table, settings):
             continue
         value = pandas.to_numeric(table[column], errors="coerce").fillna(_UNKNOWN)
         unknown = ~value.isin([0, 1])
+        # -1 in the table: nobody looked at this box for this property.
         good &= (value == (mode == "only")) | (unknown & (settings.unknown == "keep"))
     return good
 
