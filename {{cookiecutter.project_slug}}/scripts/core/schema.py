@@ -78,6 +78,7 @@ def _within(value: Any, rule: Rule) -> bool:
         return not rule.form or re.fullmatch(rule.form, value) is not None
     if isinstance(value, bool):
         return True
+    # NaN and infinity, which TOML can write, keep no limit.
     if rule.open_ends:
         return rule.least < value < rule.most
     return math.isfinite(value) and rule.least <= value <= rule.most
@@ -91,6 +92,7 @@ def wanted(plain: type, rule: Rule) -> str:
         return words + once + ", ".join(rule.choices)
     if plain is tuple:
         return words + ", each once and not empty"
+    # An infinite limit is no limit: it is not shown.
     low, high = (f"{end:g}" if math.isfinite(end) else "" for end in (rule.least, rule.most))
     if low and high:
         return f"{words} between {low} and {high}" + (", both excluded" if rule.open_ends else "")
