@@ -24,7 +24,7 @@ HOSTILE = ("</script><script>window.hacked=1</script>",
            "a\"b'c & <img src=x onerror='window.hacked=1'>", "é" * 90,
            "$x_1$ `y`")
 CHECKPOINT = "best_ckpt-255"
-CAUSES = ("localisation", "class", "both", "duplicate", "background", "missed")
+CAUSES = ("localization", "class", "both", "duplicate", "background", "missed")
 
 
 def made_project(

@@ -51,7 +51,7 @@ def causes(groundtruth, detections, from_score=0.3):
     # right
     ([(APPLE, BOX)], [(APPLE, BOX, 0.9)], []),
     # the right class, half beside it: one error, and the box is not missed as well
-    ([(APPLE, BOX)], [(APPLE, HALF_OFF, 0.9)], ["localisation"]),
+    ([(APPLE, BOX)], [(APPLE, HALF_OFF, 0.9)], ["localization"]),
     # on the box, another class
     ([(APPLE, BOX)], [(PEAR, BOX, 0.9)], ["class"]),
     # another class and half beside it: nothing tells what was meant, so the box is missed too
@@ -68,7 +68,7 @@ def causes(groundtruth, detections, from_score=0.3):
     ([(APPLE, BOX, True)], [(APPLE, BOX, 0.9)], []),
     ([(APPLE, BOX, True)], [(PEAR, BOX, 0.9)], ["background"]),
     # half beside its own class, on one of another: TIDE asks for the place first
-    ([(APPLE, BOX), (PEAR, HALF_OFF)], [(APPLE, HALF_OFF, 0.9)], ["localisation", "missed"]),
+    ([(APPLE, BOX), (PEAR, HALF_OFF)], [(APPLE, HALF_OFF, 0.9)], ["localization", "missed"]),
     # a second one that lies on another class too: TIDE calls it confusion
     ([(APPLE, BOX), (PEAR, BOX)], [(APPLE, BOX, 0.9), (APPLE, BOX, 0.8)], ["class"]),
 ])  # fmt: skip
@@ -84,7 +84,7 @@ def test_the_borders_are_tides():
     assert causes(truth_of((APPLE, BOX)), seen((APPLE, tenth, 0.9)))[0] == "background"
     # IoU 0.111
     assert causes(
-        truth_of((APPLE, BOX)), seen((APPLE, [100, 180, 100, 100], 0.9)))[0] == "localisation"
+        truth_of((APPLE, BOX)), seen((APPLE, [100, 180, 100, 100], 0.9)))[0] == "localization"
     # IoU 0.5 is found
     assert causes(truth_of((APPLE, BOX)), seen((APPLE, [100, 100, 100, 50], 0.9))) == []
     assert causes(truth_of((APPLE, BOX)), seen((PEAR, [100, 100, 100, 50], 0.9))) == ["class"]
@@ -96,8 +96,8 @@ def test_of_several_detections_meant_for_one_box_the_best_is_mended_and_the_othe
     rows = seen((APPLE, HALF_OFF, 0.6), (APPLE, [50, 100, 100, 100], 0.9), (PEAR, BOX, 0.8))
     errors = find_errors(groundtruth, rows, 0.3).errors
     assert [(error.cause, error.detection["score"], error.mends) for error in errors] == [
-        ("localisation", 0.9, True), ("class", 0.8, False),
-        ("localisation", 0.6, False)]  # fmt: skip
+        ("localization", 0.9, True), ("class", 0.8, False),
+        ("localization", 0.6, False)]  # fmt: skip
     _, left = mended(groundtruth, rows, list(errors))
     assert left == seen((APPLE, BOX, 0.9))
 
@@ -105,7 +105,7 @@ def test_of_several_detections_meant_for_one_box_the_best_is_mended_and_the_othe
 def test_a_wrong_detection_beside_a_box_that_another_one_found_is_only_removed():
     groundtruth, rows = truth_of((APPLE, BOX)), seen((APPLE, HALF_OFF, 0.9), (APPLE, BOX, 0.5))
     (error,) = find_errors(groundtruth, rows, 0.3).errors
-    assert error.cause == "localisation" and not error.mends
+    assert error.cause == "localization" and not error.mends
     assert mended(groundtruth, rows, [error])[1] == rows[1:]
 
 

@@ -254,7 +254,7 @@ def test_memory_does_not_grow_with_the_size_of_an_image(project, tmp_path):
 # Detections drawn on images, and sheets of images.
 
 
-GREY = (128, 128, 128)
+GRAY = (128, 128, 128)
 
 
 def detection(box_xyxy_px, class_id=0, score=0.9, name="apple"):
@@ -266,7 +266,7 @@ def changed(image, drawn):
 
 
 def test_frame_is_drawn_on_the_edge_of_the_box_in_the_color_of_its_class():
-    image = Image.new("RGB", (400, 300), GREY)
+    image = Image.new("RGB", (400, 300), GRAY)
     drawn = draw_detections(image, [detection([100.0, 80.0, 300.0, 200.0], class_id=3)])
     assert (
         drawn.getpixel((299, 150))
@@ -275,9 +275,9 @@ def test_frame_is_drawn_on_the_edge_of_the_box_in_the_color_of_its_class():
         == class_color(3)
     )
     for outside in ((300, 150), (200, 200), (99, 150)):
-        assert drawn.getpixel(outside) == GREY
-    assert drawn.getpixel((200, 150)) == GREY
-    assert image.getcolors() == [(400 * 300, GREY)], "the image given must stay as it was"
+        assert drawn.getpixel(outside) == GRAY
+    assert drawn.getpixel((200, 150)) == GRAY
+    assert image.getcolors() == [(400 * 300, GRAY)], "the image given must stay as it was"
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_frame_is_drawn_on_the_edge_of_the_box_in_the_color_of_its_class():
 def test_label_is_whole_wherever_the_box_lies(box_xyxy_px):
     # The bar of the label is the only filled area: as many pixels of it must be seen as in the free
     # middle.
-    image = Image.new("RGB", (400, 300), GREY)
+    image = Image.new("RGB", (400, 300), GRAY)
     color = class_color(0)
 
     def bar_px(box):
@@ -308,14 +308,14 @@ def test_label_is_whole_wherever_the_box_lies(box_xyxy_px):
 def test_lines_and_labels_grow_with_the_image():
     shares = []
     for side_px in (500, 2500):
-        image = Image.new("RGB", (side_px, side_px), GREY)
+        image = Image.new("RGB", (side_px, side_px), GRAY)
         box = [0.3 * side_px, 0.3 * side_px, 0.7 * side_px, 0.7 * side_px]
         shares.append(changed(image, draw_detections(image, [detection(box)])).mean())
     assert 0.7 < shares[0] / shares[1] < 1.4
 
 
 def test_name_too_long_for_the_image_keeps_its_score():
-    image = Image.new("RGB", (90, 90), GREY)
+    image = Image.new("RGB", (90, 90), GRAY)
     long = draw_detections(image, [detection([5, 40, 60, 80], name="a" * 500, score=0.12)])
     other = draw_detections(image, [detection([5, 40, 60, 80], name="a" * 500, score=0.34)])
     assert changed(long, other).any()
@@ -328,7 +328,7 @@ def test_every_kind_of_image_is_drawn_in_rgb(mode):
 
 
 def test_no_detections_and_no_score():
-    image = Image.new("RGB", (100, 100), GREY)
+    image = Image.new("RGB", (100, 100), GRAY)
     assert not changed(image, draw_detections(image, [])).any()
     labeled, scored = ([detection([20, 40, 60, 80], score=score)] for score in (None, 0.5))
     assert changed(draw_detections(image, labeled), draw_detections(image, scored)).any()

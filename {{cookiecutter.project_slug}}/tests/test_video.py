@@ -12,7 +12,7 @@ from scripts.core.text import DetectorError
 from scripts.deploy.predictions import Video, VideoCopy, predict_video
 
 FPS, SIZE_PX = 25, (96, 64)
-RED, GREY = (230, 20, 20), (90, 90, 90)
+RED, GRAY = (230, 20, 20), (90, 90, 90)
 
 
 def write_video(path, frames=12, size_px=SIZE_PX, codec="mp4v", fps=FPS):
@@ -23,7 +23,7 @@ def write_video(path, frames=12, size_px=SIZE_PX, codec="mp4v", fps=FPS):
     writer = cv2.VideoWriter(
         str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, size_px)
     for number in range(frames):
-        rgb = np.full((size_px[1], size_px[0], 3), GREY, np.uint8)
+        rgb = np.full((size_px[1], size_px[0], 3), GRAY, np.uint8)
         rgb[:, : size_px[0] // 2] = RED
         rgb[..., 2] += min(60, 2 * number)
         writer.write(rgb[..., ::-1].copy())
@@ -181,7 +181,7 @@ def test_images_and_frames_stand_in_one_list_and_one_table(tmp_path, monkeypatch
     (source / "cut.avi").write_bytes((source / "cut.avi").read_bytes()[:-4000])
     (source / "torn.webm").write_bytes(b"x" * 300)
     Image.new("RGB", (40, 30), RED).save(source / "a.png")
-    Image.new("RGB", (40, 30), GREY).save(source / "b.png")
+    Image.new("RGB", (40, 30), GRAY).save(source / "b.png")
     counts = module.predict([source], tmp_path / "no.tflite", out, "0.4", "2")
     rows = json.loads((out / "predictions.json").read_text("utf-8"))
     assert (counts.images, counts.videos, counts.frames) == (2, 2, len(rows) - 2)

@@ -62,6 +62,7 @@ def table_rows(stored: Stored, classes: set[str]) -> tuple[list[list], int, list
             boxes.append(usable)
     start = [stored.path.name, width_px, height_px]
     rows = [[*start, *_box_cells(box)] for box in boxes]
+    # An image without boxes keeps a row: it is a negative, not a missing one.
     return rows or [start + [""] * (len(COLUMNS) - len(start))], len(boxes), changes
 
 

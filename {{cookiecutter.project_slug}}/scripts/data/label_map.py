@@ -158,6 +158,7 @@ def write_label_map(path: Path, ids: dict[int, str]) -> None:
 
     `display_name` is always there: readers of TensorFlow look a class up in both.
     """
+    # One item after the other, so that each has a blank line between.
     items = []
     for number, name in sorted(ids.items()):
         message = _LabelMap()

@@ -23,7 +23,7 @@ from scripts.evaluation.metrics import IOU as FOREGROUND_IOU
 from scripts.evaluation.metrics import ap50, match
 
 BACKGROUND_IOU = 0.1
-CAUSES = ("localisation", "class", "both", "duplicate", "background", "missed")
+CAUSES = ("localization", "class", "both", "duplicate", "background", "missed")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _errors_of_image(wrong: list[dict], truths: list[dict], hit_ids: set[int]) -
     for row, overlaps in by_score:
         cause, truth, iou = _cause(row, truths, overlaps)
         # Of several that were meant for one box the best becomes right, the others go.
-        mends = cause in ("localisation", "class") and truth["id"] not in hit_ids | mended_ids
+        mends = cause in ("localization", "class") and truth["id"] not in hit_ids | mended_ids
         if mends:
             mended_ids.add(truth["id"])
         errors.append(Error(cause, row, truth, iou, mends))
@@ -108,7 +108,7 @@ def _cause(row: dict, truths: list[dict],
     same_iou, same = best(lambda truth: truth["category_id"] == row["category_id"])
     other_iou, other = best(lambda truth: truth["category_id"] != row["category_id"])
     if BACKGROUND_IOU <= same_iou < FOREGROUND_IOU:
-        return "localisation", same, same_iou
+        return "localization", same, same_iou
     if other_iou >= FOREGROUND_IOU:
         return "class", other, other_iou
     if same_iou >= FOREGROUND_IOU:

@@ -10,7 +10,7 @@ from scripts.core.text import counted, points
 from scripts.report.material import COMMANDS, Material, checkpoint_step
 
 CAUSES = {
-    "localisation": ("boxes that fit loosely (IoU 0.1 to 0.5)",
+    "localization": ("boxes that fit loosely (IoU 0.1 to 0.5)",
                      "check that the labels are tight and all drawn in the same way; more training "
                      "images help"),
     "class": ("objects found as another class",

@@ -47,6 +47,7 @@ def tables(root: Path) -> str:
 
 def _change_texts(changes: list[dict], shown: str) -> list[str]:
     """Return a text for each kind of change: how often, and the first three places."""
+    # A change is told with its place: nothing is dropped without being named.
     texts = []
     for kind, count in sorted(Counter(change["what"] for change in changes).items()):
         places = [change["file"] + (f":{change['line']}" if change["line"] else "")

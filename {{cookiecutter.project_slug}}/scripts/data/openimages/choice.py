@@ -156,5 +156,6 @@ def seeded_order(image_ids: Collection[str], seed: int) -> list[str]:
 
     Another image in the list moves no other.
     """
+    # By a hash of seed and id: a shuffle would move all images when one is added.
     return sorted(image_ids,
                   key=lambda image_id: hashlib.sha256(f"{seed}:{image_id}".encode()).digest())
