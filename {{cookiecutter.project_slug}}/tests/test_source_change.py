@@ -114,8 +114,10 @@ def test_edited_drawings_are_kept_and_the_line_says_what_to_type(drawn):
     assert "3 images of the earlier source moved" in str(drawn.organize())
 
 
-def test_drawings_without_a_manifest_are_not_mixed_with_images_of_the_user(drawn):
-    (drawn.root / "annotations/organize.json").unlink()
+@pytest.mark.parametrize("lost", ["organize.json", "*"])
+def test_drawings_without_a_manifest_are_not_mixed_with_images_of_the_user(drawn, lost):
+    for path in (drawn.root / "annotations").glob(lost):
+        path.unlink()
     with pytest.raises(DetectorError,
                        match="4 images of an earlier source would be mixed.*`rm -r images/.*train"):
         drawn.organize()

@@ -110,12 +110,12 @@ class ImagesFolder:
     def _forget(self, entry: dict) -> None:
         del self.by_source[entry["source"]], self.unmatched[entry["source"]]
 
-    def check_lost_manifest(self, items: list[Item], known: dict[str, list[str]]) -> None:
+    def check_lost_manifest(self, items: list[Item], known: set[str]) -> None:
         """Stop before images of two sources are mixed because the manifest was lost.
 
         Args:
             items: the images of the source.
-            known: `split.csv`, which holds what organize has ever put into `images/`.
+            known: SHA-256 of images that organize may have put into `images/`.
 
         Raises:
             DetectorError: organize put images there, and none of `items`.

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from scripts.core.files import write_json
+from scripts.core.files import sha256_file, write_json
 from scripts.core.layout import Layout
 from scripts.core.text import DetectorError, counted
 from scripts.data.dataset import SPLITS
@@ -151,8 +151,10 @@ def _make_way(layout: Layout, folder: ImagesFolder, items: list[Item], before: d
     Returns:
         The folder that they moved to, "" if there are none. `known` no longer has their splits.
     """
-    if not before:
-        folder.check_lost_manifest(items, known)
+    if not before and folder.unlisted:
+        # What organize put there: split.csv knows it, and drawn or downloaded images are kept.
+        kept = (path for path in (layout.images / "source").rglob("*") if path.is_file())
+        folder.check_lost_manifest(items, {*known, *map(sha256_file, kept)})
     if not before or not _is_other_source(layout, before, now):
         return ""
     earlier = folder.images_of_earlier_source(items, before)
